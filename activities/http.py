@@ -1,0 +1,165 @@
+"""`http.request`: one HTTP call. Private, loopback and link-local addresses are refused, after resolution."""
+
+import asyncio
+import ipaddress
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.alias_generators import to_camel
+
+from app.settings import HttpActionSettings
+from millrace.actions import Action, ActionFailure, Call, action
+
+_TRY_AGAIN = frozenset({408, 425, 429})
+
+
+class HttpRequest(BaseModel):
+    """What to send and what to expect; without `expectedStatus` any 2xx is fine."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] = "GET"
+    url: str = Field(min_length=1, max_length=8_192)
+    headers: dict[str, str] = {}
+    query: dict[str, str | int | float | bool] = {}
+    body: JsonValue = None
+    expected_status: list[int] | None = Field(default=None, min_length=1)
+    timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+
+
+class HttpResponse(BaseModel):
+    """What came back; `body` is the JSON when there is some, otherwise the text."""
+
+    status: int
+    headers: dict[str, str]
+    body: JsonValue
+
+
+class _GuardedTransport(httpx.AsyncHTTPTransport):
+    """Connects only to the address that has been checked, so a name cannot resolve to another one afterwards."""
+
+    def __init__(self, allowed: frozenset[str]) -> None:
+        super().__init__()
+        self._allowed = allowed
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        address = await self._address(host, request.url.port or (443 if request.url.scheme == "https" else 80))
+        request.extensions = {**request.extensions, "sni_hostname": host}
+        request.url = request.url.copy_with(host=address)
+        return await super().handle_async_request(request)
+
+    async def _address(self, host: str, port: int) -> str:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpx.ConnectError(f"cannot resolve {host}") from error
+        addresses = [str(entry[4][0]) for entry in found]
+        if host in self._allowed or f"{host}:{port}" in self._allowed:
+            return addresses[0]
+        refused = [address for address in addresses if not _is_public(address)]
+        if refused:
+            raise ActionFailure(
+                "HTTP_ADDRESS_REFUSED", f"{host} is at {refused[0]}, which is not a public address", retryable=False
+            )
+        return addresses[0]
+
+
+def http_request_action(settings: HttpActionSettings) -> Action:
+    """The action, bound to what this installation allows."""
+    allowed = frozenset(settings.allowed_private_hosts)
+
+    @action("http.request")
+    async def request(parameters: HttpRequest, call: Call) -> HttpResponse:
+        """Calls an HTTP address and gives back status, headers and body."""
+        url = _url(parameters)
+        headers = {"Idempotency-Key": call.idempotency_key, **parameters.headers}
+        try:
+            async with (
+                httpx.AsyncClient(
+                    transport=_GuardedTransport(allowed), timeout=parameters.timeout_seconds, trust_env=False
+                ) as client,
+                client.stream(
+                    parameters.method,
+                    url,
+                    headers=headers,
+                    json=parameters.body if "body" in parameters.model_fields_set else None,
+                ) as response,
+            ):
+                content = await _content(response, settings.max_response_bytes)
+        except httpx.TimeoutException as error:
+            raise ActionFailure("HTTP_TIMED_OUT", f"{url.host} did not answer in time") from error
+        except httpx.InvalidURL as error:
+            raise ActionFailure("HTTP_URL_INVALID", str(error), retryable=False) from error
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise ActionFailure("HTTP_CONNECTION_FAILED", f"{url.host}: {error}") from error
+        _check_status(response.status_code, parameters, url)
+        return HttpResponse(
+            status=response.status_code, headers=dict(response.headers), body=_body(response, content)
+        )
+
+    return request
+
+
+def _url(parameters: HttpRequest) -> httpx.URL:
+    try:
+        url = httpx.URL(parameters.url)
+        if parameters.query:
+            url = url.copy_merge_params(_texts(parameters.query))
+    except httpx.InvalidURL as error:
+        raise ActionFailure("HTTP_URL_INVALID", str(error), retryable=False) from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ActionFailure("HTTP_URL_INVALID", "the URL needs http:// or https:// and a host", retryable=False)
+    return url
+
+
+def _texts(query: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in query.items()}
+
+
+def _check_status(status: int, parameters: HttpRequest, url: httpx.URL) -> None:
+    expected = parameters.expected_status
+    if status in expected if expected is not None else 200 <= status < 300:
+        return
+    message = f"{parameters.method} {url.host}{url.path} answered {status}"
+    if status >= 500:
+        raise ActionFailure("HTTP_SERVER_ERROR", message)
+    if 400 <= status < 500:
+        raise ActionFailure("HTTP_CLIENT_ERROR", message, retryable=status in _TRY_AGAIN)
+    raise ActionFailure("HTTP_UNEXPECTED_STATUS", message, retryable=False)
+
+
+async def _content(response: httpx.Response, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > limit:
+            raise ActionFailure("HTTP_RESPONSE_TOO_LARGE", f"the answer is larger than {limit} bytes", retryable=False)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _body(response: httpx.Response, content: bytes) -> JsonValue:
+    if not content:
+        return None
+    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    text = content.decode(response.charset_encoding or "utf-8", errors="replace")
+    if kind == "application/json" or kind.endswith("+json"):
+        try:
+            body: JsonValue = json.loads(content)
+        except ValueError as error:
+            raise ActionFailure("HTTP_BODY_INVALID", "the answer says it is JSON and is not", retryable=False) from error
+        return body
+    return text
+
+
+def _is_public(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return parsed.is_global and not parsed.is_multicast

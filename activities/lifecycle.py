@@ -1,0 +1,44 @@
+"""What a run writes about itself: its row's life, and the rows of its children. All of it may be repeated safely."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from app.contracts import (
+    CLOSE_EXECUTION,
+    MARK_STARTED,
+    REGISTER_CHILDREN,
+    CloseExecution,
+    RegisterChildren,
+    RegisteredChildren,
+)
+from app.db.session import Database
+from app.errors import AppError
+from app.executions import lifecycle
+
+
+def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
+    """The activities that every worker runs, bound to the database."""
+
+    @activity.defn(name=MARK_STARTED)
+    async def mark_started(execution_id: UUID) -> None:
+        async with database.transaction() as session:
+            await lifecycle.mark_started(session, execution_id)
+
+    @activity.defn(name=CLOSE_EXECUTION)
+    async def close_execution(request: CloseExecution) -> None:
+        async with database.transaction() as session:
+            await lifecycle.close_execution(session, request)
+
+    @activity.defn(name=REGISTER_CHILDREN)
+    async def register_children(request: RegisterChildren) -> RegisteredChildren:
+        try:
+            async with database.transaction() as session:
+                return await lifecycle.register_children(session, request)
+        except AppError as error:
+            raise ApplicationError(error.message, type=error.code, non_retryable=error.status < 500) from error
+
+    return [mark_started, close_execution, register_children]

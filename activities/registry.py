@@ -1,0 +1,102 @@
+"""Actions as Temporal activities: validated, translated, and refused at start-up when two share a key."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from structlog.contextvars import bound_contextvars
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from app.contracts import ActionCall
+from engine.retry import pause_after
+from millrace.actions import Action, ActionFailure, Call
+
+Activity = Callable[..., Any]
+
+
+class RegistryError(Exception):
+    """The worker's actions do not fit together; it must not start."""
+
+
+def action_activities(actions: Iterable[Action]) -> list[Activity]:
+    """One activity for each action, named by its key. Raises `RegistryError` for a key that is there twice."""
+    by_key: dict[str, Action] = {}
+    for entry in actions:
+        if entry.key in by_key:
+            raise RegistryError(f"two actions have the key {entry.key}")
+        by_key[entry.key] = entry
+    return [_activity(entry) for entry in by_key.values()]
+
+
+def check_activities(activities: Sequence[Activity], names: Iterable[str]) -> None:
+    """Raises `RegistryError` unless the activities are exactly those that workflows name."""
+    bound = {_name(entry) for entry in activities}
+    expected = set(names)
+    if bound != expected:
+        raise RegistryError(f"missing: {sorted(expected - bound)}, unknown: {sorted(bound - expected)}")
+
+
+def _name(entry: Activity) -> str:
+    definition = activity._Definition.from_callable(entry)
+    if definition is None or definition.name is None:
+        raise RegistryError(f"{entry} is not an activity")
+    return definition.name
+
+
+def _activity(entry: Action) -> Activity:
+    @activity.defn(name=entry.key)
+    async def run(parameters: Any, call: ActionCall) -> Any:
+        info = activity.info()
+        keys = {
+            "execution": str(call.execution_id),
+            "template": call.template,
+            "step": call.step_id,
+            "attempt": info.attempt,
+        }
+        with bound_contextvars(**keys):
+            return await _attempt(entry, parameters, call, info.attempt)
+
+    return run
+
+
+async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: int) -> Any:
+    try:
+        accepted = entry.parameters.model_validate(parameters if parameters is not None else {})
+    except ValidationError as error:
+        raise _refused(error, attempt) from error
+    described = Call(call.idempotency_key, str(call.execution_id), call.template, call.step_id, attempt)
+    try:
+        output = await entry.run(accepted, described)
+    except ActionFailure as failure:
+        raise ApplicationError(
+            failure.message,
+            {"attempts": attempt},
+            type=failure.code,
+            non_retryable=not failure.retryable,
+            next_retry_delay=_next_pause(call, attempt),
+        ) from failure
+    except Exception as error:  # an edge: whatever an author's code raises becomes one coded failure
+        raise ApplicationError(
+            f"{type(error).__name__}: {error}",
+            {"attempts": attempt},
+            type="ACTION_FAILED",
+            next_retry_delay=_next_pause(call, attempt),
+        ) from error
+    return output.model_dump(mode="json", by_alias=True) if isinstance(output, BaseModel) else output
+
+
+def _refused(error: ValidationError, attempt: int) -> ApplicationError:
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    reasons = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found[:5])
+    return ApplicationError(
+        reasons, {"attempts": attempt}, type="ACTION_PARAMETERS_INVALID", non_retryable=True
+    )
+
+
+def _next_pause(call: ActionCall, attempt: int) -> timedelta | None:
+    """The pause that Temporal's own policy cannot express: linear backoff, or jitter."""
+    if call.retry.backoff != "linear" and not call.retry.jitter:
+        return None
+    return timedelta(seconds=pause_after(call.retry, attempt, call.idempotency_key))

@@ -1,0 +1,57 @@
+"""What routes are handed: the process's parts, found on the application, and a transaction for each request."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.session import Database
+from app.settings import Settings
+from app.temporal import Temporal
+
+
+def get_settings(request: Request) -> Settings:
+    """The settings that the application was made with."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def get_database(request: Request) -> Database:
+    """The database that the application was made with."""
+    database: Database = request.app.state.database
+    return database
+
+
+def get_temporal(request: Request) -> Temporal:
+    """The connection to Temporal that the application was made with."""
+    temporal: Temporal = request.app.state.temporal
+    return temporal
+
+
+async def get_session(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
+    """A session whose transaction is committed before the response is sent."""
+    async with database.transaction() as session:
+        yield session
+
+
+SettingsPart = Annotated[Settings, Depends(get_settings)]
+DatabasePart = Annotated[Database, Depends(get_database)]
+TemporalPart = Annotated[Temporal, Depends(get_temporal)]
+# Scope "function": with the default the commit would come after the response, and could fail unseen.
+SessionPart = Annotated[AsyncSession, Depends(get_session, scope="function")]
+
+Actor = Annotated[
+    str | None, Header(alias="X-Millrace-Actor", max_length=200, description="who does this, for the record")
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=400,
+        description="a repetition with the same key changes nothing",
+    ),
+]
+Cursor = Annotated[str | None, Query(max_length=500, description="`nextCursor` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=100, description="how many items at most")]

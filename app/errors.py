@@ -1,0 +1,45 @@
+"""Errors that users of the API and the command line see: a stable code, a status, a sentence."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class AppError(Exception):
+    """A refusal. `code` is stable and meant for programs, `message` for people, `problems` lists every finding."""
+
+    def __init__(
+        self, code: str, status: int, message: str, problems: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.message = message
+        self.problems = tuple(problems)
+
+
+class NotFound(AppError):
+    """404: there is no such thing."""
+
+    def __init__(self, what: str, name: object) -> None:
+        super().__init__(f"{what.upper().replace(' ', '_')}_NOT_FOUND", 404, f"There is no {what} {name}.")
+
+
+class Conflict(AppError):
+    """409: the state of things does not allow it."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, 409, message)
+
+
+class Invalid(AppError):
+    """422: understood, and not acceptable."""
+
+    def __init__(self, code: str, message: str, problems: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(code, 422, message, problems)
+
+
+class Unavailable(AppError):
+    """503: something this needs cannot be reached, and nothing was stored."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, 503, message)

@@ -1,0 +1,222 @@
+"""The life of an execution's row: CREATED, STARTED, COMPLETED, and the rows of children.
+
+Each change is conditional, so that whoever comes second (a run, the API, the reconciler) changes nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Uuid, any_, case, func, literal, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.contracts import (
+    ChildToRegister,
+    CloseExecution,
+    RegisterChildren,
+    RegisteredChild,
+    RegisteredChildren,
+    RegisteredVersion,
+    child_id,
+)
+from app.db.tables import (
+    RecordStatus,
+    TemplateStatus,
+    VersionStatus,
+    WorkflowExecution,
+    WorkflowTemplate,
+    WorkflowTemplateVersion,
+)
+from app.untrusted import first_unstorable
+from app.versions.queries import (
+    VersionReference,
+    find_templates_by_reference,
+    find_versions_by_reference,
+)
+from engine.schema import violations
+
+OPEN = (RecordStatus.CREATED, RecordStatus.STARTED)
+MOST_VIOLATIONS = 3
+LONGEST_NAME = 500
+
+INSERT_CHILDREN = text("""
+    INSERT INTO workflow_execution
+        (id, name, version_id, template_id, parent_id, root_id, context, status)
+    SELECT id, name, :version_id, :template_id, :parent_id, :root_id, context, 'CREATED'
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS rows(id uuid, name text, context jsonb)
+    ON CONFLICT (id) DO NOTHING
+""")
+
+
+async def mark_started(session: AsyncSession, execution_id: UUID) -> bool:
+    """CREATED → STARTED. True when the execution may run, false when its row is closed or there is none."""
+    statement = (
+        update(WorkflowExecution)
+        .where(col(WorkflowExecution.id) == execution_id, col(WorkflowExecution.status).in_(OPEN))
+        .values(
+            status=RecordStatus.STARTED,
+            started_at=func.coalesce(WorkflowExecution.started_at, func.now()),
+        )
+        .returning(col(WorkflowExecution.id))
+    )
+    return (await session.execute(statement)).scalar_one_or_none() is not None
+
+
+async def close_execution(session: AsyncSession, close: CloseExecution) -> bool:
+    """CREATED or STARTED → COMPLETED. False when the row was closed already, or there is none."""
+    statement = (
+        update(WorkflowExecution)
+        .where(col(WorkflowExecution.id) == close.execution_id, col(WorkflowExecution.status).in_(OPEN))
+        .values(
+            status=RecordStatus.COMPLETED,
+            status_reason=close.reason,
+            started_at=func.coalesce(WorkflowExecution.started_at, WorkflowExecution.created_at),
+            ended_at=datetime.fromisoformat(close.ended_at),
+            closed_as=close.closed_as,
+        )
+        .returning(col(WorkflowExecution.id))
+    )
+    return (await session.execute(statement)).scalar_one_or_none() is not None
+
+
+async def register_children(session: AsyncSession, request: RegisterChildren) -> RegisteredChildren:
+    """Writes the rows of children, once, in a fixed number of statements.
+
+    A child whose row exists keeps the version it was written with. One that cannot be written has a `code`:
+    CHILD_NOT_FOUND, CHILD_NOT_ACTIVE, CHILD_NOT_PUBLISHED, CHILD_INPUT_INVALID.
+    """
+    ids = {
+        child.key: child_id(str(request.parent_id), child.key, request.attempt) for child in request.children
+    }
+    written = await _written(session, list(ids.values()))
+    missing = [child for child in request.children if ids[child.key] not in written]
+    refused: dict[str, RegisteredChild] = {}
+    if missing:
+        refused = await _write(session, request, missing, ids)
+        written = await _written(session, list(ids.values()))
+    children = [
+        refused[child.key] if child.key in refused else _registered(child.key, ids[child.key], written)
+        for child in request.children
+    ]
+    used = {child.version_id for child in children if child.version_id is not None}
+    return RegisteredChildren(
+        children=children, versions=await _versions(session, used, set(request.known_versions))
+    )
+
+
+async def _written(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, tuple[str, UUID]]:
+    """Name and version of the rows that exist, by id."""
+    statement = select(
+        col(WorkflowExecution.id), col(WorkflowExecution.name), col(WorkflowExecution.version_id)
+    ).where(col(WorkflowExecution.id) == any_(literal(list(ids), ARRAY(Uuid))))
+    return {row[0]: (row[1], row[2]) for row in await session.execute(statement)}
+
+
+async def _write(
+    session: AsyncSession,
+    request: RegisterChildren,
+    missing: Sequence[ChildToRegister],
+    ids: Mapping[str, UUID],
+) -> dict[str, RegisteredChild]:
+    """Inserts the rows that are missing; those refused, by key."""
+    version = await _resolve(session, request)
+    if isinstance(version, tuple):
+        code, message = version
+        return {child.key: _refused(child, ids[child.key], code, message) for child in missing}
+    refused: dict[str, RegisteredChild] = {}
+    rows: list[dict[str, Any]] = []
+    for child in missing:
+        fault = _input_fault(version.input_schema, child.context)
+        if fault is not None:
+            refused[child.key] = _refused(child, ids[child.key], "CHILD_INPUT_INVALID", fault)
+            continue
+        name = (child.name or version.template_name)[:LONGEST_NAME]
+        rows.append({"id": str(ids[child.key]), "name": name, "context": child.context})
+    if rows:
+        await session.execute(
+            INSERT_CHILDREN,
+            {
+                "version_id": version.version_id,
+                "template_id": version.template_id,
+                "parent_id": request.parent_id,
+                "root_id": request.root_id,
+                "rows": json.dumps(rows, allow_nan=False),
+            },
+        )
+    return refused
+
+
+async def _resolve(session: AsyncSession, request: RegisterChildren) -> VersionReference | tuple[str, str]:
+    """The version to run, or why there is none: a code and a sentence."""
+    if request.version_ref is not None:
+        found = (await find_versions_by_reference(session, [request.version_ref])).get(request.version_ref)
+        if found is None:
+            return "CHILD_NOT_FOUND", f"There is no version {request.version_ref}."
+        if found.status == VersionStatus.DRAFT:
+            return "CHILD_NOT_PUBLISHED", f"Version {found.template}@{found.version} is a draft."
+        return found
+    reference = request.template_ref or ""
+    found = (await find_templates_by_reference(session, [reference])).get(reference)
+    if found is None:
+        return "CHILD_NOT_FOUND", f"There is no template {reference}."
+    if found.version_id is None:
+        return "CHILD_NOT_ACTIVE", f"Template {found.template} has no active version."
+    if found.template_status != TemplateStatus.ACTIVE:
+        return "CHILD_NOT_ACTIVE", f"Template {found.template} is {found.template_status}."
+    return found
+
+
+def _input_fault(schema: dict[str, Any] | None, context: dict[str, Any]) -> str | None:
+    place = first_unstorable(context)
+    if place is not None:
+        return f"context.{place}: text must not contain NUL characters or lone surrogates"
+    found = () if schema is None else violations(schema, context)
+    if not found:
+        return None
+    named = "; ".join(f"{item.path or 'context'}: {item.message}" for item in found[:MOST_VIOLATIONS])
+    more = len(found) - MOST_VIOLATIONS
+    return f"{named}; and {more} more" if more > 0 else named
+
+
+def _refused(child: ChildToRegister, execution_id: UUID, code: str, message: str) -> RegisteredChild:
+    return RegisteredChild(
+        key=child.key, execution_id=execution_id, name=child.name or child.key, code=code, message=message
+    )
+
+
+def _registered(key: str, execution_id: UUID, written: Mapping[UUID, tuple[str, UUID]]) -> RegisteredChild:
+    name, version_id = written[execution_id]
+    return RegisteredChild(key=key, execution_id=execution_id, name=name, version_id=version_id)
+
+
+async def _versions(session: AsyncSession, wanted: set[UUID], known: set[UUID]) -> list[RegisteredVersion]:
+    if not wanted:
+        return []
+    version_id = col(WorkflowTemplateVersion.id)
+    statement = (
+        select(
+            col(WorkflowTemplate.id),
+            col(WorkflowTemplate.slug),
+            col(WorkflowTemplate.name),
+            version_id,
+            col(WorkflowTemplateVersion.version),
+            case((version_id.in_(known), None), else_=col(WorkflowTemplateVersion.definition)),
+        )
+        .join(WorkflowTemplate, col(WorkflowTemplate.id) == WorkflowTemplateVersion.template_id)
+        .where(version_id.in_(wanted))
+        .order_by(version_id)
+    )
+    return [
+        RegisteredVersion(
+            template_id=row[0],
+            template=row[1],
+            template_name=row[2],
+            version_id=row[3],
+            version=row[4],
+            definition=row[5],
+        )
+        for row in await session.execute(statement)
+    ]

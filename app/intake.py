@@ -1,0 +1,103 @@
+"""What every request passes first: its size and its JSON are checked, its end is logged, a bug is answered.
+
+Plain ASGI, because a body that is too large must be refused while it streams in, whatever it claims to be.
+"""
+
+import time
+from http import HTTPStatus
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import AppError, Invalid
+from app.problem_details import internal_error, problem_response
+from app.untrusted import check_json
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """The outermost layer of the API."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status: int | None = None
+
+        async def noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._take(scope, receive, noting_status)
+        except AppError as error:
+            await problem_response(error)(scope, receive, noting_status)
+        # The edge: whatever is not known by now is a bug, and the client is told that and no more.
+        except Exception:
+            log.exception("request_failed", method=scope["method"], path=scope["path"])
+            if status is None:
+                await problem_response(internal_error())(scope, receive, noting_status)
+        log.info(
+            "request_served",
+            method=scope["method"],
+            path=scope["path"],
+            status=status or HTTPStatus.INTERNAL_SERVER_ERROR,
+            milliseconds=round((time.perf_counter() - began) * 1000, 1),
+        )
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            raise Invalid("TEXT_NOT_STORABLE", "The address must not contain NUL characters.")
+        headers = Headers(scope=scope)
+        body = await self._read(headers, receive)
+        if body is None:
+            return
+        if body and _is_json(headers.get("content-type", "")):
+            check_json(body)
+        await self._app(scope, _replayed(body, receive), send)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
+        """The whole body; None when the client has gone."""
+        claimed = headers.get("content-length", "")
+        if claimed.isdecimal() and int(claimed) > self._max_body_bytes:
+            raise self._too_large()
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self._max_body_bytes:
+                raise self._too_large()
+            if not message.get("more_body"):
+                return bytes(body)
+
+    def _too_large(self) -> AppError:
+        return AppError("BODY_TOO_LARGE", 413, f"A body may have {self._max_body_bytes} bytes.")
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,107 @@
+"""RFC 9457: how every refusal looks on the wire, and which exceptions become which."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from app.errors import AppError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Finding(BaseModel):
+    """One of the reasons; `path` points into the document or the request."""
+
+    model_config = ConfigDict(extra="allow")
+
+    path: str
+    message: str
+    code: str | None = None
+
+
+class ProblemDetails(BaseModel):
+    """A refusal or a failure (RFC 9457). Programs decide on `code`; `detail` is for people and may change."""
+
+    type: str = Field(examples=["urn:millrace:problem:version-exists"])
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    detail: str
+    code: str = Field(examples=["VERSION_EXISTS"])
+    problems: list[Finding] | None = Field(default=None, description="every finding, where there are several")
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route says in OpenAPI about the refusals it can give."""
+    schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def problem_response(error: AppError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The response to an `AppError`."""
+    body: dict[str, Any] = {
+        "type": "urn:millrace:problem:" + error.code.lower().replace("_", "-"),
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    if error.problems:
+        body["problems"] = list(error.problems)
+    return JSONResponse(body, error.status, headers, media_type=MEDIA_TYPE)
+
+
+def internal_error() -> AppError:
+    """What is said of a bug: nothing but that there is one."""
+    return AppError("INTERNAL", 500, "Something went wrong in Millrace. The log says what.")
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Registers the handlers that turn exceptions into problem details."""
+
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, AppError)
+        return problem_response(error)
+
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return problem_response(_invalid_request(error.errors()))
+
+    async def by_framework(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code = HTTPStatus(error.status_code).name
+        message = f"{error.detail}." if error.detail else HTTPStatus(error.status_code).phrase
+        return problem_response(AppError(code, error.status_code, message), error.headers)
+
+    app.add_exception_handler(AppError, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, by_framework)
+
+
+def _invalid_request(errors: Sequence[Any]) -> AppError:
+    findings = [
+        {"path": location(error["loc"]), "message": str(error["msg"]), "code": str(error["type"]).upper()}
+        for error in errors
+    ]
+    if any(finding["code"] == "JSON_INVALID" for finding in findings):
+        return AppError("JSON_INVALID", 400, "The body is not JSON.", findings)
+    return AppError("REQUEST_INVALID", 422, "The request is not valid.", findings)
+
+
+def location(parts: Sequence[str | int]) -> str:
+    """`("body", "steps", 3, "id")` → `body.steps[3].id`."""
+    path = ""
+    for part in parts:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return path

@@ -1,0 +1,88 @@
+"""All configuration, in one class, from the environment: `MILLRACE_<GROUP>__<NAME>`.
+
+Entry points build it once and hand it down; nothing else reads the environment. Nothing set means the embedded
+servers under `./.millrace/`.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.contracts import TASK_QUEUE
+
+
+class DatabaseSettings(BaseModel):
+    """PostgreSQL 14 or newer. Without a URL the embedded server is used."""
+
+    url: SecretStr | None = None
+    pool_size: int = Field(default=10, ge=1, le=200)
+    connect_timeout: float = Field(default=5.0, gt=0, description="seconds")
+
+
+class TemporalSettings(BaseModel):
+    """A Temporal cluster or Temporal Cloud. Without an address the embedded server is used."""
+
+    address: str | None = None
+    namespace: str = "default"
+    api_key: SecretStr | None = None
+    tls: bool = False
+    task_queue: str = TASK_QUEUE
+    ui_url: str | None = Field(default=None, description="where people find Temporal's Web UI")
+    connect_timeout: float = Field(default=5.0, gt=0, description="seconds")
+
+
+class ApiSettings(BaseModel):
+    """The HTTP API. It refuses to listen beyond loopback unless `allow_remote` is set."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535, description="0 takes a free port")
+    allow_remote: bool = False
+    max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
+    max_context_bytes: int = Field(default=1024 * 1024, ge=1024)
+    longest_wait: float = Field(default=60.0, gt=0, description="seconds `?wait=` may ask for")
+
+
+class WorkerSettings(BaseModel):
+    """How much one worker does at once."""
+
+    max_cached_workflows: int = Field(default=1000, ge=0)
+    max_concurrent_activities: int = Field(default=100, ge=1)
+    graceful_shutdown: float = Field(default=5.0, ge=0, description="seconds")
+
+
+class HttpActionSettings(BaseModel):
+    """What `http.request` may reach: hosts named here are allowed though they are private or loopback."""
+
+    allowed_private_hosts: tuple[str, ...] = ()
+    max_response_bytes: int = Field(default=1024 * 1024, ge=1024)
+
+
+class ReconcilerSettings(BaseModel):
+    """How often rows left CREATED are looked for, and how old they must be; seconds."""
+
+    interval: float = Field(default=10.0, gt=0)
+    grace: float = Field(default=10.0, ge=0)
+
+
+class LogSettings(BaseModel):
+    """How log lines look: `console` for people, `json` for machines."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["console", "json"] = "console"
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLRACE_", env_nested_delimiter="__", extra="forbid")
+
+    home: Path = Path(".millrace")
+    database: DatabaseSettings = DatabaseSettings()
+    temporal: TemporalSettings = TemporalSettings()
+    api: ApiSettings = ApiSettings()
+    worker: WorkerSettings = WorkerSettings()
+    http_action: HttpActionSettings = HttpActionSettings()
+    reconciler: ReconcilerSettings = ReconcilerSettings()
+    log: LogSettings = LogSettings()

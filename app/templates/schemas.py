@@ -1,0 +1,64 @@
+"""Templates on the wire."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field, StringConstraints
+
+from app.db.tables import TemplateStatus
+from app.wire import Given, Name, Taken
+
+SLUG = r"^[a-z0-9][a-z0-9-]{0,99}$"
+
+Slug = Annotated[str, Field(pattern=SLUG, description="the Temporal workflow type; fixed once published")]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50)]
+Tags = Annotated[list[Tag], Field(max_length=50)]
+Segment = Annotated[str, StringConstraints(min_length=1, max_length=50)]
+Category = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Description = Annotated[str, StringConstraints(max_length=10_000)]
+
+
+class TemplateCreate(Taken):
+    """A new template; without a `slug`, one is made of the name."""
+
+    name: Name
+    slug: Slug | None = None
+    description: Description | None = None
+    segment: Segment | None = Field(default=None, examples=["CRM", "SALES", "MARKETING"])
+    category: Category | None = None
+    tags: Tags = []
+    pinned: bool = False
+    is_gallery: bool = False
+
+
+class TemplateChange(Taken):
+    """What may be changed; what is left out stays as it is."""
+
+    name: Name = ""
+    slug: Slug = ""
+    description: Description | None = None
+    segment: Segment | None = None
+    category: Category | None = None
+    tags: Tags = []
+    pinned: bool = False
+    is_gallery: bool = False
+
+
+class TemplateView(Given):
+    """A template as users read it."""
+
+    id: UUID
+    slug: str
+    name: str
+    description: str | None
+    segment: str | None
+    category: str | None
+    tags: list[str]
+    pinned: bool
+    is_gallery: bool
+    status: TemplateStatus
+    active_version_id: UUID | None
+    active_version: str | None
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,122 @@
+"""What can be done with templates."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.db.tables import TemplateStatus, WorkflowTemplate
+from app.errors import Conflict, Invalid, NotFound
+from app.templates.queries import find_template, has_been_published, has_executions
+from app.templates.schemas import TemplateCreate
+from app.versions.queries import as_uuid
+
+
+async def create_template(session: AsyncSession, request: TemplateCreate) -> WorkflowTemplate:
+    """A new template, in status DRAFT. Raises SLUG_INVALID, SLUG_TAKEN."""
+    fields = request.model_dump()
+    slug = request.slug or slug_of(request.name)
+    _refuse_ambiguous_slug(slug)
+    template = WorkflowTemplate(**(fields | {"slug": slug}))
+    session.add(template)
+    await _flush_slug(session, slug)
+    return template
+
+
+async def get_template(session: AsyncSession, reference: str, *, lock: bool = False) -> WorkflowTemplate:
+    """A template by id or slug. Raises TEMPLATE_NOT_FOUND."""
+    template = await find_template(session, reference, lock=lock)
+    if template is None:
+        raise NotFound("template", reference)
+    return template
+
+
+async def change_template(
+    session: AsyncSession, reference: str, changes: Mapping[str, Any]
+) -> WorkflowTemplate:
+    """Sets the fields given. Raises SLUG_FIXED once a version was published, SLUG_TAKEN, SLUG_INVALID."""
+    template = await get_template(session, reference, lock=True)
+    slug = changes.get("slug", template.slug)
+    if slug != template.slug:
+        _refuse_ambiguous_slug(slug)
+        if await has_been_published(session, template.id):
+            raise Conflict("SLUG_FIXED", f"{template.slug} has been published: its slug stays.")
+    for name, value in changes.items():
+        setattr(template, name, value)
+    await _flush_slug(session, slug)
+    return template
+
+
+async def delete_template(session: AsyncSession, reference: str) -> None:
+    """Deletes a template with its versions and links. Raises TEMPLATE_IN_USE when it was ever run."""
+    template = await get_template(session, reference, lock=True)
+    in_use = Conflict("TEMPLATE_IN_USE", f"{template.slug} has executions; archive it instead.")
+    if await has_executions(session, template.id):
+        raise in_use
+    try:
+        await session.execute(delete(WorkflowTemplate).where(col(WorkflowTemplate.id) == template.id))
+    except IntegrityError as error:
+        raise in_use from error
+
+
+async def pause_template(session: AsyncSession, reference: str) -> WorkflowTemplate:
+    """ACTIVE → PAUSED: nothing new starts. Raises TEMPLATE_NOT_ACTIVE for any other status."""
+    template = await get_template(session, reference, lock=True)
+    if template.status not in (TemplateStatus.ACTIVE, TemplateStatus.PAUSED):
+        raise Conflict("TEMPLATE_NOT_ACTIVE", f"{template.slug} is {template.status}.")
+    return await _set_status(session, template, TemplateStatus.PAUSED)
+
+
+async def resume_template(session: AsyncSession, reference: str) -> WorkflowTemplate:
+    """PAUSED or ARCHIVED → ACTIVE, or DRAFT when no version is active."""
+    template = await get_template(session, reference, lock=True)
+    if template.status == TemplateStatus.DRAFT:
+        raise Conflict("TEMPLATE_NOT_PAUSED", f"{template.slug} is a draft: activate a version.")
+    active = template.active_version_id is not None
+    return await _set_status(session, template, TemplateStatus.ACTIVE if active else TemplateStatus.DRAFT)
+
+
+async def archive_template(session: AsyncSession, reference: str) -> WorkflowTemplate:
+    """Any status → ARCHIVED: nothing new starts, nothing is edited, what runs goes on."""
+    template = await get_template(session, reference, lock=True)
+    return await _set_status(session, template, TemplateStatus.ARCHIVED)
+
+
+def refuse_archived(template: WorkflowTemplate) -> None:
+    """Raises TEMPLATE_ARCHIVED: an archived template is not worked on."""
+    if template.status == TemplateStatus.ARCHIVED:
+        raise Conflict("TEMPLATE_ARCHIVED", f"{template.slug} is archived; resume it first.")
+
+
+def slug_of(name: str) -> str:
+    """`Größe ändern!` → `grosse-andern`-like: ASCII letters and digits with dashes. Raises SLUG_INVALID."""
+    ascii_only = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:100].rstrip("-")
+    if not slug:
+        raise Invalid("SLUG_INVALID", "The name has no letters that a slug could be made of; give a slug.")
+    return slug
+
+
+def _refuse_ambiguous_slug(slug: str) -> None:
+    if as_uuid(slug) is not None:
+        raise Invalid("SLUG_INVALID", "A slug must not look like an id.")
+
+
+async def _flush_slug(session: AsyncSession, slug: str) -> None:
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        raise Conflict("SLUG_TAKEN", f"Another template has the slug {slug}.") from error
+
+
+async def _set_status(
+    session: AsyncSession, template: WorkflowTemplate, status: TemplateStatus
+) -> WorkflowTemplate:
+    template.status = status
+    await session.flush()
+    return template

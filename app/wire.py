@@ -1,0 +1,60 @@
+"""What all shapes on the wire share: camelCase, nothing unknown, pages and their cursors."""
+
+import base64
+import binascii
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from app.errors import Invalid
+
+Item = TypeVar("Item")
+
+_SEPARATOR = "|"
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+JsonObject = dict[str, Any]
+
+
+class Taken(BaseModel):
+    """A shape that comes in."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=False, extra="forbid", allow_inf_nan=False
+    )
+
+
+class Given(BaseModel):
+    """A shape that goes out."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class Page(Given, Generic[Item]):
+    """A part of a list; `nextCursor` leads to the next part and is null at the end."""
+
+    items: list[Item]
+    next_cursor: str | None = Field(default=None)
+
+
+def encode_cursor(*parts: str) -> str:
+    """An opaque text that `decode_cursor` reads."""
+    return base64.urlsafe_b64encode(_SEPARATOR.join(parts).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, count: int) -> list[str]:
+    """The parts of a cursor; raises `Invalid` for one that was not given out here."""
+    try:
+        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
+        parts = base64.b64decode(padded, altchars=b"-_", validate=True).decode().split(_SEPARATOR)
+    except (binascii.Error, ValueError) as error:
+        raise bad_cursor() from error
+    if len(parts) != count:
+        raise bad_cursor()
+    return parts
+
+
+def bad_cursor() -> Invalid:
+    """What is said of a cursor that was not given out here."""
+    return Invalid("CURSOR_INVALID", "The cursor was not given out by this list.")

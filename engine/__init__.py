@@ -1,0 +1,1 @@
+"""The pure core: a definition becomes a plan, a plan and an event become the next state and commands."""

@@ -1,0 +1,36 @@
+"""What can go wrong inside the engine: one family, each with a stable code and, where there is one, a definition path."""
+
+from typing import Self
+
+
+class EngineError(Exception):
+    """A definition, an expression or an event is not usable. `path` points into the definition: `steps[3].name`."""
+
+    def __init__(self, code: str, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+    def at(self, path: str) -> Self:
+        """The same error with a definition path; one that has a path already keeps it."""
+        return self if self.path else type(self)(self.code, self.message, path)
+
+
+class ExpressionError(EngineError):
+    """An expression does not compile, or has no acceptable result."""
+
+
+class ClockExceeded(Exception):  # noqa: N818 - not an error of the definition
+    """An expression ran out of clock time.
+
+    Not an `EngineError`: the clock would decide otherwise when history is replayed, so whoever drives the engine
+    must first record that it happened.
+    """
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self.source = source

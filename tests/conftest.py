@@ -1,0 +1,96 @@
+"""The real servers that tests run against: started once a session, in a folder of their own."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from temporalio.client import Client
+
+from app.db.migrate import migrate
+from app.embedded import EmbeddedPostgres, EmbeddedTemporal, start_postgres, start_temporal
+from app.processes import OwnProcess
+
+MakeDatabase = Callable[[], Awaitable[str]]
+
+_MIGRATED = "migrated"
+
+
+@pytest.fixture(scope="session")
+def short_home() -> Iterator[Path]:
+    """A folder for servers whose path leaves room for a unix socket."""
+    folder = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def postgres(short_home: Path) -> AsyncIterator[EmbeddedPostgres]:
+    """The session's PostgreSQL."""
+    started: list[OwnProcess] = []
+    try:
+        yield await start_postgres(short_home, started.append, throwaway=True)
+    finally:
+        for process in started:
+            await process.stop()
+
+
+@pytest.fixture(scope="session")
+async def temporal_server(short_home: Path) -> AsyncIterator[EmbeddedTemporal]:
+    """The session's Temporal server, in memory, with Millrace's search attributes registered."""
+    started: list[OwnProcess] = []
+    try:
+        yield await start_temporal(short_home, started.append, throwaway=True)
+    finally:
+        for process in started:
+            await process.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: EmbeddedPostgres) -> str:
+    """The URL of an empty database that the whole session shares."""
+    return postgres.url()
+
+
+@pytest.fixture(scope="session")
+async def make_empty_database(postgres: EmbeddedPostgres) -> MakeDatabase:
+    """Makes a new database without tables, and gives its URL."""
+    return lambda: _create(postgres, "template0")
+
+
+@pytest.fixture(scope="session")
+async def make_database(postgres: EmbeddedPostgres) -> MakeDatabase:
+    """Makes a new database with every migration applied, and gives its URL; a matter of milliseconds."""
+    await migrate(await _create(postgres, "template0", _MIGRATED))
+    return lambda: _create(postgres, _MIGRATED)
+
+
+@pytest.fixture(scope="module")
+async def database_url(make_database: MakeDatabase) -> str:
+    """The URL of a migrated database that the module has to itself."""
+    return await make_database()
+
+
+@pytest.fixture(scope="session")
+def temporal_address(temporal_server: EmbeddedTemporal) -> str:
+    """Where the session's Temporal server listens."""
+    return temporal_server.address
+
+
+@pytest.fixture(scope="session")
+async def temporal_client(temporal_address: str) -> Client:
+    """A client with the SDK's default data converter."""
+    return await Client.connect(temporal_address)
+
+
+async def _create(postgres: EmbeddedPostgres, template: str, name: str | None = None) -> str:
+    name = name or f"t{uuid4().hex}"
+    connection = await asyncpg.connect(host=str(postgres.socket_folder), user="postgres", database="postgres")
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+    finally:
+        await connection.close()
+    return postgres.url(name)

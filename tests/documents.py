@@ -1,0 +1,74 @@
+"""Definitions for tests, written down shortly."""
+
+from typing import Any
+
+Document = dict[str, Any]
+
+
+def step(step_id: str, step_type: str, **fields: Any) -> Document:
+    """A step; its name is its id."""
+    return {"id": step_id, "type": step_type, "name": step_id, **fields}
+
+
+def arrow(text: str, **fields: Any) -> Document:
+    """A transition from `"a -> b"`; its id is the text without spaces."""
+    source, target = (part.strip() for part in text.split("->"))
+    return {"id": f"{source}-{target}", "fromStepId": source, "toStepId": target, **fields}
+
+
+def document(*parts: Document, **fields: Any) -> Document:
+    """A definition of these steps and transitions; START and END are there without being named."""
+    steps = [part for part in parts if "type" in part]
+    return {
+        "steps": [step("start", "START"), *steps, step("end", "END")],
+        "stepTransitions": [part for part in parts if "fromStepId" in part],
+        **fields,
+    }
+
+
+def line(*steps: Document, **fields: Any) -> Document:
+    """A definition whose steps follow one another."""
+    ids = ["start", *(part["id"] for part in steps), "end"]
+    arrows = [arrow(f"{source} -> {target}") for source, target in zip(ids, ids[1:], strict=False)]
+    return document(*steps, *arrows, **fields)
+
+
+def action(step_id: str, **fields: Any) -> Document:
+    """A SYS_ACTION."""
+    return step(step_id, "SYS_ACTION", **{"actionKey": "test.echo", **fields})
+
+
+def put(step_id: str, **values: Any) -> Document:
+    """A SYS_SET that writes each keyword."""
+    writes = [{"targetPath": name, "value": value} for name, value in values.items()]
+    return step(step_id, "SYS_SET", assignments=writes)
+
+
+def confirm(step_id: str, **fields: Any) -> Document:
+    """A HUMAN_CONFIRM."""
+    return step(step_id, "HUMAN_CONFIRM", **fields)
+
+
+def child(step_id: str, **fields: Any) -> Document:
+    """A single SYS_SUB_WORKFLOW."""
+    return step(step_id, "SYS_SUB_WORKFLOW", **{"childWorkflowTemplateVersionId": "child@1.0.0", **fields})
+
+
+def batch(step_id: str, items: str, **fields: Any) -> Document:
+    """A BATCH over an expression."""
+    return child(step_id, mode="BATCH", iterable={"type": "EXPRESSION", "expr": {"src": items}}, **fields)
+
+
+def split(step_id: str, kind: str = "PARALLEL") -> Document:
+    """A split gateway."""
+    return step(step_id, f"GATEWAY_{kind}_SPLIT")
+
+
+def join(step_id: str, kind: str = "PARALLEL") -> Document:
+    """A join gateway."""
+    return step(step_id, f"GATEWAY_{kind}_JOIN")
+
+
+def expr(source: str, **fields: Any) -> Document:
+    """A JSONata value."""
+    return {"type": "expr", "expr": {"src": source}, **fields}

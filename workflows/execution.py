@@ -1,0 +1,296 @@
+"""The one dynamic workflow: perform commands, take an event, advance.
+
+Its type is the template's slug. Everything that decides anything is in `engine`; everything that talks to Temporal
+is in `effects`. Handlers only append to the inbox, and the loop applies it in order, so there are no locks.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from app.contracts import (
+        CLOSE_EXECUTION,
+        COMPLETE_STEP,
+        MARK_STARTED,
+        STEPS_QUERY,
+        CloseExecution,
+        ExecutionStart,
+        RunView,
+        StepCompletion,
+    )
+    from engine.draft import Step, iso
+    from engine.errors import EngineError
+    from engine.interpreter import PURE_STEPS_PER_TURN, Overdue, advance, resume, start
+    from engine.plan import Plan
+    from engine.protocol import (
+        Cancel,
+        CancelRequested,
+        Command,
+        Complete,
+        Event,
+        Fail,
+        Failure,
+        HumanCompleted,
+        RunInput,
+        events_from_json,
+        events_to_json,
+    )
+    from engine.state import State, state_from_json, state_to_json
+    from engine.tasks import OpenTask, find_task
+    from workflows.effects import Effects, now
+    from workflows.plans import plan_of
+    from workflows.policies import CLOSING, LOCAL
+    from workflows.search import WAITING_FOR
+    from workflows.view import details, run_view, waits_for_people
+
+Ending = Complete | Fail | Cancel
+
+_LONG_HISTORY = 8_000
+_TURNS = 2 * PURE_STEPS_PER_TURN
+
+
+@workflow.defn(dynamic=True)
+class Execution:
+    """One run of a version. Arguments: `ExecutionStart`, then the definition as stored."""
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+        self._state: State | None = None
+        self._inbox: deque[Event] = deque()
+        self._received = 0
+        self._applied = 0
+        self._calls = 0
+        self._leaving = False
+        self._ended = False
+        self._waiting_for: str | None = None
+
+    @workflow.run
+    async def run(self, args: Sequence[RawValue]) -> Any:
+        """Runs to the end; gives the definition's output."""
+        given = workflow.payload_converter().from_payload(args[0].payload, ExecutionStart)
+        try:
+            self._plan = plan_of(args[1].payload)
+        except EngineError as error:
+            await _undisturbed(asyncio.create_task(self._close(given, Fail(Failure(error.code, str(error))))))
+            raise _application_error(Failure(error.code, str(error), retryable=False)) from error
+        marking = asyncio.create_task(_mark_started(given))
+        ending = await self._drive(self._plan, given, Effects(given, self._receive), args[1])
+        self._ended = True
+        await _undisturbed(marking)
+        await _undisturbed(asyncio.create_task(self._close(given, ending)))
+        match ending:
+            case Complete(output):
+                return output
+            case Fail(failure):
+                raise _application_error(failure)
+            case Cancel():
+                raise asyncio.CancelledError
+
+    async def _drive(
+        self, plan: Plan, given: ExecutionStart, effects: Effects, definition: RawValue
+    ) -> Ending:
+        step = self._begin(plan, given)
+        while True:
+            self._state = step.state
+            ending = _perform(step.commands, effects)
+            if ending is not None:
+                return ending
+            if not self._inbox:
+                self._show(plan, step.state, given)
+                await self._wait()
+            if _history_is_long() and not effects.has_children:
+                await self._continue_as_new(given, effects, definition)
+            event = self._inbox.popleft()
+            step = self._call(partial(advance, plan, step.state, event))
+            self._applied += 1
+
+    def _begin(self, plan: Plan, given: ExecutionStart) -> Step:
+        if given.state is not None:
+            self._inbox.extendleft(reversed(events_from_json(given.inbox)))
+            return resume(plan, state_from_json(given.state), now())
+        run = RunInput(
+            execution_id=str(given.execution_id),
+            name=given.name,
+            root_id=str(given.root_id),
+            parent_id=None if given.parent_id is None else str(given.parent_id),
+            template_id=str(given.template_id),
+            template=given.template,
+            version_id=str(given.version_id),
+            version=given.version,
+            context=given.context,
+            trigger=given.trigger,
+            at=now(),
+            depth=given.depth,
+        )
+        return self._call(partial(start, plan, run))
+
+    def _call(self, engine: Callable[[frozenset[int]], Step]) -> Step:
+        """Calls the engine; that an expression ran out of clock time is recorded before it counts."""
+        self._calls += 1
+        overdue = self._recorded()
+        while True:
+            try:
+                return engine(overdue)
+            except Overdue as exceeded:
+                workflow.patched(_mark(self._calls, len(overdue)))
+                workflow.patched(_mark(self._calls, len(overdue), exceeded.turn))
+                overdue |= {exceeded.turn}
+
+    def _recorded(self) -> frozenset[int]:
+        """The turns of this call that history says were overdue."""
+        turns: set[int] = set()
+        while workflow.unsafe.is_replaying() and workflow.patched(_mark(self._calls, len(turns))):
+            at = len(turns)
+            turns.add(next(turn for turn in range(_TURNS) if workflow.patched(_mark(self._calls, at, turn))))
+        return frozenset(turns)
+
+    async def _wait(self) -> None:
+        try:
+            await workflow.wait_condition(lambda: bool(self._inbox))
+        except asyncio.CancelledError:
+            self._receive(CancelRequested(now(), workflow.cancellation_reason()))
+
+    def _receive(self, event: Event) -> None:
+        self._inbox.append(event)
+        self._received += 1
+
+    async def _continue_as_new(
+        self, given: ExecutionStart, effects: Effects, definition: RawValue
+    ) -> None:
+        """Drains what is under way without applying it, then goes on as a new run with state and inbox."""
+        self._leaving = True
+        try:
+            effects.stop_timers()
+            await workflow.wait_condition(lambda: not effects.busy and workflow.all_handlers_finished())
+        except asyncio.CancelledError:
+            self._receive(CancelRequested(now(), workflow.cancellation_reason()))
+            await workflow.wait_condition(lambda: not effects.busy and workflow.all_handlers_finished())
+        if self._state is None:
+            raise AssertionError("a run without a state cannot continue")
+        inbox = events_to_json(self._inbox)
+        carried = given.model_copy(update={"state": state_to_json(self._state), "inbox": inbox, "context": {}})
+        workflow.continue_as_new(args=[carried, definition])
+
+    def _show(self, plan: Plan, state: State, given: ExecutionStart) -> None:
+        """Temporal's own UI shows the steps and what is waited for."""
+        workflow.set_current_details(details(plan, state))
+        waiting_for = waits_for_people(plan, state)
+        if given.has_search_attributes and waiting_for != self._waiting_for:
+            self._waiting_for = waiting_for
+            update = WAITING_FOR.value_unset() if waiting_for is None else WAITING_FOR.value_set(waiting_for)
+            workflow.upsert_search_attributes([update])
+
+    async def _close(self, given: ExecutionStart, ending: Ending) -> None:
+        """Writes into the row how the run ended; the reconciler does it when Postgres stays away."""
+        reason = None
+        closed_as = "COMPLETED"
+        match ending:
+            case Fail(failure):
+                closed_as, reason = "FAILED", f"{failure.code}: {failure.message}"
+            case Cancel(given_reason):
+                closed_as, reason = "CANCELLED", given_reason
+        request = CloseExecution.model_validate(
+            {
+                "executionId": given.execution_id,
+                "closedAs": closed_as,
+                "reason": reason,
+                "endedAt": iso(now()),
+            }
+        )
+        try:
+            await workflow.execute_local_activity(CLOSE_EXECUTION, request, **CLOSING)
+        except ActivityError as error:
+            workflow.logger.warning("execution_row_left_open", extra={"cause": str(error.cause)})
+
+    @workflow.query(name=STEPS_QUERY)
+    def steps(self) -> RunView:
+        """Every step, and what the run waits for."""
+        if self._plan is None or self._state is None:
+            return RunView(steps=[], waiting_for=[])
+        return run_view(self._plan, self._state)
+
+    @workflow.update(name=COMPLETE_STEP)
+    async def complete_step(self, completion: StepCompletion) -> dict[str, Any]:
+        """A person completes a step; answers when it has been applied. A repetition gives the first result."""
+        task = self._task(completion)
+        if task.open:
+            self._receive(
+                HumanCompleted(
+                    task.key, now(), completion.outcome, completion.comment, completion.completed_by
+                )
+            )
+        mine = self._received
+        await workflow.wait_condition(lambda: self._applied >= mine or self._leaving or self._ended)
+        if self._ended and self._applied < mine:
+            raise _application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
+        output = None if self._state is None else self._state.outputs.get(task.step_id)
+        return {"stepId": task.step_id, "visit": task.visit, "status": "COMPLETED", "output": output}
+
+    @complete_step.validator
+    def refuse_completion(self, completion: StepCompletion) -> None:
+        """Refuses, with the reason's code as the error's type, before anything is recorded."""
+        self._task(completion)
+
+    def _task(self, completion: StepCompletion) -> OpenTask:
+        if self._plan is None or self._state is None:
+            raise _application_error(Failure("STEP_NOT_OPEN", "the execution has not begun"))
+        try:
+            task = find_task(
+                self._plan, self._state, completion.step_id, completion.visit, completion.outcome
+            )
+        except EngineError as error:
+            raise _application_error(Failure(error.code, str(error), completion.step_id)) from error
+        answered = any(isinstance(event, HumanCompleted) and event.key == task.key for event in self._inbox)
+        return replace(task, open=task.open and not answered)
+
+
+def _perform(commands: Sequence[Command], effects: Effects) -> Ending | None:
+    for command in commands:
+        if isinstance(command, Complete | Fail | Cancel):
+            return command
+        effects.perform(command)
+    return None
+
+
+def _mark(call: int, at: int, turn: int | None = None) -> str:
+    """The marker that a turn of an engine call ran out of clock time, `at` counting such turns."""
+    return f"overdue-{call}.{at}" if turn is None else f"overdue-{call}.{at}-{turn}"
+
+
+def _history_is_long() -> bool:
+    info = workflow.info()
+    return info.is_continue_as_new_suggested() or info.get_current_history_length() >= _LONG_HISTORY
+
+
+async def _mark_started(given: ExecutionStart) -> None:
+    """A child sets its own row STARTED; a root's is set by whoever started it."""
+    if given.parent_id is not None and given.state is None:
+        await workflow.execute_local_activity(MARK_STARTED, given.execution_id, **LOCAL)
+
+
+async def _undisturbed(task: asyncio.Task[None]) -> None:
+    """Waits to the end, also when the run is cancelled meanwhile: how it ends has been decided."""
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+    task.result()
+
+
+def _application_error(failure: Failure) -> ApplicationError:
+    detail = {
+        "code": failure.code,
+        "message": failure.message,
+        "stepId": failure.step_id,
+        "attempts": failure.attempts,
+    }
+    return ApplicationError(failure.message, detail, type=failure.code, non_retryable=True)

@@ -1,0 +1,41 @@
+"""Policies of the plan, said in Temporal's terms."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from engine.definition import Retry
+from engine.protocol import RunAction
+
+# Local activities write a row or two. They are tried until Postgres answers: the run cannot go on without.
+LOCAL: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=10)
+    ),
+}
+
+# Closing the row must not hold up the end of a run for ever: the reconciler closes what is left open.
+CLOSING: dict[str, Any] = {**LOCAL, "schedule_to_close_timeout": timedelta(seconds=60)}
+
+
+def action_options(command: RunAction) -> dict[str, Any]:
+    """Timeout, retries and cancellation of an action's activity."""
+    return {
+        "start_to_close_timeout": timedelta(seconds=command.timeout or 10),
+        "retry_policy": retry_policy(command.retry),
+        "cancellation_type": workflow.ActivityCancellationType.TRY_CANCEL,
+    }
+
+
+def retry_policy(retry: Retry) -> RetryPolicy:
+    """Temporal's own policy; linear backoff and jitter, which it lacks, are asked for by the activity itself."""
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=retry.initial_interval),
+        backoff_coefficient=retry.multiplier if retry.backoff == "exponential" else 1.0,
+        maximum_interval=timedelta(seconds=max(retry.max_interval, retry.initial_interval)),
+        maximum_attempts=retry.max_attempts,
+        non_retryable_error_types=list(retry.non_retryable),
+    )

@@ -1,0 +1,114 @@
+"""How a run looks to people: the steps query, what it waits for, and the page that Temporal's UI shows."""
+
+from collections.abc import Iterator
+
+from app.contracts import FailureView, RunView, StepView, WaitingFor
+from engine.draft import iso
+from engine.plan import ActionNode, ChildNode, HumanNode, Plan
+from engine.protocol import RETRY, TIMEOUT, role_key
+from engine.state import ENDED, State, StepRecord, StepStatus, Work
+
+_ROWS = 40
+_WAITS = 20
+
+
+def run_view(plan: Plan, state: State) -> RunView:
+    """Every step in plan order, and what the run waits for."""
+    steps = [_step_view(plan, state, step_id) for step_id in plan.by_id]
+    return RunView(steps=steps, waiting_for=list(waiting_for(plan, state)))
+
+
+def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
+    """What is open, in order of key: since when, from whom, until when."""
+    if state.phase in ENDED:
+        return
+    for key, work in sorted(state.work.items()):
+        due = state.timers.get(role_key(key, TIMEOUT))
+        yield WaitingFor(
+            step_id=work.step_id,
+            visit=work.visit,
+            kind=_kind(plan, state, key, work),
+            since=iso(work.since),
+            who=None if work.who is None else str(work.who),
+            until=None if due is None else iso(due),
+        )
+
+
+def waits_for_people(plan: Plan, state: State) -> str | None:
+    """The ids of open human steps, for the search attribute; None when no person is waited for."""
+    waited = {work.step_id for work in state.work.values() if isinstance(plan.node(work.step_id), HumanNode)}
+    return ", ".join(sorted(waited)) or None
+
+
+def details(plan: Plan, state: State) -> str:
+    """Markdown for Temporal's UI: what is waited for, then the steps that have begun."""
+    lines = [f"**{state.phase.value}**", ""]
+    waits = list(waiting_for(plan, state))
+    if waits:
+        lines += ["| waiting for | kind | since | from | until |", "|---|---|---|---|---|"]
+        lines += [_wait_row(plan, wait) for wait in waits[:_WAITS]]
+        lines += [f"… and {len(waits) - _WAITS} more", ""] if len(waits) > _WAITS else [""]
+    begun = sorted(
+        ((plan.by_id[step_id], record) for step_id, record in state.steps.items() if step_id in plan.by_id),
+        key=lambda pair: pair[0],
+    )
+    shown = begun[-_ROWS:]
+    lines += ["| step | status | visits | since |", "|---|---|---|---|"]
+    lines += [_step_row(plan, index, record) for index, record in shown]
+    if len(begun) > _ROWS:
+        lines.append(f"… and {len(begun) - _ROWS} earlier steps")
+    return "\n".join(lines)
+
+
+def _step_view(plan: Plan, state: State, step_id: str) -> StepView:
+    node = plan.node(step_id)
+    record = state.steps.get(step_id)
+    if record is None:
+        return StepView(
+            id=step_id, name=node.name, type=node.type, status=StepStatus.NOT_STARTED.value, visits=0
+        )
+    error = record.error
+    return StepView(
+        id=step_id,
+        name=node.name,
+        type=node.type,
+        status=record.status.value,
+        visits=record.visits,
+        started_at=iso(record.started_at),
+        ended_at=None if record.ended_at is None else iso(record.ended_at),
+        error=None
+        if error is None
+        else FailureView(
+            code=error.code, message=error.message, step_id=error.step_id, attempts=error.attempts
+        ),
+    )
+
+
+def _kind(plan: Plan, state: State, key: str, work: Work) -> str:
+    match plan.node(work.step_id):
+        case HumanNode():
+            return "PERSON"
+        case ActionNode():
+            return "SLOT" if key in state.waiting else "ACTION"
+        case ChildNode():
+            if role_key(key, RETRY) in state.timers:
+                return "TIMER"
+            return "BATCH" if key in state.batches else "CHILD"
+        case _:
+            return "TIMER"
+
+
+def _wait_row(plan: Plan, wait: WaitingFor) -> str:
+    name = _cell(plan.node(wait.step_id).name)
+    return f"| {name} (`{wait.step_id}`) | {wait.kind} | {wait.since} | {_cell(wait.who or '')} | {wait.until or ''} |"
+
+
+def _step_row(plan: Plan, index: int, record: StepRecord) -> str:
+    node = plan.nodes[index]
+    return f"| {_cell(node.name)} (`{node.id}`) | {record.status.value} | {record.visits} | {iso(record.started_at)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
