@@ -1,9 +1,9 @@
 # Everything runs in .venv, made here with the versions and hashes of the lock files.
 
-PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
-	if command -v $$name >/dev/null 2>&1; then echo $$name; break; fi; done)
+PYTHON ?= $(shell for name in python3 python3.12 python3.11 python3.13 python3.14; do \
+	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$name; break; fi; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url \
 	--no-emit-trusted-host --no-emit-find-links --allow-unsafe --strip-extras
 
@@ -50,8 +50,7 @@ clean:  ## remove what was built; the data in .millrace stays
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; $(PYTHON) is older. Set PYTHON=/path/to/python." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Set PYTHON=/path/to/python." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 	@touch $@
 

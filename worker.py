@@ -1,0 +1,114 @@
+"""The worker: settings → Temporal client → Worker(workflows, activities) → wait.
+
+`python worker.py` runs one; `--with-api` runs the HTTP API in the same process. `millrace worker` and `millrace dev`
+use the same function.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.http import http_request_action
+from activities.lifecycle import lifecycle_activities
+from activities.registry import action_activities, check_activities
+from app.contracts import CLOSE_EXECUTION, MARK_STARTED, REGISTER_CHILDREN
+from app.db.session import Database
+from app.registry.queries import ActionRegistration, upsert_actions
+from app.settings import Settings
+from app.temporal import connect, register_search_attributes
+from millrace.actions import Action
+from workflows.execution import Execution
+
+log = structlog.get_logger(__name__)
+
+# Shared with the sandbox instead of being imported again for every run: pure code, and libraries with native parts.
+PASSED_THROUGH = (
+    "app",
+    "engine",
+    "immutables",
+    "jsonata",
+    "jsonschema_rs",
+    "pydantic",
+    "pydantic_core",
+    "workflows.clocks",
+    "workflows.effects",
+    "workflows.failures",
+    "workflows.plans",
+    "workflows.policies",
+    "workflows.search",
+    "workflows.view",
+)
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """The sandbox that executions run in, here and wherever a history is replayed."""
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
+    )
+
+
+def build_worker(client: Client, database: Database, settings: Settings, actions: Iterable[Action]) -> Worker:
+    """A worker for the actions. Raises `RegistryError` when they and the workflows do not fit together."""
+    own = lifecycle_activities(database)
+    check_activities(own, (MARK_STARTED, CLOSE_EXECUTION, REGISTER_CHILDREN))
+    return Worker(
+        client,
+        task_queue=settings.temporal.task_queue,
+        workflows=[Execution],
+        activities=[*own, *action_activities(actions)],
+        workflow_runner=workflow_runner(),
+        max_cached_workflows=settings.worker.max_cached_workflows,
+        max_concurrent_activities=settings.worker.max_concurrent_activities,
+        graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+    )
+
+
+async def serve(
+    settings: Settings, ready: asyncio.Event | None = None, actions: Iterable[Action] = ()
+) -> None:
+    """Runs until it is cancelled. `settings` name a database and a Temporal server; `ready` is set when it polls.
+
+    Raises `Unavailable` when either cannot be reached, `RegistryError` when two actions share a key.
+    """
+    url = settings.database.url
+    if url is None:
+        raise ValueError("no database is configured")
+    database = Database(url.get_secret_value(), settings.database)
+    try:
+        client = await connect(settings.temporal)
+        await register_search_attributes(client)
+        known = (http_request_action(settings.http_action), *actions)
+        worker = build_worker(client, database, settings, known)
+        async with database.transaction() as session:
+            await upsert_actions(session, [_registration(one) for one in known])
+        async with worker:
+            log.info("worker_started", task_queue=settings.temporal.task_queue, actions=[one.key for one in known])
+            if ready is not None:
+                ready.set()
+            await asyncio.Event().wait()
+    finally:
+        await database.close()
+        log.info("worker_stopped")
+
+
+def _registration(action: Action) -> ActionRegistration:
+    return ActionRegistration(
+        key=action.key,
+        version=action.version,
+        parameters_schema=action.parameters.model_json_schema(by_alias=True),
+        description=action.description,
+    )
+
+
+if __name__ == "__main__":
+    from app.cli.main import run
+
+    run(["worker", *sys.argv[1:]])

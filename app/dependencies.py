@@ -1,4 +1,4 @@
-"""What routes are handed: the process's parts, found on the application, and a transaction for each request."""
+"""What routes are handed: the parts of the process, and a transaction for each request."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -87,11 +87,10 @@ class _Started:
 
 
 @asynccontextmanager
-async def embedded_servers(settings: Settings, *, throwaway: bool = False) -> AsyncIterator[Settings]:
+async def embedded_servers(settings: Settings) -> AsyncIterator[Settings]:
     """The settings with `database.url`, `temporal.address`, `temporal.ui_url` filled in, for the block.
 
-    Call it from the main thread. `throwaway` gives up durability for speed, for homes that nobody will open
-    again.
+    Call it from the main thread.
 
     Raises `Conflict` HOME_IN_USE, and `Unavailable` with code EMBEDDED_POSTGRES_FAILED or
     EMBEDDED_TEMPORAL_FAILED and the tail of the server's log.
@@ -107,12 +106,12 @@ async def embedded_servers(settings: Settings, *, throwaway: bool = False) -> As
         if left:
             log.warning("left_over_servers_stopped", pids=[record.pid for record in left])
         stack.push_async_callback(started.stop)
-        postgres, temporal = await _start_missing(settings, home, started, throwaway)
+        postgres, temporal = await _start_missing(settings, home, started)
         yield _with_servers(settings, postgres, temporal)
 
 
 async def _start_missing(
-    settings: Settings, home: Path, started: _Started, throwaway: bool
+    settings: Settings, home: Path, started: _Started
 ) -> tuple[EmbeddedPostgres | None, EmbeddedTemporal | None]:
     """Both at once; when one fails the other's start is given up."""
     postgres: asyncio.Task[EmbeddedPostgres] | None = None
@@ -120,17 +119,15 @@ async def _start_missing(
     try:
         async with asyncio.TaskGroup() as group:
             if settings.database.url is None:
-                postgres = group.create_task(start_postgres(home, started.add, throwaway=throwaway))
+                postgres = group.create_task(start_postgres(home, started.add))
             if settings.temporal.address is None:
-                temporal = group.create_task(start_temporal(home, started.add, throwaway=throwaway))
+                temporal = group.create_task(start_temporal(home, started.add))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return (postgres.result() if postgres else None), (temporal.result() if temporal else None)
 
 
-def _with_servers(
-    settings: Settings, postgres: EmbeddedPostgres | None, temporal: EmbeddedTemporal | None
-) -> Settings:
+def _with_servers(settings: Settings, postgres: EmbeddedPostgres | None, temporal: EmbeddedTemporal | None) -> Settings:
     changes: dict[str, object] = {}
     if postgres:
         changes["database"] = settings.database.model_copy(update={"url": SecretStr(postgres.url())})
@@ -145,8 +142,8 @@ async def start_postgres(
 ) -> EmbeddedPostgres:
     """PostgreSQL on `<home>/postgres`, ready, with the database `millrace` in it.
 
-    `started` is told of the process before anything else can fail. Raises `Unavailable`
-    EMBEDDED_POSTGRES_FAILED.
+    `started` is told of the process before anything else can fail; `throwaway` gives up durability for speed.
+    Raises `Unavailable` EMBEDDED_POSTGRES_FAILED.
     """
     data, output = home / "postgres", home / "logs" / "postgres.log"
     binaries = _postgres_binaries()
@@ -267,12 +264,17 @@ async def _postgres_ready(sockets: Path) -> bool:
 
 
 async def start_temporal(
-    home: Path, started: Callable[[OwnProcess], None], *, throwaway: bool = False
+    home: Path,
+    started: Callable[[OwnProcess], None],
+    *,
+    throwaway: bool = False,
+    options: Sequence[str] = (),
 ) -> EmbeddedTemporal:
     """A Temporal server with its Web UI, ready, with our search attributes and 30 days of retention.
 
-    It keeps its state in `<home>/temporal.db`, or in memory when `throwaway`. `started` is told of the
-    process before anything else can fail. Raises `Unavailable` EMBEDDED_TEMPORAL_FAILED.
+    It keeps its state in `<home>/temporal.db`, or in memory when `throwaway`. `started` is told of the process
+    before anything else can fail. `options` go to `temporal server start-dev` as they are.
+    Raises `Unavailable` EMBEDDED_TEMPORAL_FAILED.
     """
     port, ui_port = _free_ports(2)
     command: list[str | Path] = [
@@ -280,10 +282,10 @@ async def start_temporal(
         *("server", "start-dev", "--ip", "127.0.0.1", "--port", str(port), "--ui-port", str(ui_port)),
         *("--ui-disable-news-fetch", "--log-level", "warn"),
         *(part for name in SEARCH_ATTRIBUTES for part in ("--search-attribute", f"{name}=Keyword")),
+        *options,
     ]
     if not throwaway:
-        # Three times as many executions a second as with the server's own choice, and safe against a crash of
-        # it.
+        # Three times as many executions a second as with the server's own choice, and safe when it crashes.
         command += ["--db-filename", home / "temporal.db", "--sqlite-pragma", "journal_mode=WAL"]
         command += ["--sqlite-pragma", "synchronous=NORMAL"]
     process = spawn("temporal", command, home / "logs" / "temporal.log")
@@ -296,16 +298,12 @@ async def start_temporal(
 async def _temporal_ready(address: str) -> bool:
     try:
         client = await Client.connect(address)
-        known = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace="default")
-        )
+        known = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace="default"))
         if not set(SEARCH_ATTRIBUTES) <= set(known.custom_attributes):
             return False
         keep = Duration(seconds=int(RETENTION.total_seconds()))
         await client.workflow_service.update_namespace(
-            UpdateNamespaceRequest(
-                namespace="default", config=NamespaceConfig(workflow_execution_retention_ttl=keep)
-            )
+            UpdateNamespaceRequest(namespace="default", config=NamespaceConfig(workflow_execution_retention_ttl=keep))
         )
     except (RPCError, RuntimeError):
         return False

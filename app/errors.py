@@ -5,7 +5,7 @@ from typing import Any
 
 
 class AppError(Exception):
-    """A refusal. `code` is stable and meant for programs, `message` for people, `problems` lists every finding."""
+    """A refusal: `code` is stable and for programs, `message` for people, `problems` lists every finding."""
 
     def __init__(
         self, code: str, status: int, message: str, problems: Sequence[dict[str, Any]] = ()

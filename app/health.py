@@ -55,9 +55,7 @@ async def ready(response: Response, database: DatabasePart, temporal: TemporalPa
     )
     up = postgres.status == temporal_health.status == "UP"
     response.status_code = 200 if up else 503
-    return Readiness(
-        status="UP" if up else "DOWN", parts={"database": postgres, "temporal": temporal_health}
-    )
+    return Readiness(status="UP" if up else "DOWN", parts={"database": postgres, "temporal": temporal_health})
 
 
 async def _health(asking: Awaitable[None], code: str) -> PartHealth:

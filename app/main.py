@@ -19,8 +19,8 @@ from app.links.routes import router as links
 from app.problem_details import ProblemDetails, answer_with_problems, problem_responses
 from app.registry.routes import router as registry
 from app.settings import Settings
-from app.temporal import Temporal
 from app.templates.routes import router as templates
+from app.temporal import Temporal
 from app.triggers.routes import router as triggers
 from app.versions.routes import router as versions
 
@@ -36,7 +36,9 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        reconciling = asyncio.create_task(reconciler.reconcile_forever(database, temporal, settings.reconciler))
+        reconciling = asyncio.create_task(
+            reconciler.reconcile_forever(database, temporal, settings.reconciler)
+        )
         yield
         reconciling.cancel()
         with suppress(asyncio.CancelledError):
@@ -65,7 +67,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
 
 
 def check_listen(settings: Settings) -> None:
-    """Raises `Invalid` for a host beyond loopback, unless the settings allow it: there is no authentication."""
+    """Raises `Invalid` for a host beyond loopback unless the settings allow it: nobody is authenticated."""
     host = settings.api.host
     if settings.api.allow_remote or host == "localhost":
         return

@@ -1,8 +1,8 @@
 """Logging: one chain for the API, the worker, workflows and activities, whoever speaks.
 
-Our own events go through structlog; what uvicorn, the Temporal SDK, SQLAlchemy and alembic say through the standard
-library. Both end in the same processors and the same line format on standard error. `workflow.logger`, which keeps
-silent while a history is replayed, comes out with the same keys as everything else.
+Our own events go through structlog; what uvicorn, the Temporal SDK, SQLAlchemy and alembic say through the
+standard library. Both end in the same processors and the same line format on standard error.
+`workflow.logger`, which keeps silent while a history is replayed, comes out with the same keys as everything else.
 """
 
 import logging
@@ -38,7 +38,6 @@ _WORKFLOW_ID_PREFIX = "execution/"
 _TEMPORAL_KEYS = {
     "workflow_type": "template",
     "activity_type": "action",
-    "activity_id": "step",
     "attempt": "attempt",
 }
 
@@ -91,6 +90,9 @@ def temporal_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     workflow_id = details.get("workflow_id")
     if isinstance(workflow_id, str):
         event.setdefault("execution", workflow_id.removeprefix(_WORKFLOW_ID_PREFIX))
+    step, separator, _ = str(details.get("activity_id", "")).partition("#")
+    if separator:
+        event.setdefault("step", step)
     for theirs, ours in _TEMPORAL_KEYS.items():
         if theirs in details:
             event.setdefault(ours, details[theirs])
@@ -100,6 +102,11 @@ def temporal_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Hides values whose key says they are secret, and passwords inside URLs and headers."""
     return cast(EventDict, _scrubbed(event))
+
+
+def _event_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    first = {key: event[key] for key in ("timestamp", "level", "event") if key in event}
+    return {**first, **event}
 
 
 def _scrubbed(value: Any) -> Any:
@@ -120,10 +127,7 @@ def _scrubbed(value: Any) -> Any:
 
 def _renderers(settings: LogSettings) -> list[Processor]:
     if settings.format == "json":
-        return [
-            structlog.processors.EventRenamer("event"),
-            structlog.processors.JSONRenderer(sort_keys=False, default=str),
-        ]
+        return [_event_first, structlog.processors.JSONRenderer(default=str)]
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=32)]
 
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,9 +49,7 @@ class ProcessRecord:
 class OwnProcess:
     """A running program of ours. `stop_signal` asks it to end in order; `log` holds all it says."""
 
-    def __init__(
-        self, name: str, process: subprocess.Popen[bytes], log: Path, stop_signal: signal.Signals
-    ) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, stop_signal: signal.Signals) -> None:
         self.name = name
         self.log = log
         self._process = process
@@ -92,15 +90,17 @@ def spawn(
     *,
     stop_signal: signal.Signals = signal.SIGTERM,
     account: str | None = None,
-    environment: dict[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    outlives_us: bool = False,
 ) -> OwnProcess:
     """Starts a program in a session of its own, so that a Ctrl-C in the terminal reaches only us.
 
     `account` is a system account to run under (only root can). Call it from the main thread: the program ends
-    with the thread that started it.
+    with the thread that started it, unless it `outlives_us`. `environment` is added to our own.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    launch = [sys.executable, "-I", "-S", _LAUNCHER, os.getpid(), int(stop_signal), account or "-", *command]
+    last_signal = 0 if outlives_us else int(stop_signal)
+    launch = [sys.executable, "-I", "-S", _LAUNCHER, os.getpid(), last_signal, account or "-", *command]
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(part) for part in launch],
@@ -108,7 +108,7 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment,
+            env={**os.environ, **(environment or {})},
         )
     return OwnProcess(name, process, log, stop_signal)
 

@@ -153,6 +153,13 @@ class Temporal:
             )
         self.note_answer()
 
+    async def refresh_attributes(self) -> bool:
+        """Asks anew which search attributes may be set; whether that has changed."""
+        before = self.attributes
+        with translated():
+            self.attributes = await register_search_attributes(await self.client())
+        return self.attributes != before
+
     def note_answer(self) -> None:
         """Temporal has just answered."""
         self._answered = time.monotonic()

@@ -3,6 +3,7 @@
 import base64
 import binascii
 from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -58,3 +59,13 @@ def decode_cursor(cursor: str, count: int) -> list[str]:
 def bad_cursor() -> Invalid:
     """What is said of a cursor that was not given out here."""
     return Invalid("CURSOR_INVALID", "The cursor was not given out by this list.")
+
+
+def read_id_cursor(cursor: str | None) -> UUID | None:
+    """The id in the cursor of a list that is ordered by id."""
+    if cursor is None:
+        return None
+    try:
+        return UUID(decode_cursor(cursor, 1)[0])
+    except ValueError as error:
+        raise bad_cursor() from error

@@ -24,7 +24,7 @@ class ExpressionError(EngineError):
     """An expression does not compile, or has no acceptable result."""
 
 
-class ClockExceeded(Exception):  # noqa: N818 - not an error of the definition
+class ClockExceeded(Exception):
     """An expression ran out of clock time.
 
     Not an `EngineError`: the clock would decide otherwise when history is replayed, so whoever drives the engine

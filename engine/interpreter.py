@@ -5,6 +5,7 @@ at any time, whether or not the state has been through JSON in between.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from immutables import Map
@@ -28,7 +29,6 @@ from engine.plan import (
     Plan,
     PlanNode,
     SetNode,
-    StartNode,
 )
 from engine.protocol import (
     DEADLINE,
@@ -51,16 +51,16 @@ from engine.protocol import (
 )
 from engine.state import Phase, State
 
-PURE_STEPS_PER_TURN = 2_000
+PURE_STEPS_PER_CALL = 2_000
 
 Handler = Callable[[Draft, Any, Edge | None], None]
 
 
-class Overdue(Exception):  # noqa: N818 - a signal to the driver, not an error of the definition
+class Overdue(Exception):
     """An expression ran out of clock time in turn number `turn` of this call.
 
-    The driver records the fact in history and makes the same call again with `overdue={turn}`, which fails that
-    turn's step with EXPRESSION_TIMEOUT instead of evaluating it; on replay it passes what it finds recorded.
+    The driver records the fact in history and makes the same call again with a `Pace` that has it in `overdue`,
+    which fails that turn's step with EXPRESSION_TIMEOUT instead of evaluating it.
     """
 
     def __init__(self, turn: int) -> None:
@@ -68,21 +68,38 @@ class Overdue(Exception):  # noqa: N818 - a signal to the driver, not an error o
         self.turn = turn
 
 
-def start(plan: Plan, run: RunInput, overdue: frozenset[int] = frozenset()) -> Step:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What clocks have to say about one call, which has none itself. A turn is one token moved or one event applied.
+
+    `overdue` are turns whose expressions took too long; before turn `stop_at` the call stops and yields. `late` is
+    asked before each turn and stops the call there when it is true: the driver then records the turn, which it finds
+    in the `Yield`, and gives it as `stop_at` on replay.
+    """
+
+    overdue: frozenset[int] = frozenset()
+    stop_at: int | None = None
+    late: Callable[[], bool] | None = None
+
+
+UNHURRIED = Pace()
+
+
+def start(plan: Plan, run: RunInput, pace: Pace = UNHURRIED) -> Step:
     """The first step of a run. Raises `Overdue`."""
     draft = Draft(plan, State(run=run, at=run.at, context=Map(run.context)), run.at)
     if plan.limits.execution_timeout is not None:
         work.arm(draft, DEADLINE, plan.limits.execution_timeout, "deadline of the execution")
-    turns = _Turns(draft, overdue)
-    turns.take(plan.start, lambda: _HANDLERS[StartNode](draft, plan.start, None))
+    turns = _Turns(draft, pace)
+    turns.take(plan.start, lambda: _begin(draft, plan.start))
     turns.go_on()
     return draft.freeze()
 
 
-def advance(plan: Plan, state: State, event: Event, overdue: frozenset[int] = frozenset()) -> Step:
+def advance(plan: Plan, state: State, event: Event, pace: Pace = UNHURRIED) -> Step:
     """What follows from one event. An event that answers nothing open changes nothing. Raises `Overdue`."""
     draft = Draft(plan, state, event.at)
-    turns = _Turns(draft, overdue)
+    turns = _Turns(draft, pace)
     turns.take(_node_of(plan, event), lambda: _apply(draft, event))
     if not state.ready or isinstance(event, Yielded):
         turns.go_on()
@@ -104,16 +121,16 @@ def resume(plan: Plan, state: State, at: int) -> Step:
 class _Turns:
     """Moves tokens one turn at a time, so that each turn's error belongs to its own step."""
 
-    def __init__(self, draft: Draft, overdue: frozenset[int]) -> None:
+    def __init__(self, draft: Draft, pace: Pace) -> None:
         self._draft = draft
-        self._overdue = overdue
+        self._pace = pace
         self._turn = 0
 
     def take(self, node: PlanNode | None, act: Callable[[], None]) -> None:
         """One turn: an error of the definition in it fails the run at `node`."""
         turn, self._turn = self._turn, self._turn + 1
         try:
-            if turn in self._overdue:
+            if turn in self._pace.overdue:
                 raise EngineError("EXPRESSION_TIMEOUT", "an expression took too long")
             act()
         except EngineError as error:
@@ -122,12 +139,15 @@ class _Turns:
             raise Overdue(turn) from exceeded
 
     def go_on(self) -> None:
-        """Moves every token as far as it goes without waiting, at most PURE_STEPS_PER_TURN of them."""
+        """Moves every token as far as it goes without waiting, at most PURE_STEPS_PER_CALL of them."""
         draft, ready, nodes, handlers = self._draft, self._draft.ready, self._draft.plan.nodes, _HANDLERS
-        last = self._turn + PURE_STEPS_PER_TURN
+        last = self._turn + PURE_STEPS_PER_CALL
         while draft.phase is Phase.RUNNING:
-            if self._turn >= last:
+            if self._turn >= last and ready:
                 draft.commands.append(Yield())
+                return
+            if ready and self._is_late():
+                draft.commands.append(Yield(self._turn))
                 return
             if ready:
                 edge = ready.popleft()
@@ -144,13 +164,17 @@ class _Turns:
         turn = self._turn
         self._turn = turn + 1
         try:
-            if turn in self._overdue:
+            if turn in self._pace.overdue:
                 raise EngineError("EXPRESSION_TIMEOUT", "an expression took too long")
             handler(self._draft, node, edge)
         except EngineError as error:
             self._fail(node, error)
         except ClockExceeded as exceeded:
             raise Overdue(turn) from exceeded
+
+    def _is_late(self) -> bool:
+        pace = self._pace
+        return self._turn == pace.stop_at or (pace.late is not None and pace.late())
 
     def _fail(self, node: PlanNode | None, error: EngineError) -> None:
         step_id = None if node is None else node.id
@@ -222,7 +246,7 @@ def _node_of(plan: Plan, event: Event) -> PlanNode | None:
     return plan.node(Key.parse(key).step_id)
 
 
-def _begin(draft: Draft, node: StartNode, edge: Edge | None) -> None:
+def _begin(draft: Draft, node: PlanNode) -> None:
     draft.passed(node, draft.enter(node))
     draft.send(*node.outgoing)
 
@@ -232,7 +256,6 @@ def _consume(draft: Draft, node: EndNode, edge: Edge | None) -> None:
 
 
 _HANDLERS: dict[type[PlanNode], Handler] = {
-    StartNode: _begin,
     EndNode: _consume,
     SetNode: work.begin_set,
     ActionNode: work.begin_action,

@@ -114,7 +114,12 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class Yield:
-    """Let the server take note before more pure steps are made; answered by `Yielded`."""
+    """Let the server take note before more pure steps are made; answered by `Yielded`.
+
+    `late_at` is the turn before which the caller's clock, not the count of steps, made the interpreter stop.
+    """
+
+    late_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Work steps: what begins them, what ends them, and what happens when they fail."""
 
+from typing import TypeVar
+
 from immutables import Map
 
 from engine.context import plain, written
@@ -33,6 +35,8 @@ from engine.state import Batch, StepStatus
 from engine.values import listed, required, resolve
 
 CONFIRMED = "confirmed"
+
+N = TypeVar("N", bound=WorkNode)
 
 
 def begin_set(draft: Draft, node: SetNode, edge: Edge | None) -> None:
@@ -75,7 +79,7 @@ def end_action(draft: Draft, event: ActionDone | ActionFailed) -> None:
     if event.key not in draft.work:
         return
     draft.running -= 1
-    node = draft.plan.node(Key.parse(event.key).step_id)
+    node = _node(draft, event.key, ActionNode)
     if isinstance(event, ActionDone):
         complete(draft, node, event.key, event.output)
     else:
@@ -97,7 +101,7 @@ def end_human(draft: Draft, event: HumanCompleted) -> None:
     """A person has answered; an answer to something no longer open changes nothing."""
     if event.key not in draft.work:
         return
-    node = draft.plan.node(Key.parse(event.key).step_id)
+    node = _node(draft, event.key, HumanNode)
     output: dict[str, JSON] = {
         "outcome": event.outcome or CONFIRMED,
         "comment": event.comment,
@@ -135,9 +139,7 @@ def end_child(draft: Draft, event: ChildDone | ChildFailed) -> None:
     key = Key.parse(event.key).visit_key
     if key not in draft.work:
         return
-    node = draft.plan.node(Key.parse(key).step_id)
-    if not isinstance(node, ChildNode):
-        raise AssertionError(f"{event.key} is not a child's key")
+    node = _node(draft, key, ChildNode)
     if isinstance(event, ChildFailed):
         if not _try_again(draft, node, key, event):
             _drop_child(draft, key, event.key)
@@ -164,9 +166,9 @@ def retry_child(draft: Draft, key: str) -> None:
     """The pause is over: the child is spawned again, as another execution."""
     parsed = Key.parse(key)
     work = draft.work.get(parsed.visit_key)
-    node = draft.plan.node(parsed.step_id)
-    if work is None or not isinstance(node, ChildNode):
+    if work is None:
         return
+    node = _node(draft, key, ChildNode)
     batch = draft.batches.get(parsed.visit_key)
     if batch is None or parsed.item is None:
         more: dict[str, object] = {}
@@ -212,6 +214,14 @@ def drop_withdrawn(draft: Draft, event: ActionDone | ActionFailed | ChildDone | 
             draft.work = draft.work.delete(key)
 
 
+def _node(draft: Draft, key: str, kind: type[N]) -> N:
+    """The node that a key belongs to, which is of this kind: the key is one that the engine gave for it."""
+    node = draft.plan.node(Key.parse(key).step_id)
+    if not isinstance(node, kind):
+        raise AssertionError(f"{key} is not the key of a {kind.__name__}")
+    return node
+
+
 def _arm_timeout(draft: Draft, node: WorkNode, key: str) -> None:
     if node.timeout is not None and key in draft.work:
         arm(draft, role_key(key, TIMEOUT), node.timeout, f"timeout of {node.name}")
@@ -233,7 +243,7 @@ def _refill(draft: Draft, node: ChildNode, key: str) -> None:
     children = []
     running = batch.running
     for index in range(batch.next, batch.next + room):
-        more = {"__each__": batch.items[index], "__index__": index}
+        more: dict[str, object] = {"__each__": batch.items[index], "__index__": index}
         child = _child(draft, node, item_key(key, index), more, f"{index + 1}/{len(batch.items)}")
         children.append(child)
         running = running.set(child.key, 1)

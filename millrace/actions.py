@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 Handler = Callable[..., Awaitable[Any]]
 
 
-class ActionFailure(Exception):  # noqa: N818 - the name users know
+class ActionFailure(Exception):
     """An action failed. `code` is stable and may be named in `nonRetryable`; `retryable` allows another attempt."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = True) -> None:

@@ -13,6 +13,8 @@ from temporalio.client import Client
 from app.db.migrate import migrate
 from app.embedded import EmbeddedPostgres, EmbeddedTemporal, start_postgres, start_temporal
 from app.processes import OwnProcess
+from app.settings import TemporalSettings
+from app.temporal import connect
 
 MakeDatabase = Callable[[], Awaitable[str]]
 
@@ -82,8 +84,8 @@ def temporal_address(temporal_server: EmbeddedTemporal) -> str:
 
 @pytest.fixture(scope="session")
 async def temporal_client(temporal_address: str) -> Client:
-    """A client with the SDK's default data converter."""
-    return await Client.connect(temporal_address)
+    """A client with the data converter of the project."""
+    return await connect(TemporalSettings(address=temporal_address))
 
 
 async def _create(postgres: EmbeddedPostgres, template: str, name: str | None = None) -> str:

@@ -32,7 +32,8 @@ EDGES = {
     "worker.py",
     "engine/expression.py",
 }
-READS_THE_ENVIRONMENT = {"app/settings.py"}
+# The settings, and what hands the environment down to a child.
+READS_THE_ENVIRONMENT = {"app/settings.py", "app/processes.py"}
 TEXT_FILES = {".py", ".toml", ".md", ".txt", ".json", ".yaml", ".yml", ".cfg", ".ini", ""}
 FOREIGN_PLACES = re.compile(
     "|".join(
@@ -128,9 +129,7 @@ def test_a_test_is_named_by_a_sentence(file: Path) -> None:
 
 
 def test_no_file_names_a_place_that_only_some_machine_has() -> None:
-    found = {
-        _place(file) for file in _text_files() if FOREIGN_PLACES.search(file.read_text(errors="replace"))
-    }
+    found = {_place(file) for file in _text_files() if FOREIGN_PLACES.search(file.read_text(errors="replace"))}
     assert found == set()
 
 
@@ -139,9 +138,7 @@ def test_every_locked_version_is_exact_and_hashed(name: str) -> None:
     entries = re.split(r"\n(?=\S)", (ROOT / name).read_text())
     pinned = [entry for entry in entries if entry.strip() and not entry.startswith("#")]
     assert pinned
-    assert [
-        entry for entry in pinned if not re.match(r"[A-Za-z0-9._-]+==\S+ \\\n +--hash=sha256:", entry)
-    ] == []
+    assert [entry for entry in pinned if not re.match(r"[A-Za-z0-9._-]+==\S+ \\\n +--hash=sha256:", entry)] == []
 
 
 def test_the_development_lock_adds_to_the_other_and_contradicts_nothing() -> None:
@@ -170,11 +167,7 @@ def _text_files() -> Iterator[Path]:
 
 
 def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _catches_everything(node: ast.AST) -> bool:
@@ -182,8 +175,7 @@ def _catches_everything(node: ast.AST) -> bool:
         return False
     caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
     return any(
-        each is None or (isinstance(each, ast.Name) and each.id in {"Exception", "BaseException"})
-        for each in caught
+        each is None or (isinstance(each, ast.Name) and each.id in {"Exception", "BaseException"}) for each in caught
     )
 
 

@@ -163,7 +163,7 @@ class Effects:
             ],
             known_versions=list(self._definitions),
         )
-        answer = await workflow.execute_local_activity(
+        answer: RegisteredChildren = await workflow.execute_local_activity(
             REGISTER_CHILDREN,
             request,
             result_type=RegisteredChildren,

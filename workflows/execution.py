@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from engine.draft import Step, iso
     from engine.errors import EngineError
-    from engine.interpreter import PURE_STEPS_PER_TURN, Overdue, advance, resume, start
+    from engine.interpreter import Overdue, Pace, advance, resume, start
     from engine.plan import Plan
     from engine.protocol import (
         Cancel,
@@ -45,6 +45,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from engine.state import State, state_from_json, state_to_json
     from engine.tasks import OpenTask, find_task
+    from workflows.clocks import ClockRecord
     from workflows.effects import Effects, now
     from workflows.plans import plan_of
     from workflows.policies import CLOSING, LOCAL
@@ -54,7 +55,6 @@ with workflow.unsafe.imports_passed_through():
 Ending = Complete | Fail | Cancel
 
 _LONG_HISTORY = 8_000
-_TURNS = 2 * PURE_STEPS_PER_TURN
 
 
 @workflow.defn(dynamic=True)
@@ -132,25 +132,19 @@ class Execution:
         )
         return self._call(partial(start, plan, run))
 
-    def _call(self, engine: Callable[[frozenset[int]], Step]) -> Step:
-        """Calls the engine; that an expression ran out of clock time is recorded before it counts."""
+    def _call(self, engine: Callable[[Pace], Step]) -> Step:
+        """Calls the engine; what clocks decide is recorded in history before it counts."""
         self._calls += 1
-        overdue = self._recorded()
+        record = ClockRecord(self._calls)
+        pace = record.recorded()
         while True:
             try:
-                return engine(overdue)
-            except Overdue as exceeded:
-                workflow.patched(_mark(self._calls, len(overdue)))
-                workflow.patched(_mark(self._calls, len(overdue), exceeded.turn))
-                overdue |= {exceeded.turn}
-
-    def _recorded(self) -> frozenset[int]:
-        """The turns of this call that history says were overdue."""
-        turns: set[int] = set()
-        while workflow.unsafe.is_replaying() and workflow.patched(_mark(self._calls, len(turns))):
-            at = len(turns)
-            turns.add(next(turn for turn in range(_TURNS) if workflow.patched(_mark(self._calls, at, turn))))
-        return frozenset(turns)
+                step = engine(pace)
+            except Overdue as overdue:
+                pace = record.overdue(pace, overdue.turn)
+            else:
+                record.yielded(step.commands)
+                return step
 
     async def _wait(self) -> None:
         try:
@@ -258,11 +252,6 @@ def _perform(commands: Sequence[Command], effects: Effects) -> Ending | None:
             return command
         effects.perform(command)
     return None
-
-
-def _mark(call: int, at: int, turn: int | None = None) -> str:
-    """The marker that a turn of an engine call ran out of clock time, `at` counting such turns."""
-    return f"overdue-{call}.{at}" if turn is None else f"overdue-{call}.{at}-{turn}"
 
 
 def _history_is_long() -> bool:

@@ -126,8 +126,8 @@ class WorkflowTemplate(SQLModel, table=True):
     is_gallery: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     status: str = Field(default=TemplateStatus.DRAFT, max_length=20)
     active_version_id: UUID | None = Field(default=None, sa_column=Column(Uuid(), unique=True, nullable=True))
-    created_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
 
 
 class WorkflowTemplateVersion(SQLModel, table=True):
@@ -150,8 +150,8 @@ class WorkflowTemplateVersion(SQLModel, table=True):
     definition_hash: str = Field(max_length=64)
     status: str = Field(default=VersionStatus.DRAFT, max_length=20)
     published_at: datetime | None = Field(default=None, sa_column=_timestamp(nullable=True))
-    created_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
 
 
 class WorkflowTemplateLink(SQLModel, table=True):
@@ -165,8 +165,8 @@ class WorkflowTemplateLink(SQLModel, table=True):
     template_id: UUID = Field(sa_column=_reference("workflow_template.id"))
     entity_type: str = Field(max_length=30)
     entity_id: str = Field(max_length=200)
-    created_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
 
 
 class WorkflowExecution(SQLModel, table=True):
@@ -182,7 +182,8 @@ class WorkflowExecution(SQLModel, table=True):
         _one_of("status", RecordStatus),
         _one_of("closed_as", ClosedAs),
         CheckConstraint(
-            "(status = 'COMPLETED') = (closed_as IS NOT NULL AND ended_at IS NOT NULL)", name="closed_whole"
+            "num_nulls(closed_as, ended_at) = CASE status WHEN 'COMPLETED' THEN 0 ELSE 2 END",
+            name="closed_whole",
         ),
         CheckConstraint("parent_id IS NOT NULL OR root_id = id", name="root_of_itself"),
         Index("ix_workflow_execution_created_at_id", "created_at", "id"),
@@ -215,8 +216,8 @@ class WorkflowExecution(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_column=_timestamp(nullable=True))
     ended_at: datetime | None = Field(default=None, sa_column=_timestamp(nullable=True))
     closed_as: str | None = Field(default=None, max_length=20)
-    created_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
 
 
 class Action(SQLModel, table=True):
@@ -236,5 +237,5 @@ class Action(SQLModel, table=True):
     policies: dict[str, Any] = Field(
         default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default=text("'{}'"))
     )
-    created_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))

@@ -36,6 +36,7 @@ from app.versions.queries import (
     find_templates_by_reference,
     find_versions_by_reference,
 )
+from engine.errors import EngineError
 from engine.schema import violations
 
 OPEN = (RecordStatus.CREATED, RecordStatus.STARTED)
@@ -173,10 +174,15 @@ def _input_fault(schema: dict[str, Any] | None, context: dict[str, Any]) -> str 
     place = first_unstorable(context)
     if place is not None:
         return f"context.{place}: text must not contain NUL characters or lone surrogates"
-    found = () if schema is None else violations(schema, context)
+    if schema is None:
+        return None
+    try:
+        found = violations(schema, context, at="context")
+    except EngineError as error:
+        return str(error)
     if not found:
         return None
-    named = "; ".join(f"{item.path or 'context'}: {item.message}" for item in found[:MOST_VIOLATIONS])
+    named = "; ".join(f"{item.path}: {item.message}" for item in found[:MOST_VIOLATIONS])
     more = len(found) - MOST_VIOLATIONS
     return f"{named}; and {more} more" if more > 0 else named
 

@@ -1,7 +1,6 @@
 """`/templates`."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,8 +11,7 @@ from app.problem_details import problem_responses
 from app.templates import service
 from app.templates.queries import TemplateFilter, find_active_number, list_templates
 from app.templates.schemas import TemplateChange, TemplateCreate, TemplateView
-from app.versions.queries import as_uuid
-from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
+from app.wire import Page, encode_cursor, read_id_cursor
 
 router = APIRouter(prefix="/templates", tags=["templates"], responses=problem_responses(422, 503))
 
@@ -95,13 +93,3 @@ async def _answer(session: AsyncSession, template: WorkflowTemplate) -> Template
 
 def _view(template: WorkflowTemplate, active_version: str | None) -> TemplateView:
     return TemplateView(**template.model_dump(), active_version=active_version)
-
-
-def read_id_cursor(cursor: str | None) -> UUID | None:
-    """The id in the cursor of a list that is ordered by id."""
-    if cursor is None:
-        return None
-    found = as_uuid(decode_cursor(cursor, 1)[0])
-    if found is None:
-        raise bad_cursor()
-    return found

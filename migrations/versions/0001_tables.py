@@ -14,7 +14,7 @@ VERSION_STATUS = "status IN ('DRAFT', 'PUBLISHED', 'DEPRECATED')"
 ENTITY_TYPE = "entity_type IN ('SERVICE_CATALOG', 'PRODUCT')"
 RECORD_STATUS = "status IN ('CREATED', 'STARTED', 'FAILED_TO_START', 'COMPLETED')"
 CLOSED_AS = "closed_as IN ('COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED', 'TIMED_OUT')"
-CLOSED_WHOLE = "(status = 'COMPLETED') = (closed_as IS NOT NULL AND ended_at IS NOT NULL)"
+CLOSED_WHOLE = "num_nulls(closed_as, ended_at) = CASE status WHEN 'COMPLETED' THEN 0 ELSE 2 END"
 
 
 def upgrade() -> None:

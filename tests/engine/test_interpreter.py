@@ -2,7 +2,20 @@
 
 import pytest
 
-from engine.protocol import Cancel, Fail, OpenHumanTask, RunAction, SpawnChildren, StartTimer, Withdraw
+from engine.compile import compile_document
+from engine.interpreter import Pace, advance, start
+from engine.protocol import (
+    Cancel,
+    Complete,
+    Fail,
+    OpenHumanTask,
+    RunAction,
+    SpawnChildren,
+    StartTimer,
+    Withdraw,
+    Yield,
+    Yielded,
+)
 from tests.documents import (
     action,
     arrow,
@@ -17,7 +30,7 @@ from tests.documents import (
     split,
     step,
 )
-from tests.engine.world import World
+from tests.engine.world import BEGAN, World, run_input
 
 
 def test_an_empty_process_completes_with_its_context() -> None:
@@ -285,6 +298,24 @@ def test_a_long_pure_loop_yields_and_goes_on() -> None:
         world.done("yield")
     assert world.output == {"n": 2000}
     assert yields == 3
+
+
+def test_a_caller_in_a_hurry_makes_it_stop_before_a_turn_and_a_replay_stops_there_too() -> None:
+    world = World(loop("__context__.n < 50"), {"n": 0})
+    asked = iter([False] * 20 + [True])
+    hurried = start(world.plan, run_input({"n": 0}), Pace(late=lambda: next(asked)))
+    assert hurried.commands == (Yield(21),)
+    again = start(world.plan, run_input({"n": 0}), Pace(stop_at=21))
+    assert again == hurried
+    after = advance(world.plan, again.state, Yielded(BEGAN))
+    assert isinstance(after.commands[-1], Complete)
+
+
+def test_an_overdue_turn_fails_its_step_without_evaluating_it() -> None:
+    definition = line(put("a", x=1), put("b", x=expr("__context__.missing")))
+    failed = start(compile_document(definition), run_input(), Pace(overdue=frozenset({2})))
+    assert isinstance(failed.commands[-1], Fail)
+    assert (failed.commands[-1].failure.code, failed.commands[-1].failure.step_id) == ("EXPRESSION_TIMEOUT", "b")
 
 
 def test_a_person_completes_a_step() -> None:

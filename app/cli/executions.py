@@ -1,0 +1,214 @@
+"""`millrace executions …`: see what runs, complete what waits for a person, cancel."""
+
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+from rich.tree import Tree
+
+from app.cli.api_client import Api, ApiUrl, acting, open_api, segment
+from app.cli.output import AsJson, duration, out, print_fields, print_json, print_table, styled, time_of_day
+from app.errors import AppError
+
+app = typer.Typer(help="See and steer executions.", no_args_is_help=True)
+
+ExecutionId = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.", show_default=False)]
+
+
+@app.command("list")
+def list_(
+    template: Annotated[str | None, typer.Option(help="A template's slug or id.")] = None,
+    status: Annotated[str | None, typer.Option(help="CREATED, STARTED, FAILED_TO_START or COMPLETED.")] = None,
+    runtime_status: Annotated[
+        str | None, typer.Option(help="NOT_STARTED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED …")
+    ] = None,
+    entity_type: Annotated[str | None, typer.Option(help="SERVICE_CATALOG or PRODUCT.")] = None,
+    entity_id: Annotated[str | None, typer.Option(help="The service code or the product's id.")] = None,
+    root: Annotated[str | None, typer.Option(help="Only the descendants of this root, and itself.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List executions, the newest first."""
+    wanted = {
+        "template": template,
+        "status": status,
+        "runtimeStatus": runtime_status,
+        "entityType": entity_type,
+        "entityId": entity_id,
+        "rootId": root,
+        "limit": min(limit, 100),
+    }
+    with open_api(api) as calls:
+        found = list(islice(calls.pages("/executions", **wanted), limit))
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("id", "name", "template", "status", "runtime status", "created", "took"),
+        [
+            (
+                one["id"],
+                one["name"],
+                f"{one['template']} {one['version']}",
+                one["status"],
+                one.get("runtimeStatus"),
+                time_of_day(one["createdAt"]),
+                duration(one.get("startedAt"), one.get("endedAt")),
+            )
+            for one in found
+        ],
+        empty="no executions",
+    )
+
+
+@app.command("show")
+def show(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False) -> None:
+    """Show an execution, its steps, and what it waits for."""
+    with open_api(api) as calls:
+        found = calls.get(f"/executions/{segment(execution_id)}")
+        steps = _steps(calls, execution_id)
+    if as_json:
+        print_json({**found, "steps": steps})
+        return
+    print_fields(
+        {
+            "execution": found["id"],
+            "name": found["name"],
+            "template": f"{found['template']} {found['version']}",
+            "status": found["status"],
+            "runtime status": found.get("runtimeStatus"),
+            "started": time_of_day(found.get("startedAt")),
+            "ended": time_of_day(found.get("endedAt")),
+            "parent": found.get("parentId"),
+            "output": found.get("output"),
+            "error": found.get("error"),
+            "reason": found.get("statusReason"),
+            "problem": found.get("problem"),
+            "Temporal UI": found.get("temporalUi"),
+        }
+    )
+    out.print()
+    print_table(
+        ("step", "name", "status", "visits", "took"),
+        [
+            (
+                step["id"],
+                step["name"],
+                step["status"],
+                step["visits"],
+                duration(step.get("startedAt"), step.get("endedAt")),
+            )
+            for step in steps
+        ],
+        empty="no steps yet",
+    )
+    _print_waiting(found.get("waitingFor") or [])
+
+
+@app.command("tree")
+def tree(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False) -> None:
+    """Show an execution with all its descendants."""
+    with open_api(api) as calls:
+        found = calls.get(f"/executions/{segment(execution_id)}/tree")
+    if as_json:
+        print_json(found)
+        return
+    out.print(drawn(found["tree"]), soft_wrap=True)
+    if found["truncated"]:
+        out.print(f"… and more: {found['count']} executions are shown.", style="dim")
+
+
+@app.command("cancel")
+def cancel(
+    execution_id: ExecutionId,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel an execution and its descendants."""
+    with open_api(api) as calls:
+        answer = calls.post(f"/executions/{segment(execution_id)}/cancel", headers=acting())
+    if as_json:
+        print_json(answer)
+    else:
+        out.print(f"Cancelling {execution_id}.")
+
+
+@app.command("complete")
+def complete(
+    execution_id: ExecutionId,
+    step_id: Annotated[str, typer.Argument(metavar="STEP", help="The step that waits for a person.")],
+    outcome: Annotated[str | None, typer.Option(help="One of the step's outcomes.")] = None,
+    comment: Annotated[str | None, typer.Option(help="For those who come after.")] = None,
+    visit: Annotated[int | None, typer.Option(help="Which visit, where several are open.")] = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Complete a step that waits for a person."""
+    given = {"outcome": outcome, "comment": comment, "visit": visit}
+    body = {field: value for field, value in given.items() if value is not None}
+    with open_api(api) as calls:
+        answer = calls.post(
+            f"/executions/{segment(execution_id)}/steps/{segment(step_id)}/complete", body, headers=acting()
+        )
+    if as_json:
+        print_json(answer)
+    else:
+        out.print(f"Completed {step_id}.")
+
+
+def _steps(calls: Api, execution_id: str) -> list[dict[str, Any]]:
+    """The steps, or none where nobody can say: the execution itself is worth showing then, too."""
+    try:
+        steps: list[dict[str, Any]] = calls.get(f"/executions/{segment(execution_id)}/steps")["steps"]
+    except AppError as error:
+        if error.code not in {"WORKER_UNAVAILABLE", "RUN_NOT_FOUND"}:
+            raise
+        return []
+    return steps
+
+
+def drawn(node: dict[str, Any]) -> Tree:
+    """A tree of executions as the API gives it, one line each: name, version, statuses, duration."""
+    top = Tree(_line(node))
+    _grow(top, node)
+    return top
+
+
+def _grow(branch: Tree, node: dict[str, Any]) -> None:
+    for child in node["children"]:
+        _grow(branch.add(_line(child)), child)
+
+
+def _line(node: dict[str, Any]) -> Text:
+    took = duration(node.get("startedAt"), node.get("endedAt"))
+    return Text("  ").join(
+        (
+            Text(node["name"], style="bold"),
+            Text(f"{node['template']} {node['version']}", style="dim"),
+            styled(node["status"]),
+            styled(node["runtimeStatus"]),
+            styled(took),
+        )
+    )
+
+
+def _print_waiting(waiting: list[dict[str, Any]]) -> None:
+    if not waiting:
+        return
+    out.print()
+    print_table(
+        ("waits for", "step", "visit", "who", "since", "until"),
+        [
+            (
+                one["kind"],
+                one["stepId"],
+                one["visit"],
+                one.get("who"),
+                time_of_day(one["since"]),
+                time_of_day(one.get("until")),
+            )
+            for one in waiting
+        ],
+    )

@@ -1,0 +1,120 @@
+"""How the command line speaks: tables for people, `--json` for programs, refusals on standard error."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.errors import AppError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_COLOURS = {
+    "COMPLETED": "green",
+    "STARTED": "cyan",
+    "IN_PROGRESS": "cyan",
+    "ACTION_REQUIRED": "yellow",
+    "CREATED": "yellow",
+    "NOT_STARTED": "dim",
+    "FAILED": "red",
+    "FAILED_TO_START": "red",
+    "CANCELLED": "magenta",
+    "TERMINATED": "magenta",
+    "TIMED_OUT": "red",
+    "ACTIVE": "green",
+    "PUBLISHED": "green",
+    "ERROR": "red",
+    "WARNING": "yellow",
+}
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    print_line(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+
+
+def print_line(text: str) -> None:
+    """A line on standard output exactly as it is, however wide."""
+    out.file.write(f"{text}\n")
+    out.file.flush()
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str = "nothing") -> None:
+    """Rows under their columns; statuses are coloured, None is a dash."""
+    if not rows:
+        out.print(Text(empty, style="dim"))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(styled(cell) for cell in row))
+    out.print(table)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Names and values, one a line; what is None or empty is left out."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        if value not in (None, "", [], {}):
+            table.add_row(name, styled(value))
+    out.print(table)
+
+
+def styled(value: Any) -> Text:
+    """A cell: structured values as JSON, statuses in their colour."""
+    if value is None:
+        return Text("-", style="dim")
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    return Text(text, style=_COLOURS.get(text, ""))
+
+
+def print_refusal(error: AppError, as_json: bool) -> None:
+    """Code, message and every finding, on standard error."""
+    if as_json:
+        document = {"code": error.code, "detail": error.message, "problems": list(error.problems)}
+        err.file.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+        return
+    err.print(Text.assemble((error.code, "bold red"), f": {error.message}"), soft_wrap=True)
+    for problem in error.problems:
+        print_problem(problem, to=err)
+
+
+def print_problem(problem: Mapping[str, Any], to: Console = out) -> None:
+    """One finding of validation, or one mistake in a request."""
+    severity = str(problem.get("severity") or "ERROR")
+    name = problem.get("rule") or problem.get("code") or ""
+    to.print(
+        Text.assemble(
+            "  ",
+            (severity, _COLOURS.get(severity, "dim")),
+            f" {problem.get('path') or '(whole)'}: {problem.get('message')}",
+            (f"  [{name}]", "dim"),
+        ),
+        soft_wrap=True,
+    )
+
+
+def time_of_day(text: str | None) -> str | None:
+    """An ISO 8601 time as people read it, in their own zone."""
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else None
+
+
+def duration(started: str | None, ended: str | None) -> str | None:
+    """How long something took, from two ISO 8601 times; None while it is not over."""
+    if not started or not ended:
+        return None
+    seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    if seconds < 120:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

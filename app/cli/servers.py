@@ -1,0 +1,87 @@
+"""`dev`, `api`, `worker`, `migrate`: the commands that run something, rather than ask for it."""
+
+import asyncio
+import json
+from typing import Annotated
+
+import structlog
+import typer
+
+from app.cli.output import AsJson, out, print_fields, print_json, print_line
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("dev")(dev)
+    app.command("api")(api)
+    app.command("worker")(worker)
+    app.command("migrate")(migrate)
+
+
+def dev(as_json: AsJson = False) -> None:
+    """Run everything on this machine until Ctrl-C: PostgreSQL, Temporal with its UI, worker and API."""
+    from app.cli import serving
+
+    settings = _settings()
+
+    async def run() -> None:
+        async with serving.everything(settings) as addresses:
+            if as_json:
+                print_line(json.dumps(addresses))
+            else:
+                print_fields(
+                    {
+                        "API": addresses["api"],
+                        "API documentation": f"{addresses['api']}/docs",
+                        "Temporal UI": addresses["temporalUi"],
+                        "Temporal": addresses["temporal"],
+                        "database": addresses["database"],
+                    }
+                )
+                out.print("Everything runs. Ctrl-C stops it.", style="bold")
+            await asyncio.Event().wait()
+
+    serving.run_until_stopped(run())
+
+
+def api() -> None:
+    """Run the HTTP API."""
+    from app.cli import serving
+
+    serving.run_until_stopped(serving.serve_api(serving.complete_settings(_settings())))
+
+
+def worker(
+    with_api: Annotated[bool, typer.Option("--with-api", help="Run the HTTP API in the same process.")] = False,
+) -> None:
+    """Run a worker."""
+    from app.cli import serving
+
+    settings = serving.complete_settings(_settings())
+    serving.run_until_stopped(serving.serve_worker(settings, with_api=with_api))
+
+
+def migrate(as_json: AsJson = False) -> None:
+    """Bring the database up to date."""
+    from app.cli import serving
+    from app.db import migrate as migrations
+
+    settings = _settings()
+    if settings.database.url is None:
+        settings = serving.complete_settings(settings)
+    asyncio.run(migrations.migrate(serving.database_url(settings)))
+    if as_json:
+        print_json({"migrated": True})
+    else:
+        out.print("The database is up to date.")
+
+
+def _settings() -> Settings:
+    from app.observability import configure_logging
+
+    settings = Settings()
+    configure_logging(settings.log)
+    return settings

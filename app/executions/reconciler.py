@@ -1,0 +1,192 @@
+"""What brings rows and runs together again after something was down.
+
+Rows left CREATED are started, once; rows of runs that have closed without saying so are closed. Any number of
+processes may do this at the same time.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from app.contracts import CloseExecution, ExecutionStart
+from app.db.session import Database
+from app.db.tables import (
+    ClosedAs,
+    RecordStatus,
+    WorkflowExecution,
+    WorkflowTemplate,
+    WorkflowTemplateVersion,
+)
+from app.errors import AppError, Unavailable
+from app.executions.lifecycle import close_execution
+from app.executions.queries import list_left_created, list_open
+from app.executions.runs import RuntimeStatus, cancel_run, find_runs
+from app.executions.service import CANCEL_UNCONFIRMED
+from app.executions.starting import Launch, launch_claimed
+from app.settings import ReconcilerSettings
+from app.temporal import Temporal
+
+log = structlog.get_logger(__name__)
+
+BATCH = 20
+PAGE = 100
+
+
+@dataclass(slots=True)
+class Sweep:
+    """How far the search for closed runs has come; each pass looks at one page of open rows."""
+
+    after: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a pass has done: how many it started, refused for good, and closed."""
+
+    started: int
+    refused: int
+    closed: int
+
+
+async def reconcile_forever(database: Database, temporal: Temporal, settings: ReconcilerSettings) -> None:
+    """A pass every `interval` seconds, until cancelled. Nothing that fails ends it."""
+    sweep = Sweep()
+    while True:
+        await asyncio.sleep(settings.interval)
+        try:
+            await reconcile_once(database, temporal, timedelta(seconds=settings.grace), sweep)
+        except Unavailable as error:
+            log.warning("reconciling_postponed", code=error.code)
+        # The edge of a background task: an error that ended it would go unnoticed.
+        except Exception:
+            log.exception("reconciling_failed")
+
+
+async def reconcile_once(
+    database: Database, temporal: Temporal, older_than: timedelta, sweep: Sweep | None = None
+) -> Reconciled:
+    """One pass: starts roots left CREATED for longer than `older_than`, then closes rows of closed runs.
+
+    Raises `Unavailable` when PostgreSQL or Temporal cannot be reached.
+    """
+    await temporal.assure()
+    started, refused = await _start_left_created(database, temporal, older_than)
+    await _confirm_cancels(database, temporal)
+    closed = await _close_never_started(database)
+    closed += await _close_closed_runs(database, temporal, sweep or Sweep())
+    if started or refused or closed:
+        log.info("executions_reconciled", started=started, refused=refused, closed=closed)
+    return Reconciled(started, refused, closed)
+
+
+async def _start_left_created(
+    database: Database, temporal: Temporal, older_than: timedelta
+) -> tuple[int, int]:
+    created_before = datetime.now(UTC) - older_than
+    counts = {RecordStatus.STARTED: 0, RecordStatus.FAILED_TO_START: 0}
+    failed: set[UUID] = set()
+    while True:
+        async with database.transaction() as session:
+            # One row a transaction: an answer from Temporal is committed before the next is asked for.
+            found = await list_left_created(
+                session, created_before=created_before, except_for=failed, limit=1
+            )
+            if not found:
+                return counts[RecordStatus.STARTED], counts[RecordStatus.FAILED_TO_START]
+            launch = _launch_of(*found[0])
+            try:
+                launched = await launch_claimed(session, temporal, launch)
+            except AppError:
+                failed.add(launch.start.execution_id)
+                raise
+        counts[launched.status] += 1
+
+
+def _launch_of(
+    row: WorkflowExecution, template: WorkflowTemplate, version: WorkflowTemplateVersion
+) -> Launch:
+    trigger = row.trigger or {}
+    start = ExecutionStart(
+        execution_id=row.id,
+        name=row.name,
+        root_id=row.root_id,
+        template_id=row.template_id,
+        template=template.slug,
+        version_id=row.version_id,
+        version=version.version,
+        context=row.context,
+        trigger=row.trigger,
+        entity_type=trigger.get("entityType"),
+        entity_id=trigger.get("entityId"),
+    )
+    return Launch(start, template.name, version.definition)
+
+
+async def _confirm_cancels(database: Database, temporal: Temporal) -> None:
+    """Ends runs of executions that were cancelled while nobody could say whether they had started."""
+    async with database.transaction() as session:
+        statement = (
+            select(col(WorkflowExecution.id))
+            .where(col(WorkflowExecution.status_reason) == CANCEL_UNCONFIRMED)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        ids = (await session.execute(statement)).scalars().all()
+        for execution_id in ids:
+            await cancel_run(temporal, execution_id, "cancelled before it was started")
+        await session.execute(
+            update(WorkflowExecution)
+            .where(col(WorkflowExecution.id).in_(ids))
+            .values(status_reason="cancelled")
+        )
+
+
+async def _close_never_started(database: Database) -> int:
+    """Children whose parent ended before it had started them will never be started."""
+    parent = aliased(WorkflowExecution)
+    statement = (
+        update(WorkflowExecution)
+        .where(
+            col(WorkflowExecution.status) == RecordStatus.CREATED,
+            col(WorkflowExecution.parent_id) == parent.id,
+            col(parent.status) == RecordStatus.COMPLETED,
+        )
+        .values(
+            status=RecordStatus.COMPLETED,
+            status_reason="the parent ended before it had started this",
+            ended_at=func.now(),
+            closed_as=ClosedAs.CANCELLED,
+        )
+        .returning(col(WorkflowExecution.id))
+        .execution_options(synchronize_session=False)
+    )
+    async with database.transaction() as session:
+        return len((await session.execute(statement)).all())
+
+
+async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Sweep) -> int:
+    async with database.transaction() as session:
+        ids = await list_open(session, after=sweep.after, limit=PAGE)
+    sweep.after = ids[-1] if len(ids) == PAGE else None
+    runs = await find_runs(temporal, ids)
+    closed = 0
+    async with database.transaction() as session:
+        for execution_id, run in runs.items():
+            if run.status == RuntimeStatus.IN_PROGRESS or run.closed_at is None:
+                continue
+            request = CloseExecution.model_validate(
+                {
+                    "executionId": execution_id,
+                    "closedAs": run.status.value,
+                    "reason": "closed by the reconciler",
+                    "endedAt": run.closed_at.isoformat(),
+                }
+            )
+            closed += await close_execution(session, request)
+    return closed

@@ -1,0 +1,208 @@
+"""`/executions`, and the manual start of a template."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import AwareDatetime
+
+from app.db.tables import EntityType, RecordStatus
+from app.dependencies import Actor, Cursor, DatabasePart, IdempotencyKey, Limit, SettingsPart, TemporalPart
+from app.errors import NotFound
+from app.executions import reading, service
+from app.executions.queries import ExecutionFilter, find_target
+from app.executions.runs import RuntimeStatus
+from app.executions.schemas import (
+    CancelView,
+    CompletedStep,
+    ExecuteRequest,
+    ExecutionSummary,
+    ExecutionTree,
+    ExecutionView,
+    StartView,
+    StepCompletionRequest,
+    StepsView,
+)
+from app.executions.starting import StartRequest
+from app.problem_details import problem_responses
+from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
+
+router = APIRouter(tags=["executions"], responses=problem_responses(404, 422, 503))
+
+ExecutionId = Annotated[UUID, Path(alias="execution")]
+StepId = Annotated[str, Path(alias="step", max_length=100)]
+Reference = Annotated[str, Path(alias="template", description="a template's id or slug", max_length=100)]
+STATE = problem_responses(409)
+
+
+@router.post(
+    "/templates/{template}/execute",
+    status_code=202,
+    summary="Start a template by hand",
+    responses={
+        **problem_responses(409),
+        200: {"model": StartView, "description": "ended within `wait`, or started by an earlier request"},
+    },
+    response_model_exclude_unset=True,
+    name="executeTemplate",
+)
+async def execute(
+    *,
+    template: Reference,
+    request: ExecuteRequest,
+    response: Response,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    settings: SettingsPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+    wait: Annotated[
+        timedelta | None,
+        Query(ge=timedelta(0), description="ISO 8601 (`PT30S`) or seconds to wait for the end"),
+    ] = None,
+) -> StartView:
+    """Runs the active version, or the one named.
+
+    Codes: TEMPLATE_NOT_FOUND, TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND,
+    VERSION_NOT_PUBLISHED, CONTEXT_INVALID, CONTEXT_TOO_LARGE, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    """
+    key = None if idempotency_key is None else f"manual:{idempotency_key}"
+    started = await service.start_execution(
+        database,
+        temporal,
+        settings,
+        lambda session: find_target(session, template, request.version, key),
+        StartRequest(
+            context=request.context,
+            trigger={"source": "manual", "actor": actor},
+            name=request.name,
+            key=key,
+            version=request.version,
+        ),
+    )
+    if started is None:
+        raise NotFound("template", template)
+    if wait is not None and wait > timedelta(0):
+        seconds = min(wait.total_seconds(), settings.api.longest_wait)
+        ended = await service.wait_for_end(database, temporal, started, seconds)
+        if ended is not None:
+            response.status_code = 200
+            return ended
+    if started.repeated:
+        response.status_code = 200
+    view = StartView(execution_id=started.execution_id, status=started.status)
+    if started.reason is not None:
+        view.status_reason = started.reason
+    return view
+
+
+@router.get(
+    "/executions", summary="List executions", response_model_exclude_unset=True, name="listExecutions"
+)
+async def list_(
+    *,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    template: Annotated[str | None, Query(max_length=100, description="a template's id or slug")] = None,
+    template_id: Annotated[UUID | None, Query(alias="templateId")] = None,
+    version_id: Annotated[UUID | None, Query(alias="versionId")] = None,
+    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
+    entity_id: Annotated[str | None, Query(alias="entityId", max_length=200)] = None,
+    status: Annotated[RecordStatus | None, Query(description="the record's status")] = None,
+    runtime_status: Annotated[RuntimeStatus | None, Query(alias="runtimeStatus")] = None,
+    root_id: Annotated[UUID | None, Query(alias="rootId")] = None,
+    parent_id: Annotated[UUID | None, Query(alias="parentId")] = None,
+    created_after: Annotated[AwareDatetime | None, Query(alias="createdAfter")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(alias="createdBefore")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[ExecutionSummary]:
+    """The newest first. A page narrowed to a runtime status may be shorter than `limit` and not the last."""
+    wanted = ExecutionFilter(
+        template=template if template_id is None else str(template_id),
+        version_id=version_id,
+        entity_type=entity_type,
+        entity_id=entity_id,
+        status=status,
+        runtime_status=runtime_status,
+        root_id=root_id,
+        parent_id=parent_id,
+        created_after=created_after,
+        created_before=created_before,
+    )
+    items, last = await reading.read_executions(
+        database, temporal, wanted, before=_read_cursor(cursor), limit=limit
+    )
+    following = None if last is None else encode_cursor(last.created_at.isoformat(), str(last.id))
+    return Page(items=items, next_cursor=following)
+
+
+@router.get(
+    "/executions/{execution}",
+    summary="Read an execution",
+    response_model_exclude_unset=True,
+    name="getExecution",
+)
+async def get(execution: ExecutionId, database: DatabasePart, temporal: TemporalPart) -> ExecutionView:
+    """With its runtime status, what it waits for, and its output or error once it has ended."""
+    return await reading.read_execution(database, temporal, execution)
+
+
+@router.get("/executions/{execution}/tree", summary="Read a hierarchy", name="getExecutionTree")
+async def tree(execution: ExecutionId, database: DatabasePart, temporal: TemporalPart) -> ExecutionTree:
+    """The execution and its descendants."""
+    return await reading.read_tree(database, temporal, execution)
+
+
+@router.get("/executions/{execution}/steps", summary="Read an execution's steps", name="getExecutionSteps")
+async def steps(execution: ExecutionId, database: DatabasePart, temporal: TemporalPart) -> StepsView:
+    """In plan order. Codes: WORKER_UNAVAILABLE, RUN_NOT_FOUND."""
+    return await reading.read_steps(database, temporal, execution)
+
+
+@router.post(
+    "/executions/{execution}/steps/{step}/complete",
+    summary="Complete a human step",
+    responses=STATE,
+    name="completeStep",
+)
+async def complete(
+    execution: ExecutionId,
+    step: StepId,
+    request: StepCompletionRequest,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> CompletedStep:
+    """Answers when the run has taken note.
+
+    Codes: STEP_NOT_OPEN, STEP_NOT_FOUND, OUTCOME_UNKNOWN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    """
+    return await service.complete_step(database, temporal, execution, step, request, actor, idempotency_key)
+
+
+@router.post(
+    "/executions/{execution}/cancel",
+    status_code=202,
+    summary="Cancel an execution",
+    responses=STATE,
+    name="cancelExecution",
+)
+async def cancel(
+    execution: ExecutionId, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
+) -> CancelView:
+    """With its descendants. Codes: EXECUTION_ENDED, NOT_YET_STARTED."""
+    status = await service.cancel_execution(database, temporal, execution, actor)
+    return CancelView(execution_id=execution, status=status)
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
+    if cursor is None:
+        return None
+    created_at, execution_id = decode_cursor(cursor, 2)
+    try:
+        return datetime.fromisoformat(created_at), UUID(execution_id)
+    except ValueError as error:
+        raise bad_cursor() from error

@@ -1,0 +1,291 @@
+"""Executions as Temporal sees them: every call about a run, and what its errors mean, in one place."""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from temporalio.client import (
+    RPCTimeoutOrCancelledError,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+)
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+from temporalio.exceptions import TimeoutError as RunTimeoutError
+from temporalio.service import RPCError, RPCStatusCode
+
+from app.contracts import (
+    ATTRIBUTE_ROOT,
+    COMPLETE_STEP,
+    STEPS_QUERY,
+    FailureView,
+    RunView,
+    StepCompletion,
+    workflow_id,
+)
+from app.errors import AppError, Conflict, Unavailable
+from app.temporal import Temporal, translated
+
+# Seconds: how long a closed run may take to give its result, a worker to answer a query, and an update.
+RESULT_WITHIN = 3.0
+QUERY_WITHIN = 3.0
+UPDATE_WITHIN = 10.0
+
+_PREFIX = workflow_id("")
+
+_REFUSALS = {
+    "STEP_NOT_OPEN": 409,
+    "STEP_NOT_FOUND": 404,
+    "OUTCOME_UNKNOWN": 422,
+    "AMBIGUOUS": 409,
+    "EXECUTION_ENDED": 409,
+}
+# How the SDK names an update whose run ended before the update did.
+_RUN_ENDED_FIRST = "AcceptedUpdateCompletedWorkflow"
+
+
+class RuntimeStatus(StrEnum):
+    """What a run is doing right now."""
+
+    NOT_STARTED = "NOT_STARTED"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TERMINATED = "TERMINATED"
+    TIMED_OUT = "TIMED_OUT"
+
+
+_STATUSES = {
+    WorkflowExecutionStatus.COMPLETED: RuntimeStatus.COMPLETED,
+    WorkflowExecutionStatus.FAILED: RuntimeStatus.FAILED,
+    WorkflowExecutionStatus.CANCELED: RuntimeStatus.CANCELLED,
+    WorkflowExecutionStatus.TERMINATED: RuntimeStatus.TERMINATED,
+    WorkflowExecutionStatus.TIMED_OUT: RuntimeStatus.TIMED_OUT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's status; `failing_attempt` is set while its workflow task fails again and again."""
+
+    status: RuntimeStatus
+    started_at: datetime
+    closed_at: datetime | None = None
+    failing_attempt: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: an output, or why there is none."""
+
+    status: RuntimeStatus
+    output: Any = None
+    error: FailureView | None = None
+
+
+async def find_run(temporal: Temporal, execution_id: UUID) -> Run | None:
+    """The run as it is now; None when Temporal has none (not yet, or no longer)."""
+    handle = await _handle(temporal, execution_id)
+    try:
+        with translated():
+            found = await handle.describe(rpc_timeout=temporal.timeout)
+    except RPCError as error:
+        _raise_unless_not_found(error)
+        return None
+    attempt = found.raw_description.pending_workflow_task.attempt
+    return Run(
+        status=_status(found.status),
+        started_at=found.start_time,
+        closed_at=found.close_time,
+        failing_attempt=attempt if attempt > 1 else None,
+    )
+
+
+async def find_runs(temporal: Temporal, execution_ids: Collection[UUID]) -> dict[UUID, Run]:
+    """The runs of many executions, by one visibility query; a very young run may be missing."""
+    if not execution_ids:
+        return {}
+    listed = ", ".join(f"'{workflow_id(execution_id)}'" for execution_id in execution_ids)
+    return await _list_runs(temporal, f"WorkflowId IN ({listed})")
+
+
+async def find_runs_under(temporal: Temporal, root_id: UUID) -> dict[UUID, Run]:
+    """The runs of a whole hierarchy, by one visibility query; empty where the server cannot be asked so."""
+    if ATTRIBUTE_ROOT not in temporal.attributes:
+        return {}
+    return await _list_runs(temporal, f"{ATTRIBUTE_ROOT} = '{root_id}'")
+
+
+async def _list_runs(temporal: Temporal, query: str) -> dict[UUID, Run]:
+    client = await temporal.client()
+    found: dict[UUID, Run] = {}
+    with translated():
+        async for item in client.list_workflows(query, rpc_timeout=temporal.timeout):
+            execution_id = UUID(item.id.removeprefix(_PREFIX))
+            run = Run(_status(item.status), item.start_time, item.close_time)
+            earlier = found.get(execution_id)
+            # A chain of runs (continue-as-new, reset) shares one workflow id: the last one counts.
+            if earlier is None or run.started_at > earlier.started_at:
+                found[execution_id] = run
+    return found
+
+
+async def find_outcome(
+    temporal: Temporal, execution_id: UUID, within: float = RESULT_WITHIN
+) -> Outcome | None:
+    """How a run ended; None when it has not within so many seconds, or when Temporal has forgotten it."""
+    handle = await _handle(temporal, execution_id)
+    try:
+        # A wait that is over is an answer, not a fault of Temporal's.
+        async with asyncio.timeout(within):
+            with translated():
+                return Outcome(RuntimeStatus.COMPLETED, output=await handle.result())
+    except TimeoutError:
+        return None
+    except WorkflowFailureError as error:
+        return _ended_badly(error.cause)
+    except RPCError as error:
+        _raise_unless_not_found(error)
+        return None
+
+
+def _ended_badly(cause: BaseException) -> Outcome:
+    match cause:
+        case CancelledError():
+            return Outcome(
+                RuntimeStatus.CANCELLED, error=FailureView(code="CANCELLED", message=cause.message)
+            )
+        case TerminatedError():
+            return Outcome(
+                RuntimeStatus.TERMINATED, error=FailureView(code="TERMINATED", message=cause.message)
+            )
+        case RunTimeoutError():
+            return Outcome(
+                RuntimeStatus.TIMED_OUT, error=FailureView(code="TIMED_OUT", message=cause.message)
+            )
+        case ApplicationError():
+            return Outcome(RuntimeStatus.FAILED, error=_failure(cause))
+        case _:
+            return Outcome(RuntimeStatus.FAILED, error=FailureView(code="FAILED", message=str(cause)))
+
+
+def _failure(error: ApplicationError) -> FailureView:
+    """A run's failure carries `{code, message, stepId, attempts}` as its first detail."""
+    detail = error.details[0] if error.details else None
+    known = detail if isinstance(detail, dict) else {}
+    step_id, attempts = known.get("stepId"), known.get("attempts")
+    return FailureView(
+        code=error.type or "FAILED",
+        message=error.message,
+        step_id=step_id if isinstance(step_id, str) else None,
+        attempts=attempts if isinstance(attempts, int) else 1,
+    )
+
+
+async def view_run(temporal: Temporal, execution_id: UUID) -> RunView | None:
+    """What a run's steps are doing, from a worker; None when Temporal has no such run.
+
+    Raises `Unavailable`: WORKER_UNAVAILABLE when no worker answers.
+    """
+    handle = await _handle(temporal, execution_id)
+    within = timedelta(seconds=QUERY_WITHIN)
+    try:
+        answer: RunView = await handle.query(STEPS_QUERY, result_type=RunView, rpc_timeout=within)
+    except WorkflowQueryFailedError as error:
+        raise Unavailable("QUERY_FAILED", f"The worker could not say: {error.message}") from error
+    except RPCError as error:
+        match error.status:
+            case RPCStatusCode.NOT_FOUND:
+                return None
+            # Nobody polls: the server says so at once, or the call runs out of time.
+            case (
+                RPCStatusCode.FAILED_PRECONDITION | RPCStatusCode.CANCELLED | RPCStatusCode.DEADLINE_EXCEEDED
+            ):
+                raise worker_unavailable() from error
+            case _:
+                with translated():
+                    raise
+    temporal.note_answer()
+    return answer
+
+
+async def complete_step(
+    temporal: Temporal, execution_id: UUID, completion: StepCompletion, update_id: str | None
+) -> Any:
+    """Completes a human step; what the run answers once it has taken note. Repeats with one id are one.
+
+    Raises the run's own refusals (STEP_NOT_OPEN, STEP_NOT_FOUND, OUTCOME_UNKNOWN, AMBIGUOUS, EXECUTION_ENDED)
+    and WORKER_UNAVAILABLE.
+    """
+    handle = await _handle(temporal, execution_id)
+    within = timedelta(seconds=UPDATE_WITHIN)
+    try:
+        async with asyncio.timeout(UPDATE_WITHIN):
+            return await handle.execute_update(COMPLETE_STEP, completion, id=update_id, rpc_timeout=within)
+    except WorkflowUpdateFailedError as error:
+        raise _refusal(error) from error
+    except (TimeoutError, RPCTimeoutOrCancelledError) as error:
+        raise worker_unavailable() from error
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            raise ended() from error
+        with translated():
+            raise
+
+
+def _refusal(error: WorkflowUpdateFailedError) -> Exception:
+    cause = error.cause
+    if not isinstance(cause, ApplicationError) or cause.type is None:
+        return error
+    if cause.type == _RUN_ENDED_FIRST:
+        return ended()
+    if cause.type in _REFUSALS:
+        return AppError(cause.type, _REFUSALS[cause.type], cause.message)
+    return error
+
+
+async def cancel_run(temporal: Temporal, execution_id: UUID, reason: str) -> bool:
+    """Asks the run to end. False when Temporal has no open run of this execution."""
+    run = await find_run(temporal, execution_id)
+    if run is None or run.status != RuntimeStatus.IN_PROGRESS:
+        return False
+    handle = await _handle(temporal, execution_id)
+    try:
+        with translated():
+            await handle.cancel(reason=reason, rpc_timeout=temporal.timeout)
+    except RPCError as error:
+        _raise_unless_not_found(error)
+        return False
+    return True
+
+
+def ended() -> Conflict:
+    """What is said when something is asked of a run that is over."""
+    return Conflict("EXECUTION_ENDED", "The execution has ended.")
+
+
+def worker_unavailable() -> Unavailable:
+    """What is said when no worker answers."""
+    return Unavailable("WORKER_UNAVAILABLE", "No worker answers.")
+
+
+async def _handle(temporal: Temporal, execution_id: UUID) -> WorkflowHandle[Any, Any]:
+    return (await temporal.client()).get_workflow_handle(workflow_id(execution_id))
+
+
+def _status(status: WorkflowExecutionStatus | None) -> RuntimeStatus:
+    if status is None:
+        return RuntimeStatus.IN_PROGRESS
+    return _STATUSES.get(status, RuntimeStatus.IN_PROGRESS)
+
+
+def _raise_unless_not_found(error: RPCError) -> None:
+    if error.status != RPCStatusCode.NOT_FOUND:
+        raise error

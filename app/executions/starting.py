@@ -1,0 +1,308 @@
+"""How an execution begins: its row is committed first, then Temporal is asked, then the row says STARTED.
+
+Nothing is lost and nothing starts twice: the row carries the idempotency key, the workflow id is the row's id,
+and the row stays locked while Temporal is asked, so that neither a cancel nor the reconciler can come between.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from app.canonical import canonical_json
+from app.contracts import (
+    ATTRIBUTE_ENTITY_ID,
+    ATTRIBUTE_ENTITY_TYPE,
+    ATTRIBUTE_ROOT,
+    ATTRIBUTE_TEMPLATE,
+    ATTRIBUTE_VERSION,
+    SEARCH_ATTRIBUTES,
+    ExecutionStart,
+    workflow_id,
+)
+from app.db.session import Database
+from app.db.tables import RecordStatus, TemplateStatus, VersionStatus, WorkflowExecution, new_id
+from app.errors import AppError, Conflict, Invalid, Unavailable
+from app.executions.lifecycle import mark_started
+from app.executions.queries import Earlier, Target, find_earlier
+from app.temporal import Temporal, translated, unreachable
+from engine.errors import EngineError
+from engine.schema import violations
+
+log = structlog.get_logger(__name__)
+
+# Bytes; the server takes 400.
+LONGEST_SUMMARY = 380
+
+_NEVER = frozenset(
+    {RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.OUT_OF_RANGE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """What somebody wants started. `key` makes repetitions one; `version` is the pinned number, if any."""
+
+    context: dict[str, Any]
+    trigger: dict[str, Any]
+    name: str | None
+    key: str | None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The execution that a request got: a new one to launch, or the one it got before (`launch` None)."""
+
+    execution_id: UUID
+    status: RecordStatus
+    launch: "Launch | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything Temporal is given."""
+
+    start: ExecutionStart
+    template_name: str
+    definition: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What became of a launch; `reason` is there when it was refused for good."""
+
+    status: RecordStatus
+    reason: str | None = None
+
+
+class StartRefused(Exception):
+    """Temporal will never take this start."""
+
+
+async def accept(
+    session: AsyncSession, temporal: Temporal, target: Target, request: StartRequest, most_bytes: int
+) -> Accepted:
+    """Writes the row of a new execution, or finds the one that the request's key was used for.
+
+    Raises IDEMPOTENCY_CONFLICT, TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND,
+    VERSION_NOT_PUBLISHED, CONTEXT_TOO_LARGE, CONTEXT_INVALID, TEMPORAL_UNAVAILABLE.
+    """
+    context_text = canonical_json(request.context)
+    request_hash = _hash(request, context_text)
+    if target.earlier is not None:
+        return _repeated(target.earlier, request_hash)
+    definition = _startable(target, request)
+    _check_context(definition, request.context, len(context_text.encode()), most_bytes)
+    await temporal.assure()
+    launch = _new_launch(target, request, definition)
+    statement = (
+        insert(WorkflowExecution)
+        .values(
+            id=launch.start.execution_id,
+            name=launch.start.name,
+            version_id=target.version_id,
+            template_id=target.template_id,
+            root_id=launch.start.execution_id,
+            context=request.context,
+            trigger=request.trigger,
+            status=RecordStatus.CREATED,
+            idempotency_key=request.key,
+            request_hash=request_hash,
+        )
+        .on_conflict_do_nothing(index_elements=["template_id", "idempotency_key"])
+        .returning(col(WorkflowExecution.id))
+    )
+    if (await session.execute(statement)).scalar_one_or_none() is None:
+        # The same request came twice at once, and the other one was first.
+        earlier = await find_earlier(session, target.template_id, request.key or "")
+        return _repeated(earlier, request_hash)
+    return Accepted(launch.start.execution_id, RecordStatus.CREATED, launch)
+
+
+async def launch(database: Database, temporal: Temporal, launch: Launch) -> Launched:
+    """Starts what `accept` wrote and the caller has committed. Never raises because something is down.
+
+    STARTED; CREATED when Temporal could not be reached (the reconciler starts it later); FAILED_TO_START when
+    it never will be; COMPLETED when somebody cancelled it first.
+    """
+    execution_id = launch.start.execution_id
+    try:
+        async with database.transaction() as session:
+            return await launch_claimed(session, temporal, launch)
+    except Unavailable as error:
+        log.warning("start_postponed", execution_id=str(execution_id), code=error.code)
+        return Launched(RecordStatus.CREATED)
+
+
+async def launch_claimed(session: AsyncSession, temporal: Temporal, launch: Launch) -> Launched:
+    """Sets the row STARTED, asks Temporal, and leaves the commit to the caller: until then the row is locked.
+
+    Raises `Unavailable` when Temporal cannot be reached; the caller's rollback leaves the row CREATED.
+    """
+    execution_id = launch.start.execution_id
+    if not await mark_started(session, execution_id):
+        return Launched(RecordStatus.COMPLETED)
+    try:
+        await start_run(temporal, launch)
+    except StartRefused as refusal:
+        log.error("start_refused", execution_id=str(execution_id), reason=str(refusal))
+        statement = (
+            update(WorkflowExecution)
+            .where(col(WorkflowExecution.id) == execution_id)
+            .values(status=RecordStatus.FAILED_TO_START, status_reason=str(refusal), started_at=None)
+        )
+        await session.execute(statement)
+        return Launched(RecordStatus.FAILED_TO_START, str(refusal))
+    return Launched(RecordStatus.STARTED)
+
+
+async def start_run(temporal: Temporal, launch: Launch) -> None:
+    """Starts the Temporal workflow; one that runs already counts as started.
+
+    Raises `StartRefused` for what no repetition would change, `Unavailable` for everything else.
+    """
+    try:
+        await _start_workflow(temporal, launch)
+    except RPCError as error:
+        if error.status not in _NEVER:
+            raise unreachable() from error
+        if not await temporal.refresh_attributes():
+            raise StartRefused(f"{error.status.name}: {error.message}") from error
+        # A search attribute had been taken away meanwhile; without it the start may well be accepted.
+        await _start_workflow_again(temporal, launch)
+
+
+async def _start_workflow_again(temporal: Temporal, launch: Launch) -> None:
+    try:
+        await _start_workflow(temporal, launch)
+    except RPCError as error:
+        raise StartRefused(f"{error.status.name}: {error.message}") from error
+
+
+async def _start_workflow(temporal: Temporal, launch: Launch) -> None:
+    client = await temporal.client()
+    has_attributes = temporal.attributes == frozenset(SEARCH_ATTRIBUTES)
+    start = launch.start.model_copy(update={"has_search_attributes": has_attributes})
+    try:
+        with translated():
+            await client.start_workflow(
+                start.template,
+                args=[start, launch.definition],
+                id=workflow_id(start.execution_id),
+                task_queue=temporal.settings.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                static_summary=_summary(launch),
+                search_attributes=_search_attributes(start, temporal.attributes),
+                rpc_timeout=temporal.timeout,
+            )
+    except WorkflowAlreadyStartedError:
+        log.info("run_found_started", execution_id=str(start.execution_id))
+    temporal.note_answer()
+
+
+def _repeated(earlier: Earlier, request_hash: str) -> Accepted:
+    if earlier.request_hash != request_hash:
+        raise Conflict(
+            "IDEMPOTENCY_CONFLICT", f"The key was used for another request: execution {earlier.id}."
+        )
+    return Accepted(earlier.id, earlier.status)
+
+
+def _hash(request: StartRequest, context_text: str) -> str:
+    entity = [request.trigger.get("entityType"), request.trigger.get("entityId")]
+    rest = canonical_json({"entity": entity, "name": request.name, "version": request.version})
+    return hashlib.sha256(f"{rest}\n{context_text}".encode()).hexdigest()
+
+
+def _startable(target: Target, request: StartRequest) -> dict[str, Any]:
+    """The definition to run; raises when there is none that may be."""
+    if target.template_status in (TemplateStatus.PAUSED, TemplateStatus.ARCHIVED):
+        raise Invalid(
+            f"TEMPLATE_{target.template_status}", f"Template {target.template} is {target.template_status}."
+        )
+    if target.definition is None:
+        if request.version is not None:
+            raise AppError(
+                "VERSION_NOT_FOUND", 404, f"Template {target.template} has no version {request.version}."
+            )
+        raise Invalid("TEMPLATE_NOT_ACTIVE", f"Template {target.template} has no active version.")
+    if target.version_status == VersionStatus.DRAFT:
+        raise Conflict("VERSION_NOT_PUBLISHED", f"{target.version} is a draft; publish it first.")
+    return target.definition
+
+
+def _check_context(definition: dict[str, Any], context: dict[str, Any], size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise AppError("CONTEXT_TOO_LARGE", 413, f"A context may have {most_bytes} bytes; this has {size}.")
+    schema = definition.get("inputSchema")
+    if schema is None:
+        return
+    try:
+        found = violations(schema, context, at="context")
+    except EngineError as error:
+        raise Invalid("INPUT_SCHEMA_INVALID", f"The version's inputSchema cannot be used: {error}") from error
+    if found:
+        raise Invalid(
+            "CONTEXT_INVALID",
+            "The context does not fit the version's inputSchema.",
+            [{"path": item.path, "message": item.message} for item in found],
+        )
+
+
+def _new_launch(target: Target, request: StartRequest, definition: dict[str, Any]) -> Launch:
+    execution_id = new_id()
+    assert target.version_id is not None
+    start = ExecutionStart(
+        execution_id=execution_id,
+        name=request.name or target.template_name,
+        root_id=execution_id,
+        template_id=target.template_id,
+        template=target.template,
+        version_id=target.version_id,
+        version=target.version or "",
+        context=request.context,
+        trigger=request.trigger,
+        entity_type=request.trigger.get("entityType"),
+        entity_id=request.trigger.get("entityId"),
+    )
+    return Launch(start, target.template_name, definition)
+
+
+def _summary(launch: Launch) -> str:
+    start = launch.start
+    text = f"{launch.template_name} v{start.version}"
+    if start.entity_type is not None:
+        text += f" · {start.entity_type} {start.entity_id}"
+    return text.encode()[:LONGEST_SUMMARY].decode(errors="ignore")
+
+
+def _search_attributes(start: ExecutionStart, usable: frozenset[str]) -> TypedSearchAttributes:
+    values = {
+        ATTRIBUTE_TEMPLATE: start.template,
+        ATTRIBUTE_VERSION: start.version,
+        ATTRIBUTE_ROOT: str(start.root_id),
+        ATTRIBUTE_ENTITY_TYPE: start.entity_type,
+        ATTRIBUTE_ENTITY_ID: start.entity_id,
+    }
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
+            for name, value in values.items()
+            if value is not None and name in usable
+        ]
+    )

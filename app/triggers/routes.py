@@ -1,0 +1,74 @@
+"""`/triggers`: events from outside that start what is linked."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from app.dependencies import DatabasePart, SettingsPart, TemporalPart
+from app.executions.service import Started
+from app.problem_details import problem_responses
+from app.triggers.schemas import TriggerRequest, TriggerView
+from app.triggers.service import Source, take_event
+
+router = APIRouter(prefix="/triggers", tags=["triggers"])
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    **problem_responses(409, 422, 503),
+    200: {"model": TriggerView, "description": "no link (`matched` false), or the event was taken before"},
+}
+
+
+@router.post(
+    "/service-requests",
+    status_code=202,
+    summary="A service request was created",
+    responses=RESPONSES,
+    response_model_exclude_unset=True,
+    name="triggerServiceRequest",
+)
+async def service_request(
+    request: TriggerRequest,
+    response: Response,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    settings: SettingsPart,
+) -> TriggerView:
+    """Starts the template linked to the service.
+
+    Codes: TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, CONTEXT_INVALID, CONTEXT_TOO_LARGE,
+    IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    """
+    started = await take_event(database, temporal, settings, Source.SERVICE_REQUEST, request)
+    return _answer(started, response)
+
+
+@router.post(
+    "/product-purchases",
+    status_code=202,
+    summary="A product was bought",
+    responses=RESPONSES,
+    response_model_exclude_unset=True,
+    name="triggerProductPurchase",
+)
+async def product_purchase(
+    request: TriggerRequest,
+    response: Response,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    settings: SettingsPart,
+) -> TriggerView:
+    """Starts the template linked to the product; codes as for service requests."""
+    started = await take_event(database, temporal, settings, Source.PRODUCT_PURCHASE, request)
+    return _answer(started, response)
+
+
+def _answer(started: Started | None, response: Response) -> TriggerView:
+    if started is None:
+        response.status_code = 200
+        return TriggerView(matched=False)
+    if started.repeated:
+        response.status_code = 200
+    view = TriggerView(matched=True, execution_id=started.execution_id, status=started.status)
+    if started.reason is not None:
+        view.status_reason = started.reason
+    return view

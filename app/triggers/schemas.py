@@ -1,0 +1,26 @@
+"""Triggers on the wire."""
+
+from uuid import UUID
+
+from pydantic import Field
+
+from app.db.tables import RecordStatus
+from app.wire import Given, JsonObject, Name, Taken
+
+
+class TriggerRequest(Taken):
+    """Something happened. `eventId` makes repetitions of the same event one; `entityId` finds the link."""
+
+    event_id: str = Field(min_length=1, max_length=400)
+    entity_id: str = Field(min_length=1, max_length=200)
+    context: JsonObject = {}
+    name: Name | None = None
+
+
+class TriggerView(Given):
+    """Whether the entity is linked to a template, and the execution that the event got."""
+
+    matched: bool
+    execution_id: UUID | None = None
+    status: RecordStatus | None = None
+    status_reason: str | None = None

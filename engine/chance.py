@@ -1,0 +1,40 @@
+"""Time and chance inside expressions: given, never taken, so that a replay sees the same."""
+
+import random
+import uuid
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When an expression is evaluated: workflow time in milliseconds since 1970, and the seed of its chance. Two
+    expressions that may draw chance at the same time need different seeds.
+    """
+
+    now_ms: int
+    seed: str
+
+
+class Chance:
+    """Numbers drawn one after the other from a generator that is made from the seed alone."""
+
+    def __init__(self, seed: str) -> None:
+        self._generator = random.Random(seed)
+
+    def random(self) -> float:
+        """At least 0 and below 1."""
+        return self._generator.random()
+
+    def uuid(self) -> str:
+        """A version 4 UUID."""
+        return str(uuid.UUID(int=self._generator.getrandbits(128), version=4))
+
+    def shuffled(self, items: object) -> list[object]:
+        """The items of a list in another order; anything else is a list of one."""
+        if not isinstance(items, list):
+            return [items]
+        shuffled = list(items)
+        for last in range(len(shuffled) - 1, 0, -1):
+            other = int(self._generator.random() * (last + 1))
+            shuffled[last], shuffled[other] = shuffled[other], shuffled[last]
+        return shuffled

@@ -1,0 +1,472 @@
+"""From the syntax tree back to text for the library, with everything in it that keeps it in bounds.
+
+The library has no hook to count what an expression does, so the counting is written into the expression: a function's
+body begins with `$__tick()`, a value that gets a name (and so can be used twice, and doubled again) passes through
+`($__1 := value; $__weigh($__1); $__1)`, a range becomes a call, a built-in with a disproportionate result is guarded.
+What cannot grow is left alone, so a plain condition is handed on as it was written, with roots as variables.
+
+Nothing of the author's text is copied but names, numbers and regular expressions, so what we read is what runs.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from engine.builtins import CALL_ONLY, GUARDED, HIGHER_ORDER, SMALL
+from engine.references import ROOTS
+from engine.syntax import Node
+from engine.tokens import invalid
+
+MAX_UNWEIGHED = 8
+_SCALAR_CHAINS = ("+", "*", "=", "and", "or")
+_PLAIN_STEPS = ("name", "quoted", "string", "wildcard", "parent")
+_SUFFIXES = ("filter", "keep", "focus", "index")
+
+
+@dataclass(frozen=True, slots=True)
+class Instrumented:
+    """Text for the library; `places` pairs offsets in it (in UTF-16 units, as the library counts) with places in the
+    author's text.
+    """
+
+    text: str
+    places: tuple[tuple[int, int], ...]
+
+
+def instrument(tree: Node, checked: dict[Node, int]) -> Instrumented:
+    """The text to evaluate in place of the author's. Before a root in `checked` is used, `$__need(number)` is called.
+
+    Raises `ExpressionError` EXPRESSION_INVALID for a built-in that is called with too few arguments to be guarded.
+    """
+    writer = _Writer(_survey(tree), checked)
+    if may_yield_function(tree):
+        writer.write("($__r:=", tree)
+        writer.weighed(tree)
+        writer.write(';$exists($__r.**[$type($)="function"])?$__function():$__r)', tree)
+    else:
+        writer.node(tree)
+    return Instrumented("".join(writer.out), tuple(writer.places))
+
+
+@dataclass(slots=True)
+class _Survey:
+    """Which variables the author binds, and which of them to functions written out and nothing else."""
+
+    bound: set[str] = field(default_factory=set)
+    other: set[str] = field(default_factory=set)
+    functions: set[str] = field(default_factory=set)
+
+    def only_functions(self, name: str) -> bool:
+        return name in self.functions and name not in self.other
+
+    def small(self, call: Node) -> bool:
+        called = call.parts[0] if call.kind == "call" else call
+        return called.kind == "variable" and called.text in SMALL and called.text not in self.bound
+
+
+def _survey(tree: Node) -> _Survey:
+    survey = _Survey()
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        stack.extend(node.parts)
+        match node.kind:
+            case "bind":
+                survey.bound.add(node.text)
+                (survey.functions if node.parts[0].kind == "lambda" else survey.other).add(node.text)
+            case "focus" | "index":
+                survey.bound.add(node.text)
+                survey.other.add(node.text)
+            case "lambda":
+                survey.bound.update(node.words)
+                survey.other.update(node.words)
+            case _:
+                pass
+    return survey
+
+
+def may_yield_function(tree: Node) -> bool:
+    """Whether a function could be (in) the result: false when every one of them is called, or handed to a built-in
+    that calls it.
+    """
+    survey = _survey(tree)
+    stack = [(tree, False)]
+    while stack:
+        node, consumed = stack.pop()
+        if node.kind in ("lambda", "regex", "placeholder") and not consumed:
+            return True
+        if node.kind == "variable" and not consumed and _is_function_name(node.text, survey):
+            return True
+        stack.extend(_children(node, survey))
+    return False
+
+
+def _is_function_name(name: str, survey: _Survey) -> bool:
+    return name != "" and (name in survey.functions or name not in survey.bound)
+
+
+def _children(node: Node, survey: _Survey) -> list[tuple[Node, bool]]:
+    """The parts of a node, each with whether a function is harmless there."""
+    if node.kind == "block":
+        kept = [
+            (part.parts[0], True) if part.kind == "bind" and part.parts[0].kind == "lambda" else (part, False)
+            for part in node.parts[:-1]
+        ]
+        return [*kept, *((part, False) for part in node.parts[-1:])]
+    if node.kind == "apply":
+        return [(node.parts[0], False), (node.parts[1], node.parts[1].kind not in ("regex", "block"))]
+    if node.kind != "call":
+        return [(part, False) for part in node.parts]
+    called, *arguments = node.parts
+    eats = called.kind == "variable" and called.text in HIGHER_ORDER and called.text not in survey.bound
+    return [(called, True), *((argument, eats) for argument in arguments)]
+
+
+class _Writer:
+    """Writes one tree. Each method writes one kind of node; blocks keep what they bind to themselves."""
+
+    def __init__(self, survey: _Survey, checked: dict[Node, int]) -> None:
+        self.out: list[str] = []
+        self.places: list[tuple[int, int]] = []
+        self._length = 0
+        self._survey = survey
+        self._checked = checked
+        self._variables = 0
+
+    def write(self, text: str, node: Node) -> None:
+        self.places.append((self._length, node.at))
+        self.out.append(text)
+        self._length += len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+
+    def node(self, node: Node) -> None:
+        match node.kind:
+            case "string":
+                self.write(json.dumps(node.text), node)
+            case "quoted":
+                self.write(f"`{node.text}`", node)
+            case "name":
+                self._name(node)
+            case "variable":
+                self.write(f"${node.text}", node)
+            case "chain":
+                self._chain(node)
+            case "path":
+                self._path(node)
+            case "array" | "object":
+                self._literal(node, self._weight(node) > MAX_UNWEIGHED)
+            case "call" | "apply":
+                self._application(node)
+            case "lambda":
+                self._lambda(node)
+            case "filter" | "keep" | "focus" | "index" | "sort" | "group":
+                self._suffixed(node, step=False)
+            case "bind" | "condition" | "coalesce" | "elvis":
+                self._flow(node)
+            case _:
+                self._other(node)
+
+    def _other(self, node: Node) -> None:
+        match node.kind:
+            case "minus":
+                self._list("-", node.parts, "", "", node)
+            case "range":
+                self._list("$__range(", node.parts, ",", ")", node)
+            case "block":
+                self._list("(", node.parts, ";", ")", node)
+            case "transform":
+                self._transform(node)
+            case _:
+                self.write(node.text, node)
+
+    def _list(self, opening: str, parts: Collection[Node], between: str, closing: str, node: Node) -> None:
+        self.write(opening, node)
+        for index, part in enumerate(parts):
+            if index:
+                self.write(between, part)
+            self.node(part)
+        self.write(closing, node)
+
+    def _name(self, node: Node) -> None:
+        if node.text not in ROOTS:
+            self.write(node.text, node)
+        elif node in self._checked:
+            self.write(f"($__need({self._checked[node]});${node.text})", node)
+        else:
+            self.write(f"${node.text}", node)
+
+    def _fresh(self) -> str:
+        self._variables += 1
+        return f"$__{self._variables}"
+
+    def weighed(self, node: Node) -> None:
+        """The node, weighed, unless it cannot be large or its parts are weighed already."""
+        if self._weight(node) == 0:
+            self.node(node)
+        elif node.kind == "array":
+            # an array that is written out is not flattened into the one around it; in a block it would be
+            self._literal(node, weigh_items=True)
+        else:
+            name = self._fresh()
+            self.write(f"({name}:=", node)
+            self.node(node)
+            self.write(f";$__weigh({name});{name})", node)
+
+    def _weight(self, node: Node) -> int:
+        """How many values of unknown size may stand side by side in the node's value."""
+        match node.kind:
+            case "string" | "number" | "value" | "regex" | "minus" | "lambda" | "placeholder":
+                return 0
+            case "array" | "object":
+                return sum(map(self._weight, node.parts))
+            case "chain":
+                return 0 if node.text in _SCALAR_CHAINS else sum(map(self._weight, node.parts))
+            case "condition":
+                return max(map(self._weight, node.parts[1:]))
+            case "block":
+                return self._weight(node.parts[-1]) if node.parts else 0
+            case "call":
+                return 0 if self._survey.small(node) else max(1, sum(map(self._weight, node.parts[1:])))
+            case "apply":
+                left, right = node.parts
+                return 0 if self._survey.small(right) else self._weight(left) + self._weight(right)
+            case _:
+                return 1
+
+    def _item(self, node: Node, weigh: bool) -> None:
+        if weigh:
+            self.weighed(node)
+        else:
+            self.node(node)
+
+    def _literal(self, node: Node, weigh_items: bool) -> None:
+        if node.kind == "object":
+            self.write("{", node)
+            self._pairs(node.parts, weigh_items)
+            self.write("}", node)
+            return
+        self.write("[", node)
+        for index, part in enumerate(node.parts):
+            if index:
+                self.write(",", part)
+            if part.kind == "range":
+                self.node(part)
+            else:
+                self._item(part, weigh_items)
+        self.write("]", node)
+
+    def _pairs(self, parts: list[Node], weigh: bool) -> None:
+        for index in range(0, len(parts), 2):
+            if index:
+                self.write(",", parts[index])
+            self.node(parts[index])
+            self.write(":", parts[index])
+            self._item(parts[index + 1], weigh)
+
+    def _chain(self, node: Node) -> None:
+        weigh = node.text == "&" and self._weight(node) > MAX_UNWEIGHED
+        self._item(node.parts[0], weigh)
+        for word, part in zip(node.words, node.parts[1:], strict=True):
+            self.write(f" {word} ", part)
+            self._item(part, weigh)
+
+    def _path(self, node: Node) -> None:
+        first, *rest = node.parts
+        self.node(first)
+        for index, part in enumerate(rest):
+            self.write(".", part)
+            if any(map(_climbs, rest[index + 1 :])):
+                self._unwrapped_step(part)
+            else:
+                self._step(part)
+
+    def _unwrapped_step(self, node: Node) -> None:
+        """A step that a later `%` looks back through, which it can only do when the step stands bare."""
+        if node.kind in _SUFFIXES:
+            self._suffixed(node, step=True)
+        else:
+            self.node(node)
+
+    def _step(self, node: Node) -> None:
+        """A step is evaluated for every item before it, so what it yields is weighed each time."""
+        if node.kind in _SUFFIXES:
+            self._suffixed(node, step=True)
+        elif node.kind in _PLAIN_STEPS:
+            self.node(node)
+        else:
+            self.weighed(node)
+
+    def _suffixed(self, node: Node, step: bool) -> None:
+        base, *rest = node.parts
+        if step:
+            self._step(base)
+        else:
+            self.node(base)
+        match node.kind:
+            case "keep":
+                self.write("[]", node)
+            case "focus":
+                self.write(f"@${node.text}", node)
+            case "index":
+                self.write(f"#${node.text}", node)
+            case "filter":
+                self._predicate(rest[0])
+            case "sort":
+                self.write("^(", node)
+                for index, (direction, term) in enumerate(zip(node.words, rest, strict=True)):
+                    self.write(("," if index else "") + direction, term)
+                    self.node(term)
+                self.write(")", node)
+            case _:
+                self.write("{", node)
+                self._pairs(rest, weigh=True)
+                self.write("}", node)
+
+    def _predicate(self, node: Node) -> None:
+        self.write("[", node)
+        if self._weight(node) == 0 and node.kind not in ("array", "object"):
+            self.node(node)
+        else:
+            name = self._fresh()
+            self.write(f"({name}:=", node)
+            self.node(node)
+            self.write(f";$__pick({name});{name})", node)
+        self.write("]", node)
+
+    def _flow(self, node: Node) -> None:
+        match node.kind:
+            case "bind":
+                self.write(f"${node.text}:=", node)
+                self.weighed(node.parts[0])
+            case "condition":
+                self.node(node.parts[0])
+                for word, part in zip("?:", node.parts[1:], strict=False):
+                    self.write(word + " ", part)
+                    self.node(part)
+            case _:
+                # the library would evaluate the left side twice, and twice again for every one nested in it
+                name = self._fresh()
+                self.write(f"({name}:=", node)
+                self.node(node.parts[0])
+                test = name if node.kind == "elvis" else f"$exists({name})"
+                self.write(f";{test}?{name}: ", node)
+                self.node(node.parts[1])
+                self.write(")", node)
+
+    def _lambda(self, node: Node) -> None:
+        parameters = ",".join(f"${word}" for word in node.words)
+        self.write(f"function({parameters}){node.text}{{($__tick();", node)
+        self._result(node.parts[0])
+        self.write(")}", node)
+
+    def _result(self, node: Node) -> None:
+        """What a function returns. A call there stays bare when it calls a function of the author's own, so that the
+        library can still make a loop of it.
+        """
+        match node.kind:
+            case "condition":
+                self.node(node.parts[0])
+                for word, part in zip("?:", node.parts[1:], strict=False):
+                    self.write(word + " ", part)
+                    self._result(part)
+            case "block" if node.parts:
+                self.write("(", node)
+                for part in node.parts[:-1]:
+                    self.node(part)
+                    self.write(";", part)
+                self._result(node.parts[-1])
+                self.write(")", node)
+            case "call" if node.parts[0].kind == "variable" and self._survey.only_functions(node.parts[0].text):
+                self._call(node)
+            case _:
+                self.weighed(node)
+
+    def _transform(self, node: Node) -> None:
+        pattern, update, *delete = node.parts
+        self.write("|", node)
+        self.node(pattern)
+        self.write("|", node)
+        self._item(update, weigh=True)
+        for part in delete:
+            self.write(",", part)
+            self.node(part)
+        self.write("|", node)
+
+    def _application(self, node: Node) -> None:
+        special = _special_call(node)
+        if special is not None:
+            self._special(node, *special)
+        elif node.kind == "call":
+            self._call(node)
+        else:
+            left, right = node.parts
+            self.node(left)
+            self.write(" ~> ", right)
+            if right.kind == "call":
+                self._call(right)
+            else:
+                self.node(right)
+
+    def _call(self, node: Node) -> None:
+        called, *arguments = node.parts
+        weigh = sum(map(self._weight, arguments)) > MAX_UNWEIGHED
+        self.node(called)
+        self.write("(", node)
+        for index, argument in enumerate(arguments):
+            if index:
+                self.write(",", argument)
+            self._item(argument, weigh)
+        self.write(")", node)
+
+    def _special(self, node: Node, name: str, arguments: list[Node]) -> None:
+        if name in GUARDED:
+            self._guarded(node, name, arguments)
+            return
+        if name == "now":
+            now = Node("number", node.at, "$__now")
+            self._guarded(node, "fromMillis", [now, *arguments])
+        elif name == "shuffle":
+            if len(arguments) != 1:
+                raise invalid("$shuffle takes one list", node.at)
+            items = self._fresh()
+            self.write(f"({items}:=", node)
+            self.node(arguments[0])
+            self.write(f";$exists({items})?$__shuffle({items}):{items})", node)
+        else:
+            if arguments:
+                raise invalid(f"${name} takes no arguments", node.at)
+            self.write("$__now" if name == "millis" else f"$__{name}()", node)
+
+    def _guarded(self, node: Node, name: str, arguments: list[Node]) -> None:
+        if len(arguments) < GUARDED[name]:
+            raise invalid(f"${name} needs {GUARDED[name]} arguments or more, the first of them included", node.at)
+        names = [self._fresh() for _ in arguments]
+        self.write("(", node)
+        for variable, argument in zip(names, arguments, strict=True):
+            self.write(f"{variable}:=", argument)
+            self.node(argument)
+            self.write(";", argument)
+        listed = ",".join(names)
+        self.write(f'$__guard("{name}",{listed});${name}({listed}))', node)
+
+
+def _special_call(node: Node) -> tuple[str, list[Node]] | None:
+    """A call of a built-in that is rewritten, in whichever way it is written: `$f(x, y)`, `x ~> $f(y)`, `x ~> $f`."""
+    first: list[Node] = []
+    call = node
+    if node.kind == "apply":
+        first, call = [node.parts[0]], node.parts[1]
+    called = call.parts[0] if call.kind == "call" else call
+    if called.kind != "variable" or called.text not in CALL_ONLY:
+        return None
+    return called.text, first + (call.parts[1:] if call.kind == "call" else [])
+
+
+def _climbs(node: Node) -> bool:
+    """Whether `%` stands anywhere in the node."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if node.kind == "parent":
+            return True
+        stack.extend(node.parts)
+    return False

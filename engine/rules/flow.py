@@ -1,0 +1,186 @@
+"""Who runs before whom: what a step can rely on when it is reached.
+
+Sets of steps are ints, a bit for each position in the document, so that five thousand steps stay cheap.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from functools import cached_property
+
+from engine.definition import StepType
+from engine.reach import components, plan_order
+
+MOST_EVALUATIONS_PER_STEP = 40
+MOST_SPLIT_TESTS = 200_000
+MOST_VISITS = 200_000
+
+_SYNCHRONISING = frozenset({StepType.GATEWAY_PARALLEL_JOIN, StepType.GATEWAY_INCLUSIVE_JOIN})
+_CONCURRENT = frozenset({StepType.GATEWAY_PARALLEL_SPLIT, StepType.GATEWAY_INCLUSIVE_SPLIT})
+
+
+class Flow:
+    """A graph of steps by position, with the one that starts (None: there is none)."""
+
+    def __init__(
+        self, types: Sequence[StepType], following: Sequence[Sequence[int]], start: int | None
+    ) -> None:
+        self._types = types
+        self._following = following
+        self._start = start
+        self._preceding: list[list[int]] = [[] for _ in following]
+        for source, targets in enumerate(following):
+            for target in targets:
+                self._preceding[target].append(source)
+        self._tests_left = MOST_SPLIT_TESTS
+        self._visits_left = MOST_VISITS
+
+    @cached_property
+    def reachable(self) -> int:
+        """Steps that a token from START can come to."""
+        return 0 if self._start is None else self._closure([self._start], self._following)
+
+    @cached_property
+    def finishing(self) -> int:
+        """Steps from which a token can come to an END."""
+        ends = [at for at, kind in enumerate(self._types) if kind is StepType.END]
+        return self._closure(ends, self._preceding)
+
+    @cached_property
+    def descendants(self) -> list[int]:
+        """Per step, the steps that a token from it can come to; itself only when it lies on a cycle."""
+        found = [0] * len(self._following)
+        for component in reversed(components(self._following)):
+            members = beyond = 0
+            for node in component:
+                members |= 1 << node
+                for target in self._following[node]:
+                    beyond |= 1 << target | found[target]
+            for node in component:
+                found[node] = beyond | (members if len(component) > 1 else 0)
+        return found
+
+    @cached_property
+    def surely_before(self) -> list[int]:
+        """Per reachable step, the steps that have completed whenever it is reached, itself not included.
+
+        A parallel join has waited for all of its incoming transitions, so it can rely on each of them; any other
+        step only on what all of its incoming transitions have in common. The sets begin with everything and shrink
+        to a fixpoint. A graph so tangled that this takes too long gets the answer "nothing is sure".
+        """
+        everything = (1 << len(self._following)) - 1
+        before = [everything] * len(self._following)
+        if self._start is None:
+            return before
+        order = [node for node in plan_order(self._following, self._start) if self.reachable >> node & 1]
+        waiting = deque(order)
+        queued = self.reachable
+        left = MOST_EVALUATIONS_PER_STEP * len(order)
+        while waiting:
+            node = waiting.popleft()
+            queued &= ~(1 << node)
+            left -= 1
+            if left < 0:
+                return [0] * len(self._following)
+            value = self._met(node, before, everything)
+            if value != before[node]:
+                before[node] = value
+                for target in self._following[node]:
+                    if not queued >> target & 1:
+                        queued |= 1 << target
+                        waiting.append(target)
+        return before
+
+    def _met(self, node: int, before: list[int], everything: int) -> int:
+        if node == self._start:
+            return 0
+        together = self._types[node] is StepType.GATEWAY_PARALLEL_JOIN
+        value = 0 if together else everything
+        for source in self._preceding[node]:
+            if self.reachable >> source & 1:
+                after = before[source] | 1 << source
+                value = value | after if together else value & after
+        return value & ~(1 << node)
+
+    def surely(self, earlier: int, place: int) -> bool:
+        """Whether one step has completed whenever the other is reached."""
+        return bool(self.surely_before[place] >> earlier & 1)
+
+    def maybe(self, earlier: int, place: int) -> bool:
+        """Whether one step may have completed when the other is reached: by a path, or in a parallel branch.
+
+        Errs on the side of maybe.
+        """
+        if self.descendants[earlier] >> place & 1:
+            return True
+        return not self.surely_before[earlier] >> place & 1 and self._at_once(earlier, place)
+
+    def _at_once(self, one: int, other: int) -> bool:
+        """Whether two steps lie in different branches of a split that sends several tokens."""
+        for union, branches in self._branches:
+            self._tests_left -= 1
+            if self._tests_left < 0:
+                return True
+            if union >> one & 1 and union >> other & 1:
+                self._tests_left -= len(branches)
+                holding_one = [at for at, branch in enumerate(branches) if branch >> one & 1]
+                holding_other = [at for at, branch in enumerate(branches) if branch >> other & 1]
+                if len(holding_one) > 1 or len(holding_other) > 1 or holding_one != holding_other:
+                    return True
+        return False
+
+    @cached_property
+    def _branches(self) -> list[tuple[int, list[int]]]:
+        """Per split that sends several tokens: the steps of each branch up to the joins that all branches reach."""
+        joins = sum(1 << at for at, kind in enumerate(self._types) if kind in _SYNCHRONISING)
+        found = []
+        for at, kind in enumerate(self._types):
+            targets = self._following[at]
+            if kind not in _CONCURRENT or len(targets) < 2:
+                continue
+            branches = [self.descendants[target] | 1 << target for target in targets]
+            closing = joins
+            union = 0
+            for branch in branches:
+                closing &= branch
+                union |= branch
+            if self._escapes(targets, closing):
+                closing = 0
+            beyond = self._with_descendants(closing)
+            found.append((union & ~beyond, [branch & ~beyond for branch in branches]))
+        return found
+
+    def _escapes(self, targets: Sequence[int], closing: int) -> bool:
+        """Whether a token can come to an END past the joins; also when that takes too long to find out."""
+        seen = closing
+        stack = list(targets)
+        while stack:
+            node = stack.pop()
+            if seen >> node & 1:
+                continue
+            seen |= 1 << node
+            self._visits_left -= 1
+            if self._visits_left < 0 or self._types[node] is StepType.END:
+                return True
+            stack.extend(self._following[node])
+        return False
+
+    def _with_descendants(self, nodes: int) -> int:
+        """The given steps and all that come after any of them."""
+        found = nodes
+        left = nodes
+        while left:
+            node = (left & -left).bit_length() - 1
+            found |= self.descendants[node]
+            left &= ~(1 << node) & ~self.descendants[node]
+        return found
+
+    @staticmethod
+    def _closure(roots: Sequence[int], following: Sequence[Sequence[int]]) -> int:
+        seen = sum(1 << root for root in roots)
+        stack = list(roots)
+        while stack:
+            for target in following[stack.pop()]:
+                if not seen >> target & 1:
+                    seen |= 1 << target
+                    stack.append(target)
+        return seen

@@ -1,0 +1,99 @@
+"""Actions as activities."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from temporalio.exceptions import ApplicationError
+
+from activities.registry import RegistryError, action_activities, check_activities
+from millrace.actions import ActionFailure, Call, action
+from tests.activities.conftest import CallAction
+
+
+class Order(BaseModel):
+    """One parameter that stands for all."""
+
+    sku: str
+    count: int = 1
+
+
+@action("stock.reserve")
+async def reserve(sku: str, count: int = 1) -> dict[str, Any]:
+    """Takes from the shelf.
+
+    And more that nobody reads in a list.
+    """
+    return {"sku": sku, "count": count}
+
+
+@action("stock.order")
+async def order(parameters: Order, call: Call) -> Order:
+    """Orders, with the call at hand."""
+    return Order(sku=f"{parameters.sku}/{call.idempotency_key}/{call.attempt}", count=parameters.count)
+
+
+@action("stock.broken")
+async def broken(kind: str) -> None:
+    """Breaks."""
+    if kind == "coded":
+        raise ActionFailure("NO_STOCK", "none left", retryable=False)
+    raise ValueError("a bug")
+
+
+def test_a_function_s_types_are_its_form() -> None:
+    schema = reserve.parameters.model_json_schema()
+    assert schema["required"] == ["sku"]
+    assert schema["properties"]["count"]["default"] == 1
+    assert reserve.description == "Takes from the shelf."
+
+
+async def test_parameters_are_validated_and_defaults_filled_in(call_action: CallAction) -> None:
+    assert await call_action(reserve, {"sku": "a"}) == {"sku": "a", "count": 1}
+
+
+async def test_a_model_as_the_only_parameter_stands_for_all_and_the_call_is_given(call_action: CallAction) -> None:
+    assert await call_action(order, {"sku": "a", "count": 2}) == {"sku": "a/run/step#1/1", "count": 2}
+
+
+async def test_a_coded_failure_keeps_its_code(call_action: CallAction) -> None:
+    with pytest.raises(ApplicationError) as raised:
+        await call_action(broken, {"kind": "coded"})
+    assert (raised.value.type, raised.value.message, raised.value.non_retryable) == ("NO_STOCK", "none left", True)
+
+
+async def test_any_other_exception_is_one_coded_failure_that_may_be_tried_again(call_action: CallAction) -> None:
+    with pytest.raises(ApplicationError) as raised:
+        await call_action(broken, {"kind": "bug"})
+    assert (raised.value.type, raised.value.non_retryable) == ("ACTION_FAILED", False)
+
+
+async def test_linear_backoff_and_jitter_are_asked_for_by_the_activity(call_action: CallAction) -> None:
+    with pytest.raises(ApplicationError) as raised:
+        await call_action(broken, {"kind": "bug"}, backoff="linear", initialInterval=4)
+    assert raised.value.next_retry_delay is not None
+    assert raised.value.next_retry_delay.total_seconds() == 4
+    with pytest.raises(ApplicationError) as plain:
+        await call_action(broken, {"kind": "bug"})
+    assert plain.value.next_retry_delay is None
+
+
+def test_two_actions_with_one_key_are_refused() -> None:
+    with pytest.raises(RegistryError, match=r"stock\.reserve"):
+        action_activities([reserve, reserve])
+
+
+def test_activities_that_do_not_match_the_contract_are_refused() -> None:
+    with pytest.raises(RegistryError, match="missing"):
+        check_activities(action_activities([reserve]), ["stock.reserve", "stock.order"])
+
+
+def test_a_function_that_is_not_async_or_not_typed_is_refused() -> None:
+    def plain() -> None: ...
+
+    async def untyped(value) -> None: ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(TypeError, match="async"):
+        action("x")(plain)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="value"):
+        action("x")(untyped)

@@ -1,0 +1,85 @@
+"""The API as a real HTTP server on real parts; each test module has a database and a task queue of its own."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from uuid import uuid4
+
+import httpx
+import pytest
+import uvicorn
+
+from app.db.session import Database
+from app.main import create_app
+from app.settings import ApiSettings, ReconcilerSettings, Settings, TemporalSettings
+from app.temporal import Temporal
+
+Serve = Callable[[Settings, Database, Temporal], Awaitable[httpx.AsyncClient]]
+
+
+@pytest.fixture(scope="module")
+def task_queue() -> str:
+    return f"tests-{uuid4()}"
+
+
+@pytest.fixture(scope="module")
+def settings(temporal_address: str, task_queue: str) -> Settings:
+    return Settings(
+        temporal=TemporalSettings(
+            address=temporal_address, task_queue=task_queue, ui_url="http://ui.example", connect_timeout=2
+        ),
+        api=ApiSettings(max_body_bytes=200_000, max_context_bytes=50_000),
+        # Tests call the reconciler themselves.
+        reconciler=ReconcilerSettings(interval=3600),
+    )
+
+
+@pytest.fixture(scope="module")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="module")
+async def temporal(settings: Settings) -> Temporal:
+    return Temporal(settings.temporal)
+
+
+@pytest.fixture(scope="module")
+async def serve() -> AsyncIterator[Serve]:
+    """Serves an application on a free port of loopback until the module ends."""
+    async with AsyncExitStack() as stack:
+
+        async def start(settings: Settings, database: Database, temporal: Temporal) -> httpx.AsyncClient:
+            return await stack.enter_async_context(serving(settings, database, temporal))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+async def api(serve: Serve, settings: Settings, database: Database, temporal: Temporal) -> httpx.AsyncClient:
+    return await serve(settings, database, temporal)
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, database: Database, temporal: Temporal
+) -> AsyncIterator[httpx.AsyncClient]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    config = uvicorn.Config(
+        create_app(settings, database, temporal),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30) as client:
+        yield client
+    server.should_exit = True
+    await running

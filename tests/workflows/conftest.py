@@ -1,0 +1,33 @@
+"""Executions on a database and a task queue of their own, with the workflow cache on and off."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from app.db.session import Database
+from tests.workflows.harness import Executions
+
+
+@pytest.fixture(scope="session")
+async def client(temporal_address: str) -> Client:
+    """A client with the project's data converter."""
+    return await Client.connect(temporal_address, data_converter=pydantic_data_converter)
+
+
+@pytest.fixture
+async def executions(client: Client, database_url: str) -> AsyncIterator[Executions]:
+    """Executions without a worker."""
+    database = Database(database_url)
+    yield Executions(client, database, f"q-{uuid4().hex}")
+    await database.close()
+
+
+@pytest.fixture(params=[100, 0], ids=["cached", "uncached"])
+async def running(executions: Executions, request: pytest.FixtureRequest) -> AsyncIterator[Executions]:
+    """Executions with a worker; uncached, every workflow task replays the whole history."""
+    async with executions.worker(cached=request.param):
+        yield executions
+    await executions.replay_all()
