@@ -163,7 +163,14 @@ async def start_postgres(
         "",
         *_postgres_settings(throwaway),
     ]
-    process = spawn("postgres", command, output, stop_signal=signal.SIGINT, account=account)
+    process = spawn(
+        "postgres",
+        command,
+        output,
+        stop_signal=signal.SIGINT,
+        account=account,
+        leaves=None if sockets == data else sockets,
+    )
     started(process)
     await _until_ready(process, "EMBEDDED_POSTGRES_FAILED", lambda: _postgres_ready(sockets))
     return EmbeddedPostgres(process, sockets)
@@ -184,17 +191,16 @@ def _postgres_settings(throwaway: bool) -> list[str]:
     return [part for setting in chosen for part in ("-c", setting)]
 
 
-def _open_to_all(*folders: Path) -> None:
-    """Lets the unprivileged account walk to the folders and read the wheel's; nothing else is opened."""
-    binaries, *others = folders
-    for folder in (binaries, *others):
-        for parent in (folder, *folder.parents):
-            mode = parent.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                log.warning("folder_opened_for_postgres", folder=str(parent))
-                parent.chmod(mode | stat.S_IXOTH)
-    if not (binaries / "bin" / "postgres").stat().st_mode & stat.S_IROTH:
-        for path in (binaries, *binaries.rglob("*")):
+def _open_to_all(wheel: Path, home: Path) -> None:
+    """Lets the unprivileged account walk to both folders and read the wheel's; nothing else is opened."""
+    for folder in (wheel, *wheel.parents, home, *home.parents):
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            if folder != home:
+                log.warning("folder_opened_for_postgres", folder=str(folder))
+            folder.chmod(mode | stat.S_IXOTH)
+    if not (wheel / "bin" / "postgres").stat().st_mode & stat.S_IROTH:
+        for path in (wheel, *wheel.rglob("*")):
             path.chmod(path.stat().st_mode | stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0))
 
 

@@ -18,8 +18,9 @@ from temporalio import activity, workflow
 from app.settings import LogSettings
 
 _QUIETER = {
-    # Each request is logged once, by us.
+    # Requests, start and stop are logged by us.
     "uvicorn.access": logging.WARNING,
+    "uvicorn.error": logging.WARNING,
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "asyncio": logging.WARNING,

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,11 +50,19 @@ class ProcessRecord:
 class OwnProcess:
     """A running program of ours. `stop_signal` asks it to end in order; `log` holds all it says."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, stop_signal: signal.Signals) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        stop_signal: signal.Signals,
+        leaves: Path | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         self._process = process
         self._stop_signal = stop_signal
+        self._leaves = leaves
         self.record = ProcessRecord(name, process.pid, psutil.Process(process.pid).create_time())
 
     @property
@@ -67,14 +76,15 @@ class OwnProcess:
 
     async def stop(self, patience: float = 10.0) -> None:
         """Asks it to end, waits `patience` seconds, then kills it; nothing when it has ended already."""
-        if self.ended():
-            return
-        self._process.send_signal(self._stop_signal)
+        if not self.ended():
+            self._process.send_signal(self._stop_signal)
         deadline = time.monotonic() + patience
         while not self.ended():
             if time.monotonic() > deadline:
                 self._process.kill()
             await asyncio.sleep(_POLL)
+        if self._leaves is not None:
+            shutil.rmtree(self._leaves, ignore_errors=True)
 
     def last_words(self, lines: int = 15) -> str:
         """The tail of its log."""
@@ -92,11 +102,13 @@ def spawn(
     account: str | None = None,
     environment: Mapping[str, str] | None = None,
     outlives_us: bool = False,
+    leaves: Path | None = None,
 ) -> OwnProcess:
     """Starts a program in a session of its own, so that a Ctrl-C in the terminal reaches only us.
 
     `account` is a system account to run under (only root can). Call it from the main thread: the program ends
     with the thread that started it, unless it `outlives_us`. `environment` is added to our own.
+    `leaves` is a folder that is removed when the program has been stopped.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     last_signal = 0 if outlives_us else int(stop_signal)
@@ -110,7 +122,7 @@ def spawn(
             start_new_session=True,
             env={**os.environ, **(environment or {})},
         )
-    return OwnProcess(name, process, log, stop_signal)
+    return OwnProcess(name, process, log, stop_signal, leaves)
 
 
 @contextmanager

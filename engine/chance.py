@@ -1,6 +1,6 @@
 """Time and chance inside expressions: given, never taken, so that a replay sees the same."""
 
-import random
+import random  # noqa: TID251 - generators made from a given seed, nothing else
 import uuid
 from dataclasses import dataclass
 

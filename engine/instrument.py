@@ -9,16 +9,16 @@ Nothing of the author's text is copied but names, numbers and regular expression
 """
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-from engine.builtins import CALL_ONLY, GUARDED, HIGHER_ORDER, SMALL
+from engine.builtins import CALL_ONLY, GUARDED
 from engine.references import ROOTS
-from engine.syntax import Node
+from engine.survey import Survey, may_yield_function, survey_of
+from engine.syntax import Kind, Node
 from engine.tokens import invalid
 
 MAX_UNWEIGHED = 8
-_SCALAR_CHAINS = ("+", "*", "=", "and", "or")
 _PLAIN_STEPS = ("name", "quoted", "string", "wildcard", "parent")
 _SUFFIXES = ("filter", "keep", "focus", "index")
 
@@ -38,7 +38,7 @@ def instrument(tree: Node, checked: dict[Node, int]) -> Instrumented:
 
     Raises `ExpressionError` EXPRESSION_INVALID for a built-in that is called with too few arguments to be guarded.
     """
-    writer = _Writer(_survey(tree), checked)
+    writer = _Writer(survey_of(tree), checked)
     if may_yield_function(tree):
         writer.write("($__r:=", tree)
         writer.weighed(tree)
@@ -48,84 +48,10 @@ def instrument(tree: Node, checked: dict[Node, int]) -> Instrumented:
     return Instrumented("".join(writer.out), tuple(writer.places))
 
 
-@dataclass(slots=True)
-class _Survey:
-    """Which variables the author binds, and which of them to functions written out and nothing else."""
-
-    bound: set[str] = field(default_factory=set)
-    other: set[str] = field(default_factory=set)
-    functions: set[str] = field(default_factory=set)
-
-    def only_functions(self, name: str) -> bool:
-        return name in self.functions and name not in self.other
-
-    def small(self, call: Node) -> bool:
-        called = call.parts[0] if call.kind == "call" else call
-        return called.kind == "variable" and called.text in SMALL and called.text not in self.bound
-
-
-def _survey(tree: Node) -> _Survey:
-    survey = _Survey()
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        stack.extend(node.parts)
-        match node.kind:
-            case "bind":
-                survey.bound.add(node.text)
-                (survey.functions if node.parts[0].kind == "lambda" else survey.other).add(node.text)
-            case "focus" | "index":
-                survey.bound.add(node.text)
-                survey.other.add(node.text)
-            case "lambda":
-                survey.bound.update(node.words)
-                survey.other.update(node.words)
-            case _:
-                pass
-    return survey
-
-
-def may_yield_function(tree: Node) -> bool:
-    """Whether a function could be (in) the result: false when every one of them is called, or handed to a built-in
-    that calls it.
-    """
-    survey = _survey(tree)
-    stack = [(tree, False)]
-    while stack:
-        node, consumed = stack.pop()
-        if node.kind in ("lambda", "regex", "placeholder") and not consumed:
-            return True
-        if node.kind == "variable" and not consumed and _is_function_name(node.text, survey):
-            return True
-        stack.extend(_children(node, survey))
-    return False
-
-
-def _is_function_name(name: str, survey: _Survey) -> bool:
-    return name != "" and (name in survey.functions or name not in survey.bound)
-
-
-def _children(node: Node, survey: _Survey) -> list[tuple[Node, bool]]:
-    """The parts of a node, each with whether a function is harmless there."""
-    if node.kind == "block":
-        kept = [
-            (part.parts[0], True) if part.kind == "bind" and part.parts[0].kind == "lambda" else (part, False)
-            for part in node.parts[:-1]
-        ]
-        return [*kept, *((part, False) for part in node.parts[-1:])]
-    if node.kind == "apply":
-        return [(node.parts[0], False), (node.parts[1], node.parts[1].kind not in ("regex", "block"))]
-    if node.kind != "call":
-        return [(part, False) for part in node.parts]
-    called, *arguments = node.parts
-    eats = called.kind == "variable" and called.text in HIGHER_ORDER and called.text not in survey.bound
-    return [(called, True), *((argument, eats) for argument in arguments)]
-
-
 class _Writer:
     """Writes one tree. Each method writes one kind of node; blocks keep what they bind to themselves."""
 
-    def __init__(self, survey: _Survey, checked: dict[Node, int]) -> None:
+    def __init__(self, survey: Survey, checked: dict[Node, int]) -> None:
         self.out: list[str] = []
         self.places: list[tuple[int, int]] = []
         self._length = 0
@@ -139,44 +65,32 @@ class _Writer:
         self._length += len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
     def node(self, node: Node) -> None:
-        match node.kind:
-            case "string":
-                self.write(json.dumps(node.text), node)
-            case "quoted":
-                self.write(f"`{node.text}`", node)
-            case "name":
-                self._name(node)
-            case "variable":
-                self.write(f"${node.text}", node)
-            case "chain":
-                self._chain(node)
-            case "path":
-                self._path(node)
-            case "array" | "object":
-                self._literal(node, self._weight(node) > MAX_UNWEIGHED)
-            case "call" | "apply":
-                self._application(node)
-            case "lambda":
-                self._lambda(node)
-            case "filter" | "keep" | "focus" | "index" | "sort" | "group":
-                self._suffixed(node, step=False)
-            case "bind" | "condition" | "coalesce" | "elvis":
-                self._flow(node)
-            case _:
-                self._other(node)
+        write = _WRITES.get(node.kind)
+        if write is None:
+            self.write(node.text, node)
+        else:
+            write(self, node)
 
-    def _other(self, node: Node) -> None:
-        match node.kind:
-            case "minus":
-                self._list("-", node.parts, "", "", node)
-            case "range":
-                self._list("$__range(", node.parts, ",", ")", node)
-            case "block":
-                self._list("(", node.parts, ";", ")", node)
-            case "transform":
-                self._transform(node)
-            case _:
-                self.write(node.text, node)
+    def _string(self, node: Node) -> None:
+        self.write(json.dumps(node.text), node)
+
+    def _quoted(self, node: Node) -> None:
+        self.write(f"`{node.text}`", node)
+
+    def _variable(self, node: Node) -> None:
+        self.write(f"${node.text}", node)
+
+    def _constructor(self, node: Node) -> None:
+        self._literal(node, self._survey.weight(node) > MAX_UNWEIGHED)
+
+    def _minus(self, node: Node) -> None:
+        self._list("-", node.parts, "", "", node)
+
+    def _range(self, node: Node) -> None:
+        self._list("$__range(", node.parts, ",", ")", node)
+
+    def _block(self, node: Node) -> None:
+        self._list("(", node.parts, ";", ")", node)
 
     def _list(self, opening: str, parts: Collection[Node], between: str, closing: str, node: Node) -> None:
         self.write(opening, node)
@@ -200,7 +114,7 @@ class _Writer:
 
     def weighed(self, node: Node) -> None:
         """The node, weighed, unless it cannot be large or its parts are weighed already."""
-        if self._weight(node) == 0:
+        if self._survey.weight(node) == 0:
             self.node(node)
         elif node.kind == "array":
             # an array that is written out is not flattened into the one around it; in a block it would be
@@ -210,27 +124,6 @@ class _Writer:
             self.write(f"({name}:=", node)
             self.node(node)
             self.write(f";$__weigh({name});{name})", node)
-
-    def _weight(self, node: Node) -> int:
-        """How many values of unknown size may stand side by side in the node's value."""
-        match node.kind:
-            case "string" | "number" | "value" | "regex" | "minus" | "lambda" | "placeholder":
-                return 0
-            case "array" | "object":
-                return sum(map(self._weight, node.parts))
-            case "chain":
-                return 0 if node.text in _SCALAR_CHAINS else sum(map(self._weight, node.parts))
-            case "condition":
-                return max(map(self._weight, node.parts[1:]))
-            case "block":
-                return self._weight(node.parts[-1]) if node.parts else 0
-            case "call":
-                return 0 if self._survey.small(node) else max(1, sum(map(self._weight, node.parts[1:])))
-            case "apply":
-                left, right = node.parts
-                return 0 if self._survey.small(right) else self._weight(left) + self._weight(right)
-            case _:
-                return 1
 
     def _item(self, node: Node, weigh: bool) -> None:
         if weigh:
@@ -263,7 +156,7 @@ class _Writer:
             self._item(parts[index + 1], weigh)
 
     def _chain(self, node: Node) -> None:
-        weigh = node.text == "&" and self._weight(node) > MAX_UNWEIGHED
+        weigh = node.text == "&" and self._survey.weight(node) > MAX_UNWEIGHED
         self._item(node.parts[0], weigh)
         for word, part in zip(node.words, node.parts[1:], strict=True):
             self.write(f" {word} ", part)
@@ -295,7 +188,7 @@ class _Writer:
         else:
             self.weighed(node)
 
-    def _suffixed(self, node: Node, step: bool) -> None:
+    def _suffixed(self, node: Node, step: bool = False) -> None:
         base, *rest = node.parts
         if step:
             self._step(base)
@@ -323,7 +216,7 @@ class _Writer:
 
     def _predicate(self, node: Node) -> None:
         self.write("[", node)
-        if self._weight(node) == 0 and node.kind not in ("array", "object"):
+        if self._survey.weight(node) == 0 and node.kind not in ("array", "object"):
             self.node(node)
         else:
             name = self._fresh()
@@ -408,7 +301,7 @@ class _Writer:
 
     def _call(self, node: Node) -> None:
         called, *arguments = node.parts
-        weigh = sum(map(self._weight, arguments)) > MAX_UNWEIGHED
+        weigh = sum(map(self._survey.weight, arguments)) > MAX_UNWEIGHED
         self.node(called)
         self.write("(", node)
         for index, argument in enumerate(arguments):
@@ -447,6 +340,35 @@ class _Writer:
             self.write(";", argument)
         listed = ",".join(names)
         self.write(f'$__guard("{name}",{listed});${name}({listed}))', node)
+
+
+_WRITES: dict[Kind, Callable[[_Writer, Node], None]] = {
+    "string": _Writer._string,
+    "quoted": _Writer._quoted,
+    "name": _Writer._name,
+    "variable": _Writer._variable,
+    "chain": _Writer._chain,
+    "path": _Writer._path,
+    "array": _Writer._constructor,
+    "object": _Writer._constructor,
+    "call": _Writer._application,
+    "apply": _Writer._application,
+    "lambda": _Writer._lambda,
+    "filter": _Writer._suffixed,
+    "keep": _Writer._suffixed,
+    "focus": _Writer._suffixed,
+    "index": _Writer._suffixed,
+    "sort": _Writer._suffixed,
+    "group": _Writer._suffixed,
+    "bind": _Writer._flow,
+    "condition": _Writer._flow,
+    "coalesce": _Writer._flow,
+    "elvis": _Writer._flow,
+    "minus": _Writer._minus,
+    "range": _Writer._range,
+    "block": _Writer._block,
+    "transform": _Writer._transform,
+}
 
 
 def _special_call(node: Node) -> tuple[str, list[Node]] | None:

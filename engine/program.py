@@ -49,7 +49,7 @@ def program_of(source: str) -> Program:
         references=references_of(uses),
         plain=plain,
         careful=instrument(tree, {use.node: number for number, use in enumerate(lazy)}) if lazy else plain,
-        handed=_without_parts({(use.reference.root, use.reference.path) for use in uses}),
+        handed=_without_parts({(use.reference.root, use.reference.path[: use.cut]) for use in uses}),
         strict=tuple(strict),
         lazy=tuple(use.reference for use in lazy),
         direct=uses[0].reference if _is_direct(tree) else None,

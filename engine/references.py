@@ -14,10 +14,11 @@ is relative to the item at hand. A relative name where there is no item would al
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from engine.builtins import CALL_ONLY, FORBIDDEN
-from engine.syntax import Node
+from engine.syntax import Kind, Node
 from engine.tokens import invalid
 
 KEYED_ROOTS = {"__steps__": "step", "__datasources__": "datasource", "__variables__": "variable"}
@@ -46,10 +47,13 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One place where a reference stands: the node of its root, and whether it may never be evaluated."""
+    """One place where a reference stands: the node of its root, how many members of its path are handed over cut
+    down to the path, and whether it may never be evaluated.
+    """
 
     node: Node
     reference: Reference
+    cut: int
     lazy: bool
 
 
@@ -104,53 +108,35 @@ class _Scanner:
         self._guarding = False
 
     def scan(self, node: Node, place: _Place) -> None:
-        match node.kind:
-            case "name" | "quoted":
-                self._name(node, place)
-            case "variable":
-                self._variable(node, place, called=False)
-            case "wildcard" | "descendant" | "parent":
-                self._relative(node, place, f"{node.text!r} looks into an item")
-            case "regex":
-                _check_regex(node)
-            case "path":
-                self._path(node, place)
-            case "chain":
-                self._chain(node, place)
-            case "filter" | "sort" | "group" | "transform":
-                self._over_items(node, place)
-            case "bind" | "focus" | "index" | "lambda":
-                self._binding(node, place)
-            case "condition" | "coalesce" | "elvis":
-                self._choice(node, place)
-            case "call":
-                self._call(node, place)
-            case "apply":
-                self._apply(node, place)
-            case _:
-                for part in node.parts:
-                    self.scan(part, place)
+        scan = _SCANS.get(node.kind)
+        if scan is not None:
+            scan(self, node, place)
+            return
+        for part in node.parts:
+            self.scan(part, place)
 
     def _name(self, node: Node, place: _Place) -> None:
         if node.kind == "name" and node.text in ROOTS:
             if node.text in KEYED_ROOTS:
                 what = KEYED_ROOTS[node.text]
-                raise invalid(f"name the {what}: {node.text}.{what.capitalize()}Name; all of them at once", node.at)
+                raise invalid(f"{node.text} is no value of its own; name the {what}", node.at)
             self._use(node, (), place)
         elif node.kind == "name" and node.text.startswith("__"):
             raise invalid(f"there is no {node.text}; an expression can see {', '.join(sorted(ROOTS))}", node.at)
         else:
             hint = f"write __context__.{node.text}" if node.kind == "name" else "begin with __context__"
-            self._relative(node, place, f"{node.text!r} is always undefined here; {hint}:")
+            _check_item(node, place, f"{node.text!r} is always undefined here; {hint}")
 
-    def _relative(self, node: Node, place: _Place, message: str) -> None:
-        if not place.relative:
-            raise invalid(f"{message} there is no item here that it could be relative to", node.at)
+    def _item(self, node: Node, place: _Place) -> None:
+        _check_item(node, place, f"{node.text!r} looks at an item")
 
-    def _variable(self, node: Node, place: _Place, called: bool) -> None:
+    def _regex(self, node: Node, place: _Place) -> None:
+        _check_regex(node)
+
+    def _variable(self, node: Node, place: _Place, called: bool = False) -> None:
         name = node.text
         if name == "":
-            self._relative(node, place, "'$' is the item at hand;")
+            _check_item(node, place, "'$' is the item at hand")
         elif name == "$" or name.startswith("$"):
             raise invalid("'$$' is not available; begin with __context__ or another root", node.at)
         elif name.startswith("__"):
@@ -160,16 +146,19 @@ class _Scanner:
         elif name in CALL_ONLY and not called:
             raise invalid(f"${name} can only be called, not passed on or redefined", node.at)
 
-    def _use(self, node: Node, path: tuple[str, ...], place: _Place) -> None:
+    def _use(self, node: Node, path: tuple[str, ...], place: _Place, climbed: int = 0) -> None:
         if self._guarding:
             self.guards.add(node)
-        self.uses.append(Use(node, Reference(node.text, path, not place.optional), place.lazy))
+        if climbed and climbed >= len(path):
+            raise invalid(f"'%' would climb to {node.text} itself", node.at)
+        reference = Reference(node.text, path, not place.optional)
+        self.uses.append(Use(node, reference, len(path) - climbed, place.lazy))
 
     def _path(self, node: Node, place: _Place) -> None:
         first, *rest = node.parts
         if first.kind == "name" and first.text in ROOTS:
             _check_first_member(first, rest[0])
-            self._use(first, _static_path(rest), place)
+            self._use(first, _static_path(rest), place, sum(map(_climbs, rest)))
         elif first.kind == "string":
             self._name(first, place)
         else:
@@ -262,6 +251,37 @@ class _Scanner:
             self.scan(right, place)
 
 
+_SCANS: dict[Kind, Callable[[_Scanner, Node, _Place], None]] = {
+    "name": _Scanner._name,
+    "quoted": _Scanner._name,
+    "variable": _Scanner._variable,
+    "wildcard": _Scanner._item,
+    "descendant": _Scanner._item,
+    "parent": _Scanner._item,
+    "regex": _Scanner._regex,
+    "path": _Scanner._path,
+    "chain": _Scanner._chain,
+    "filter": _Scanner._over_items,
+    "sort": _Scanner._over_items,
+    "group": _Scanner._over_items,
+    "transform": _Scanner._over_items,
+    "bind": _Scanner._binding,
+    "focus": _Scanner._binding,
+    "index": _Scanner._binding,
+    "lambda": _Scanner._binding,
+    "condition": _Scanner._choice,
+    "coalesce": _Scanner._choice,
+    "elvis": _Scanner._choice,
+    "call": _Scanner._call,
+    "apply": _Scanner._apply,
+}
+
+
+def _check_item(node: Node, place: _Place, message: str) -> None:
+    if not place.relative:
+        raise invalid(f"{message}, and there is no item here that it could be relative to", node.at)
+
+
 def _check_first_member(root: Node, member: Node) -> None:
     while member.kind in ("filter", "keep", "focus", "index"):
         member = member.parts[0]
@@ -285,6 +305,14 @@ def _static_path(parts: list[Node]) -> tuple[str, ...]:
         if part.kind == "filter":
             break
     return tuple(path)
+
+
+def _climbs(node: Node) -> int:
+    """How many levels `%` may climb in a node, at most: what it finds there must be handed over whole."""
+    if node.kind == "parent":
+        return 1
+    levels = [_climbs(part) for part in node.parts]
+    return sum(levels) if node.kind == "path" else max(levels, default=0)
 
 
 def _check_regex(node: Node) -> None:

@@ -105,7 +105,7 @@ async def test_nothing_is_started_when_everything_is_configured(home: Path) -> N
     )
     async with embedded_servers(settings) as servers:
         assert servers is settings
-        assert not any(home.iterdir())
+        assert os.listdir(home) == []
 
 
 async def test_a_path_too_long_for_a_socket_still_works(home: Path) -> None:
@@ -116,10 +116,10 @@ async def test_a_path_too_long_for_a_socket_still_works(home: Path) -> None:
         url = servers.database.url.get_secret_value().replace("postgresql+asyncpg", "postgresql")
         connection = await asyncpg.connect(url)
         await connection.close()
-        sockets = Path(url.partition("host=")[2])
-        assert sockets.exists()
-        assert not sockets.is_relative_to(home)
-    assert not sockets.exists()
+        sockets = url.partition("host=")[2]
+        assert os.path.exists(sockets)
+        assert not sockets.startswith(str(home))
+    assert not os.path.exists(sockets)
 
 
 async def test_a_home_in_use_is_refused_with_the_pid_of_its_user(home: Path) -> None:
@@ -140,7 +140,7 @@ async def test_a_server_that_cannot_start_is_reported_with_its_log(home: Path) -
         async with embedded_servers(settings):
             pass
     assert failed.value.code == "EMBEDDED_POSTGRES_FAILED"
-    assert "log" in failed.value.message or "FATAL" in failed.value.message
+    assert "postgresql.conf" in failed.value.message
 
 
 def _held_elsewhere(home: Path) -> subprocess.Popen[str]:

@@ -33,14 +33,19 @@ def validate(
     """
     document = read_json_object(file)
     problems = _found_by(api, document) if api else _found_here(document)
-    errors = [problem for problem in problems if problem["severity"] == "ERROR"]
+    errors, warnings, unchecked = (
+        [problem for problem in problems if problem["severity"] == severity]
+        for severity in ("ERROR", "WARNING", "NOT_CHECKED")
+    )
     if as_json:
         print_json({"valid": not errors, "problems": problems})
     else:
-        for problem in problems:
+        for problem in (*errors, *warnings):
             print_problem(problem)
-        warnings = sum(problem["severity"] == "WARNING" for problem in problems)
-        out.print(f"{file}: {len(errors)} error(s), {warnings} warning(s)")
+        out.print(f"{file}: {len(errors)} error(s), {len(warnings)} warning(s)", soft_wrap=True)
+        if unchecked:
+            rules = ", ".join(sorted({problem["rule"] for problem in unchecked}))
+            out.print(f"Not checked without --api: {rules}", style="dim", soft_wrap=True)
     if errors:
         raise typer.Exit(1)
 

@@ -19,10 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from app.cli import demo_story as story
-from app.cli.api_client import Api, read_dev_file, segment
+from app.cli.api_client import Api, acting, read_dev_file, segment
 from app.cli.definitions import publish_definition
 from app.cli.demo_partner import Partner, listening_partner
-from app.cli.executions import drawn
+from app.cli.executions import print_tree
 from app.cli.output import err, out, print_line
 from app.cli.starts import send_event
 from app.errors import AppError, Unavailable
@@ -74,9 +74,10 @@ def demo(
         _tell(f"PostgreSQL, Temporal, a worker and the API run ({time.monotonic() - began:.1f} s)")
         with Api(str(addresses["api"])) as api:
             result = _run(api, partner, began)
-    out.print()
-    out.print("Temporal UI of the root: ", result.temporal_ui, soft_wrap=True)
-    if keep:
+    out.print(f"Temporal UI of the root: {result.temporal_ui}", soft_wrap=True)
+    if not keep:
+        out.print("Everything has been stopped again; with KEEP=1 it keeps running.", style="dim")
+    else:
         out.print(f"API: {addresses['api']}/docs", soft_wrap=True)
         out.print(f"Everything keeps running. Stop it with: kill {pid}", style="bold")
     print_line(json.dumps(result.summary()))
@@ -99,7 +100,8 @@ def _run(api: Api, partner: Partner, began: float) -> Result:
     ]
     out.print()
     for tree in trees:
-        out.print(drawn(tree), soft_wrap=True)
+        print_tree(tree)
+        out.print()
     if problems:
         raise AppError("DEMO_FAILED", 500, "The demo ran, and not all is as it should be.", problems)
     return Result(trees, roots[-1], shown[-1].get("temporalUi"), seconds)
@@ -162,7 +164,7 @@ def _play_people(api: Api, root: str) -> None:
         if waiting["kind"] == "PERSON":
             outcome = story.OUTCOMES[waiting["stepId"]]
             path = f"/executions/{segment(root)}/steps/{segment(waiting['stepId'])}/complete"
-            api.post(path, {"outcome": outcome, "comment": "Completed by the demo."})
+            api.post(path, {"outcome": outcome, "comment": "Completed by the demo."}, headers=acting())
             _tell(f"{found['template']}: {waiting['stepId']} completed by a person, {outcome}")
 
 

@@ -1,14 +1,14 @@
 """`millrace executions …`: see what runs, complete what waits for a person, cancel."""
 
+import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
-from rich.tree import Tree
 
 from app.cli.api_client import Api, ApiUrl, acting, open_api, segment
-from app.cli.output import AsJson, duration, out, print_fields, print_json, print_table, styled, time_of_day
+from app.cli.output import AsJson, duration, out, print_fields, print_json, print_table, time_of_day
 from app.errors import AppError
 
 app = typer.Typer(help="See and steer executions.", no_args_is_help=True)
@@ -115,7 +115,7 @@ def tree(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False)
     if as_json:
         print_json(found)
         return
-    out.print(drawn(found["tree"]), soft_wrap=True)
+    print_tree(found["tree"])
     if found["truncated"]:
         out.print(f"… and more: {found['count']} executions are shown.", style="dim")
 
@@ -169,29 +169,33 @@ def _steps(calls: Api, execution_id: str) -> list[dict[str, Any]]:
     return steps
 
 
-def drawn(node: dict[str, Any]) -> Tree:
-    """A tree of executions as the API gives it, one line each: name, version, statuses, duration."""
-    top = Tree(_line(node))
-    _grow(top, node)
-    return top
-
-
-def _grow(branch: Tree, node: dict[str, Any]) -> None:
-    for child in node["children"]:
-        _grow(branch.add(_line(child)), child)
-
-
-def _line(node: dict[str, Any]) -> Text:
-    took = duration(node.get("startedAt"), node.get("endedAt"))
-    return Text("  ").join(
+def print_tree(node: dict[str, Any]) -> None:
+    """An execution and its descendants, one line each."""
+    rows = [
         (
-            Text(node["name"], style="bold"),
-            Text(f"{node['template']} {node['version']}", style="dim"),
-            styled(node["status"]),
-            styled(node["runtimeStatus"]),
-            styled(took),
+            guide + one["name"],
+            f"{one['template']} {one['version']}",
+            one["status"],
+            one["runtimeStatus"],
+            duration(one.get("startedAt"), one.get("endedAt")),
         )
-    )
+        for guide, one in _lines(node)
+    ]
+    print_table(("execution", "version", "record", "runtime", "took"), rows)
+
+
+def _lines(node: dict[str, Any], guide: str = "", below: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield guide, node
+    children = sorted(node["children"], key=_order)
+    for place, child in enumerate(children, start=1):
+        last = place == len(children)
+        yield from _lines(child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
+
+
+def _order(node: dict[str, Any]) -> tuple[str, list[str | int]]:
+    """By age; those written at once by name, where "lamp 9" comes before "lamp 10"."""
+    words = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", node["name"])]
+    return node["createdAt"], words
 
 
 def _print_waiting(waiting: list[dict[str, Any]]) -> None:

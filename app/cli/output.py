@@ -1,6 +1,7 @@
 """How the command line speaks: tables for people, `--json` for programs, refusals on standard error."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,8 +13,10 @@ from rich.text import Text
 
 from app.errors import AppError
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_UNLESS_TERMINAL = 160
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _UNLESS_TERMINAL)
+err = Console(highlight=False, stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, literal, literal_column, null, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, false, literal, literal_column, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -118,8 +118,11 @@ async def find_target(
 
 
 def _targets(version: ColumnElement[bool], key: str | None) -> Select[*tuple[Any, ...]]:
-    earlier = (col(WorkflowExecution.template_id) == WorkflowTemplate.id) & (
-        col(WorkflowExecution.idempotency_key) == (null() if key is None else key)
+    earlier = (
+        false()
+        if key is None
+        else (col(WorkflowExecution.template_id) == WorkflowTemplate.id)
+        & (col(WorkflowExecution.idempotency_key) == key)
     )
     return (
         select(

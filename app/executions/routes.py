@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from app.db.tables import EntityType, RecordStatus
 from app.dependencies import Actor, Cursor, DatabasePart, IdempotencyKey, Limit, SettingsPart, TemporalPart
@@ -33,6 +33,11 @@ router = APIRouter(tags=["executions"], responses=problem_responses(404, 422, 50
 ExecutionId = Annotated[UUID, Path(alias="execution")]
 StepId = Annotated[str, Path(alias="step", max_length=100)]
 Reference = Annotated[str, Path(alias="template", description="a template's id or slug", max_length=100)]
+Wait = Annotated[
+    timedelta | None,
+    BeforeValidator(lambda value: float(value) if str(value).isdecimal() else value),
+    Query(ge=timedelta(0), description="ISO 8601 (`PT30S`) or seconds to wait for the end"),
+]
 STATE = problem_responses(409)
 
 
@@ -57,10 +62,7 @@ async def execute(
     settings: SettingsPart,
     actor: Actor = None,
     idempotency_key: IdempotencyKey = None,
-    wait: Annotated[
-        timedelta | None,
-        Query(ge=timedelta(0), description="ISO 8601 (`PT30S`) or seconds to wait for the end"),
-    ] = None,
+    wait: Wait = None,
 ) -> StartView:
     """Runs the active version, or the one named.
 

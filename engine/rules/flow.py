@@ -11,15 +11,18 @@ from engine.definition import StepType
 from engine.reach import components, plan_order
 
 MOST_EVALUATIONS_PER_STEP = 40
-MOST_SPLIT_TESTS = 200_000
-MOST_VISITS = 200_000
+MOST_SPLIT_TESTS = 50_000
+MOST_VISITS = 50_000
 
 _SYNCHRONISING = frozenset({StepType.GATEWAY_PARALLEL_JOIN, StepType.GATEWAY_INCLUSIVE_JOIN})
 _CONCURRENT = frozenset({StepType.GATEWAY_PARALLEL_SPLIT, StepType.GATEWAY_INCLUSIVE_SPLIT})
 
 
 class Flow:
-    """A graph of steps by position, with the one that starts (None: there is none)."""
+    """A graph of steps by position, with the one that starts (None: there is none).
+
+    What would take too long in a graph made to be tangled is cut short, always towards "perhaps".
+    """
 
     def __init__(
         self, types: Sequence[StepType], following: Sequence[Sequence[int]], start: int | None
@@ -165,10 +168,13 @@ class Flow:
         return False
 
     def _with_descendants(self, nodes: int) -> int:
-        """The given steps and all that come after any of them."""
+        """The given steps and all that come after any of them; nothing when that takes too long to find out."""
         found = nodes
         left = nodes
         while left:
+            self._visits_left -= 1
+            if self._visits_left < 0:
+                return 0
             node = (left & -left).bit_length() - 1
             found |= self.descendants[node]
             left &= ~(1 << node) & ~self.descendants[node]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlmodel import SQLModel
 
@@ -145,6 +145,12 @@ def _execution(version: WorkflowTemplateVersion, **fields: Any) -> WorkflowExecu
     )
 
 
+async def _insert(database: Database, row: WorkflowExecution) -> None:
+    async with database.engine.begin() as connection:
+        values = row.model_dump(exclude={"created_at", "updated_at"})
+        await connection.execute(insert(WorkflowExecution).values(**values))
+
+
 async def test_deleting_a_root_deletes_its_descendants(database: Database) -> None:
     version = await _template(database)
     root = _execution(version)
@@ -176,9 +182,7 @@ async def test_the_database_refuses_a_row_that_contradicts_itself(
 ) -> None:
     version = await _template(database)
     with pytest.raises(IntegrityError):
-        async with database.engine.begin() as connection:
-            row = _execution(version, **fields).model_dump(exclude={"created_at", "updated_at"})
-            await connection.execute(WorkflowExecution.__table__.insert().values(**row))  # type: ignore[attr-defined]
+        await _insert(database, _execution(version, **fields))
 
 
 async def test_an_idempotency_key_is_unique_within_its_template_only(database: Database) -> None:
@@ -187,9 +191,7 @@ async def test_an_idempotency_key_is_unique_within_its_template_only(database: D
         session.add(_execution(mine, idempotency_key="k"))
         session.add(_execution(other, idempotency_key="k"))
     with pytest.raises(IntegrityError, match="uq_workflow_execution_template_id_idempotency_key"):
-        async with database.engine.begin() as connection:
-            row = _execution(mine, idempotency_key="k").model_dump(exclude={"created_at", "updated_at"})
-            await connection.execute(WorkflowExecution.__table__.insert().values(**row))  # type: ignore[attr-defined]
+        await _insert(database, _execution(mine, idempotency_key="k"))
 
 
 async def test_a_url_without_a_driver_is_taken(database_url: str) -> None:

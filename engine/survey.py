@@ -1,0 +1,110 @@
+"""What must be known of a whole expression before it is rewritten: what its variables are bound to, and whether a
+function could be (in) its result, which JSON has no place for and the library would hand over as null.
+"""
+
+from dataclasses import dataclass, field
+
+from engine.builtins import HIGHER_ORDER, SMALL
+from engine.syntax import Node
+
+_SCALAR_CHAINS = ("+", "*", "=", "and", "or")
+
+
+@dataclass(slots=True)
+class Survey:
+    """Which variables the author binds, and which of them to functions written out and nothing else."""
+
+    bound: set[str] = field(default_factory=set)
+    other: set[str] = field(default_factory=set)
+    functions: set[str] = field(default_factory=set)
+
+    def only_functions(self, name: str) -> bool:
+        """Whether a variable is bound to functions written out, and to nothing else."""
+        return name in self.functions and name not in self.other
+
+    def small(self, call: Node) -> bool:
+        """Whether a call's result is small whatever it is given."""
+        called = call.parts[0] if call.kind == "call" else call
+        return called.kind == "variable" and called.text in SMALL and called.text not in self.bound
+
+    def weight(self, node: Node) -> int:
+        """How many values of unknown size may stand side by side in the node's value."""
+        match node.kind:
+            case "string" | "number" | "value" | "regex" | "minus" | "lambda" | "placeholder":
+                return 0
+            case "array" | "object":
+                return sum(map(self.weight, node.parts))
+            case "chain":
+                return 0 if node.text in _SCALAR_CHAINS else sum(map(self.weight, node.parts))
+            case "condition" | "coalesce" | "elvis":
+                return max(map(self.weight, node.parts))
+            case "path" | "filter" | "keep" | "sort" | "focus" | "index":
+                return max(1, self.weight(node.parts[0]))
+            case "block":
+                return self.weight(node.parts[-1]) if node.parts else 0
+            case "call":
+                return 0 if self.small(node) else max(1, sum(map(self.weight, node.parts[1:])))
+            case "apply":
+                left, right = node.parts
+                return 0 if self.small(right) else self.weight(left) + self.weight(right)
+            case _:
+                return 1
+
+
+def survey_of(tree: Node) -> Survey:
+    """The survey of a whole expression."""
+    survey = Survey()
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        stack.extend(node.parts)
+        match node.kind:
+            case "bind":
+                survey.bound.add(node.text)
+                (survey.functions if node.parts[0].kind == "lambda" else survey.other).add(node.text)
+            case "focus" | "index":
+                survey.bound.add(node.text)
+                survey.other.add(node.text)
+            case "lambda":
+                survey.bound.update(node.words)
+                survey.other.update(node.words)
+            case _:
+                pass
+    return survey
+
+
+def may_yield_function(tree: Node) -> bool:
+    """Whether a function could be (in) the result: false when every one of them is called, or handed to a built-in
+    that calls it.
+    """
+    survey = survey_of(tree)
+    stack = [(tree, False)]
+    while stack:
+        node, consumed = stack.pop()
+        if node.kind in ("lambda", "regex", "placeholder") and not consumed:
+            return True
+        if node.kind == "variable" and not consumed and _is_function_name(node.text, survey):
+            return True
+        stack.extend(_children(node, survey))
+    return False
+
+
+def _is_function_name(name: str, survey: Survey) -> bool:
+    return name != "" and (name in survey.functions or name not in survey.bound)
+
+
+def _children(node: Node, survey: Survey) -> list[tuple[Node, bool]]:
+    """The parts of a node, each with whether a function is harmless there."""
+    if node.kind == "block":
+        kept = [
+            (part.parts[0], True) if part.kind == "bind" and part.parts[0].kind == "lambda" else (part, False)
+            for part in node.parts[:-1]
+        ]
+        return [*kept, *((part, False) for part in node.parts[-1:])]
+    if node.kind == "apply":
+        return [(node.parts[0], False), (node.parts[1], node.parts[1].kind not in ("regex", "block"))]
+    if node.kind != "call":
+        return [(part, False) for part in node.parts]
+    called, *arguments = node.parts
+    eats = called.kind == "variable" and called.text in HIGHER_ORDER and called.text not in survey.bound
+    return [(called, True), *((argument, eats) for argument in arguments)]
