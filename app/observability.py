@@ -14,6 +14,7 @@ from typing import Any, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 from temporalio import activity, workflow
+from temporalio.exceptions import ApplicationError
 
 from app.settings import LogSettings
 
@@ -34,6 +35,9 @@ _SECRET_KEY = re.compile(
 _PASSWORD_IN_URL = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _HIDDEN = "***"
+
+# What an action's own mistake becomes: that one keeps its trace.
+ACTION_BUG = "ACTION_FAILED"
 
 _WORKFLOW_ID_PREFIX = "execution/"
 _TEMPORAL_KEYS = {
@@ -66,7 +70,7 @@ def configure_logging(settings: LogSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), temporal_keys],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), temporal_keys, expected_failures],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -98,6 +102,22 @@ def temporal_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
         if theirs in details:
             event.setdefault(ours, details[theirs])
     return event
+
+
+def expected_failures(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A coded failure of an action is an answer, not a bug: it needs no trace."""
+    error = event.pop("__temporal_error_identifier", None) and _raised(event)
+    if isinstance(error, ApplicationError) and error.type not in (None, ACTION_BUG):
+        event.pop("exc_info", None)
+        event.update(event="activity_failed", code=error.type, cause=error.message)
+    return event
+
+
+def _raised(event: EventDict) -> BaseException | None:
+    info = event.get("exc_info")
+    if isinstance(info, tuple):
+        return cast("BaseException | None", info[1])
+    return sys.exc_info()[1] if info is True else info if isinstance(info, BaseException) else None
 
 
 def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

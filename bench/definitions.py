@@ -100,8 +100,11 @@ class _Block:
         chosen = self._choice(joined)
         included = self._inclusion(chosen)
         noted = self._add("note", "SYS_SET", assignments=self._writes("note.text", "note.size"))
-        self.last = self._add("report", "SYS_ACTION", **self._call("take"))
-        self.arrows += [arrow(included, noted), arrow(noted, self.last)]
+        reported = self._add("report", "SYS_ACTION", **self._call("take"))
+        booked = self._add("book", "SYS_ACTION", **self._call("note"))
+        self.last = self._add("leave", "SYS_SET", assignments=self._writes("left.at", "left.by"))
+        path = (included, noted, reported, booked, self.last)
+        self.arrows += [arrow(source, target) for source, target in zip(path, path[1:], strict=False)]
 
     def _parallel(self, before: str) -> str:
         split = self._add("split", "GATEWAY_PARALLEL_SPLIT")

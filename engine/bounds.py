@@ -137,10 +137,10 @@ class Meter:
 
         Raises EXPRESSION_LIMIT beyond 10,000 and EXPRESSION_FAILED when a bound is not a whole number.
         """
-        if low is None or high is None:
-            return []
-        if type(low) is not int or type(high) is not int:
+        if type(low) not in (int, type(None)) or type(high) not in (int, type(None)):
             raise failed("the bounds of a range are whole numbers")
+        if not isinstance(low, int) or not isinstance(high, int):
+            return []
         if high - low >= MAX_RANGE:
             raise limit(f"a range has more than {MAX_RANGE} items")
         self.work += max(0, high - low) + 1

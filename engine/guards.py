@@ -98,13 +98,15 @@ def _guard_from_millis(arguments: tuple[object, ...]) -> None:
 def _guard_to_millis(arguments: tuple[object, ...]) -> None:
     text = arguments[0]
     picture = arguments[1] if len(arguments) > 1 else None
-    if isinstance(text, str) and len(text) > MAX_PICTURE:
+    if not isinstance(text, str):
+        return
+    if len(text) > MAX_PICTURE:
         raise limit(f"$toMillis of more than {MAX_PICTURE} characters")
     if isinstance(picture, str):
         _check_picture(picture)
         if not _YEAR.search(picture):
             raise failed("$toMillis needs a picture with the year; the library would take today's")
-    elif isinstance(text, str) and not _ZONED.fullmatch(text):
+    elif not _ZONED.fullmatch(text):
         raise failed("$toMillis needs a time zone; the library would take the machine's")
 
 

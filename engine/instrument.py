@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from engine.builtins import CALL_ONLY, GUARDED
 from engine.references import ROOTS
-from engine.survey import Survey, may_yield_function, survey_of
+from engine.survey import Survey, may_yield_function, misplaced_bind, survey_of
 from engine.syntax import Kind, Node
 from engine.tokens import invalid
 
@@ -36,8 +36,12 @@ class Instrumented:
 def instrument(tree: Node, checked: dict[Node, int]) -> Instrumented:
     """The text to evaluate in place of the author's. Before a root in `checked` is used, `$__need(number)` is called.
 
-    Raises `ExpressionError` EXPRESSION_INVALID for a built-in that is called with too few arguments to be guarded.
+    Raises `ExpressionError` EXPRESSION_INVALID for a built-in that is called with too few arguments to be guarded,
+    an assignment in the middle of an expression, and a `%` behind a step that it cannot look back through.
     """
+    misplaced = misplaced_bind(tree)
+    if misplaced is not None:
+        raise invalid("an assignment stands on a line of its own, in parentheses", misplaced.at)
     writer = _Writer(survey_of(tree), checked)
     if may_yield_function(tree):
         writer.write("($__r:=", tree)
@@ -168,16 +172,29 @@ class _Writer:
         for index, part in enumerate(rest):
             self.write(".", part)
             if any(map(_climbs, rest[index + 1 :])):
-                self._unwrapped_step(part)
+                self._bare(part)
             else:
                 self._step(part)
 
-    def _unwrapped_step(self, node: Node) -> None:
-        """A step that a later `%` looks back through, which it can only do when the step stands bare."""
-        if node.kind in _SUFFIXES:
-            self._suffixed(node, step=True)
-        else:
+    def _bare(self, node: Node) -> None:
+        """A step that a later `%` looks back through, which it can only do when the step is not wrapped; so it may
+        hold nothing that would have to be weighed.
+        """
+        if node.kind in _PLAIN_STEPS:
             self.node(node)
+        elif node.kind in _SUFFIXES:
+            self._bare(node.parts[0])
+            self._suffix(node)
+        elif node.kind == "block" and len(node.parts) == 1:
+            self.write("(", node)
+            self._bare(node.parts[0])
+            self.write(")", node)
+        elif node.kind == "path":
+            for index, part in enumerate(node.parts):
+                self.write("." if index else "", part)
+                self._bare(part)
+        else:
+            raise invalid("'%' cannot look back through this step", node.at)
 
     def _step(self, node: Node) -> None:
         """A step is evaluated for every item before it, so what it yields is weighed each time."""
@@ -189,11 +206,14 @@ class _Writer:
             self.weighed(node)
 
     def _suffixed(self, node: Node, step: bool = False) -> None:
-        base, *rest = node.parts
         if step:
-            self._step(base)
+            self._step(node.parts[0])
         else:
-            self.node(base)
+            self.node(node.parts[0])
+        self._suffix(node)
+
+    def _suffix(self, node: Node) -> None:
+        rest = node.parts[1:]
         match node.kind:
             case "keep":
                 self.write("[]", node)

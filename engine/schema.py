@@ -154,9 +154,7 @@ def _why(error: jsonschema_rs.ValidationError) -> str:
     place = path_to(tuple(error.instance_path))
     message = error.message
     if error.kind.name in ("format", "pattern") and place.rpartition(".")[2] == "pattern":
-        message = (
-            "a pattern must be a regular expression without look-around and back-references, and not too large"
-        )
+        message = "a pattern must be a regular expression without look-around and back-references, and not too large"
     return clipped(f"{place}: {message}" if place else message, SHOWN_MESSAGE)
 
 

@@ -201,6 +201,5 @@ def _refuse_repeated_recursion(edges: Edges) -> None:
 
 def _repeats(descents: Counter[str]) -> bool:
     return any(
-        count + (descents[f"{step[0]}*"] if not step.endswith("*") else 0) > 1
-        for step, count in descents.items()
+        count + (descents[f"{step[0]}*"] if not step.endswith("*") else 0) > 1 for step, count in descents.items()
     )

@@ -32,6 +32,8 @@ class Survey:
         match node.kind:
             case "string" | "number" | "value" | "regex" | "minus" | "lambda" | "placeholder":
                 return 0
+            case "bind":
+                return 0  # weighed where it is bound
             case "array" | "object":
                 return sum(map(self.weight, node.parts))
             case "chain":
@@ -108,3 +110,26 @@ def _children(node: Node, survey: Survey) -> list[tuple[Node, bool]]:
     called, *arguments = node.parts
     eats = called.kind == "variable" and called.text in HIGHER_ORDER and called.text not in survey.bound
     return [(called, True), *((argument, eats) for argument in arguments)]
+
+
+def misplaced_bind(tree: Node) -> Node | None:
+    """An assignment that is neither a line of a block, a function's body, a branch there, nor assigned on.
+
+    It would be seen outside of the place where it stands, which a rewritten expression cannot promise.
+    """
+    stack = [(tree, True)]
+    while stack:
+        node, line = stack.pop()
+        if node.kind == "bind" and not line:
+            return node
+        match node.kind:
+            case "block" | "lambda":
+                stack.extend((part, True) for part in node.parts)
+            case "bind":
+                stack.append((node.parts[0], node.parts[0].kind == "bind"))
+            case "condition":
+                stack.append((node.parts[0], False))
+                stack.extend((part, line) for part in node.parts[1:])
+            case _:
+                stack.extend((part, False) for part in node.parts)
+    return None

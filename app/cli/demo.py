@@ -22,7 +22,7 @@ from app.cli import demo_story as story
 from app.cli.api_client import Api, acting, read_dev_file, segment
 from app.cli.definitions import publish_definition
 from app.cli.demo_partner import Partner, listening_partner
-from app.cli.executions import print_tree
+from app.cli.executions import print_trees
 from app.cli.output import err, out, print_line
 from app.cli.starts import send_event
 from app.errors import AppError, Unavailable
@@ -99,9 +99,8 @@ def _run(api: Api, partner: Partner, began: float) -> Result:
         *story.check_calls(partner),
     ]
     out.print()
-    for tree in trees:
-        print_tree(tree)
-        out.print()
+    print_trees(*trees)
+    out.print()
     if problems:
         raise AppError("DEMO_FAILED", 500, "The demo ran, and not all is as it should be.", problems)
     return Result(trees, roots[-1], shown[-1].get("temporalUi"), seconds)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import islice
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
@@ -115,7 +116,7 @@ def tree(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False)
     if as_json:
         print_json(found)
         return
-    print_tree(found["tree"])
+    print_trees(found["tree"])
     if found["truncated"]:
         out.print(f"… and more: {found['count']} executions are shown.", style="dim")
 
@@ -169,8 +170,8 @@ def _steps(calls: Api, execution_id: str) -> list[dict[str, Any]]:
     return steps
 
 
-def print_tree(node: dict[str, Any]) -> None:
-    """An execution and its descendants, one line each."""
+def print_trees(*roots: dict[str, Any]) -> None:
+    """Executions with their descendants, one line each."""
     rows = [
         (
             guide + one["name"],
@@ -179,23 +180,31 @@ def print_tree(node: dict[str, Any]) -> None:
             one["runtimeStatus"],
             duration(one.get("startedAt"), one.get("endedAt")),
         )
-        for guide, one in _lines(node)
+        for root in roots
+        for guide, one in _lines(root)
     ]
     print_table(("execution", "version", "record", "runtime", "took"), rows)
 
 
 def _lines(node: dict[str, Any], guide: str = "", below: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     yield guide, node
-    children = sorted(node["children"], key=_order)
+    children = _in_order(node["children"])
     for place, child in enumerate(children, start=1):
         last = place == len(children)
         yield from _lines(child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
 
 
-def _order(node: dict[str, Any]) -> tuple[str, list[str | int]]:
-    """By age; those written at once by name, where "lamp 9" comes before "lamp 10"."""
-    words = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", node["name"])]
-    return node["createdAt"], words
+def _in_order(children: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Template by template as they came; within one by name, where "lamp 9" comes before "lamp 10"."""
+    first: dict[str, str] = {}
+    for child in sorted(children, key=itemgetter("createdAt")):
+        first.setdefault(child["template"], child["createdAt"])
+
+    def place(child: dict[str, Any]) -> tuple[str, list[str | int]]:
+        words = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", child["name"])]
+        return first[child["template"]], words
+
+    return sorted(children, key=place)
 
 
 def _print_waiting(waiting: list[dict[str, Any]]) -> None:

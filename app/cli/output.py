@@ -102,7 +102,7 @@ def print_problem(problem: Mapping[str, Any], to: Console = out) -> None:
             "  ",
             (severity, _COLOURS.get(severity, "dim")),
             f" {problem.get('path') or '(whole)'}: {problem.get('message')}",
-            (f"  [{name}]", "dim"),
+            (f"  [{name}]" if name else "", "dim"),
         ),
         soft_wrap=True,
     )

@@ -32,7 +32,7 @@ class Database:
             pool_timeout=settings.connect_timeout,
             connect_args={"timeout": settings.connect_timeout, "command_timeout": LONGEST_STATEMENT},
         )
-        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

@@ -102,10 +102,8 @@ def child_published(examined: Examined) -> Iterator[Finding]:
             message = f"{pinned.template_slug}@{pinned.version} is {pinned.status}, not PUBLISHED"
             yield Finding(f"steps[{at}].{_PINNED}", message, severity, (step.id,))
         template = step.child_workflow_template_id
-        if template in catalogue.templates and catalogue.templates[template] is None:
-            message = (
-                f'the template "{template}" has no active version yet; a child cannot start before it has one'
-            )
+        if template is not None and template in catalogue.templates and catalogue.templates[template] is None:
+            message = f'the template "{template}" has no active version yet; a child cannot start before it has one'
             yield Finding(f"steps[{at}].{_ACTIVE}", message, Severity.WARNING, (step.id,))
 
 

@@ -124,9 +124,7 @@ def _step_of(reference: Reference) -> str | None:
     return reference.path[0] if reference.root == "__steps__" and reference.path else None
 
 
-def _at(
-    examined: Examined, path: str, message: str, severity: Severity = Severity.ERROR
-) -> Finding:
+def _at(examined: Examined, path: str, message: str, severity: Severity = Severity.ERROR) -> Finding:
     """A finding with the steps and transitions that its path stands in."""
     place = _PLACE.match(path)
     if place is None:

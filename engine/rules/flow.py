@@ -24,9 +24,7 @@ class Flow:
     What would take too long in a graph made to be tangled is cut short, always towards "perhaps".
     """
 
-    def __init__(
-        self, types: Sequence[StepType], following: Sequence[Sequence[int]], start: int | None
-    ) -> None:
+    def __init__(self, types: Sequence[StepType], following: Sequence[Sequence[int]], start: int | None) -> None:
         self._types = types
         self._following = following
         self._start = start

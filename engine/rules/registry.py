@@ -73,9 +73,7 @@ def _checker(entry: ActionEntry) -> Checker | None:
         return None
 
 
-def _parameter_findings(
-    examined: Examined, step: ActionStep, path: str, checker: Checker
-) -> Iterator[Finding]:
+def _parameter_findings(examined: Examined, step: ActionStep, path: str, checker: Checker) -> Iterator[Finding]:
     known = _Known()
     value = {} if step.parameters is None else known.read(examined.sites.value(path), ())
     if () in known.at_run_time:

@@ -58,7 +58,7 @@ class _Measured:
                     self.too_large = True
                     break
                 members = container.values() if isinstance(container, Mapping) else container
-                below.extend(member for member in members if isinstance(member, (dict, list)))  # noqa: UP038 - twice as fast here
+                below.extend(member for member in members if isinstance(member, (dict, list)))
             level = below
         if not self.too_deep and not self.too_large:
             self.too_large = _length(document) > LARGEST_DOCUMENT

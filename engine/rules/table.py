@@ -41,9 +41,7 @@ RULES: tuple[Rule, ...] = (
     Rule("GROUP_STEP_IDS_EXISTS", "GROUPING_INVALID", groups.group_step_ids_exist),
     Rule("STEP_BELONGS_TO_ONLY_ONE_GROUP", "GROUPING_INVALID", groups.step_in_one_group),
     Rule("STEP_GROUP_CANNOT_BE_EMPTY", "GROUPING_INVALID", groups.group_not_empty),
-    Rule(
-        "LEGACY_SERVICE_REQUEST_REQUIRES_STEP_GROUPS", "GROUPING_INVALID", groups.legacy_type_requires_groups
-    ),
+    Rule("LEGACY_SERVICE_REQUEST_REQUIRES_STEP_GROUPS", "GROUPING_INVALID", groups.legacy_type_requires_groups),
     Rule("LEGACY_SERVICE_REQUEST_TYPE_GROUP_TASK_UNIQUE", "LEGACY_CONFIG_INVALID", legacy.task_unique),
     Rule(
         "LEGACY_SERVICE_REQUEST_TASK_GROUP_EXISTS_IN_TEMPLATE",

@@ -1,5 +1,6 @@
 """A definition that uses the whole language and breaks no rule, the catalogue it needs, and words to change it with."""
 
+from itertools import pairwise
 from typing import Any
 
 from engine.catalogue import ActionEntry, Catalogue, VersionEntry
@@ -21,7 +22,7 @@ def chain(*steps: Document) -> Document:
     """START, the steps one after the other, END."""
     every = [step("start", "START"), *steps, step("end", "END")]
     ids = [each["id"] for each in every]
-    return {"steps": every, "stepTransitions": [edge(*pair) for pair in zip(ids, ids[1:], strict=False)]}
+    return {"steps": every, "stepTransitions": [edge(*pair) for pair in pairwise(ids)]}
 
 
 def graph(kinds: dict[str, str], *edges: str | Document) -> Document:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from engine.compile import compile_document
 from engine.problems import Severity
 from engine.rules.table import RULES
-from engine.validate import validate
+from engine.validate import has_errors, validate
 from tests.engine.definitions import (
     Document,
     const,
@@ -176,9 +177,7 @@ EXAMPLES: dict[str, tuple[Broken | Change, ...]] = {
         Broken(of_edge("route-either", isDefault=False, condition="true"), "steps[2]"),
         Broken(of_edge("choose-mark", isDefault=True), "steps[8]"),
         Broken(of_edge("route-either", condition="true"), "stepTransitions[3].condition"),
-        Broken(
-            lambda document: find_edge(document, "choose-mark").pop("condition"), "stepTransitions[10]"
-        ),
+        Broken(lambda document: find_edge(document, "choose-mark").pop("condition"), "stepTransitions[10]"),
         Broken(of_edge("fork-batch", isDefault=True), "stepTransitions[5].isDefault", WARNING),
         add_edge(edge("choose", "either", condition="true")),
     ),
@@ -234,9 +233,7 @@ EXAMPLES: dict[str, tuple[Broken | Change, ...]] = {
         of("single", legacyServiceRequestTaskKey="collect-documents"),
     ),
     "LEGACY_SERVICE_REQUEST_TASK_GROUP_EXISTS_IN_TEMPLATE": (
-        Broken(
-            group(0, legacyServiceRequestTaskGroupKey="kyc"), "stepGroups[0].legacyServiceRequestTaskGroupKey"
-        ),
+        Broken(group(0, legacyServiceRequestTaskGroupKey="kyc"), "stepGroups[0].legacyServiceRequestTaskGroupKey"),
         Broken(top(legacyServiceRequestType="GST"), "stepGroups[0].legacyServiceRequestTaskGroupKey"),
         Broken(no_legacy_type, "stepGroups[0].legacyServiceRequestTaskGroupKey", WARNING),
         Broken(
@@ -266,9 +263,7 @@ EXAMPLES: dict[str, tuple[Broken | Change, ...]] = {
     ),
     "VARIABLE_DEFAULT_FITS": (
         Broken(top(variables=[{"key": "region", "default": 5}]), "variables[0].default"),
-        Broken(
-            top(variables=[{"key": "region", "dataType": "number", "default": True}]), "variables[0].default"
-        ),
+        Broken(top(variables=[{"key": "region", "dataType": "number", "default": True}]), "variables[0].default"),
         top(variables=[{"key": "region", "dataType": "boolean", "default": True}]),
         top(variables=[{"key": "region", "dataType": "array", "default": [1]}]),
         top(variables=[{"key": "region", "dataType": "number"}]),
@@ -310,9 +305,7 @@ EXAMPLES: dict[str, tuple[Broken | Change, ...]] = {
         Broken(of("fetch", parameters={"method": "GET"}), "steps[3].parameters"),
         Broken(of("fetch", parameters=None), "steps[3].parameters"),
         Broken(of("fetch", parameters={"method": "PUT", "url": "x"}), "steps[3].parameters.method"),
-        Broken(
-            of("fetch", parameters={"method": const(5), "url": expr("1")}), "steps[3].parameters.method"
-        ),
+        Broken(of("fetch", parameters={"method": const(5), "url": expr("1")}), "steps[3].parameters.method"),
         Broken(
             of("fetch", parameters={"method": expr("1"), "url": expr("1"), "urll": expr("1")}),
             "steps[3].parameters",
@@ -328,9 +321,7 @@ EXAMPLES: dict[str, tuple[Broken | Change, ...]] = {
     "ITERABLE_VALID": (
         Broken(of("batch", iterable={"type": "EXPRESSION"}), "steps[5].iterable"),
         Broken(of("batch", iterable={"type": "STEP"}), "steps[5].iterable"),
-        Broken(
-            of("batch", iterable={"type": "STEP", "stepId": "fetch", "expr": {"src": "1"}}), "steps[5].iterable"
-        ),
+        Broken(of("batch", iterable={"type": "STEP", "stepId": "fetch", "expr": {"src": "1"}}), "steps[5].iterable"),
         Broken(
             of("batch", iterable={"type": "EXPRESSION", "stepId": "fetch", "expr": {"src": "1"}}),
             "steps[5].iterable",
@@ -418,6 +409,13 @@ def test_a_breach_is_found_where_it_is(rule: str, broken: Broken) -> None:
 @pytest.mark.parametrize(("rule", "change"), UNBROKEN)
 def test_what_only_comes_close_is_no_breach(rule: str, change: Change) -> None:
     assert [each for each in validate(changed(change), world()) if each.rule == rule] == []
+
+
+@pytest.mark.parametrize(("rule", "example"), [*BROKEN, *UNBROKEN])
+def test_what_has_no_errors_compiles(rule: str, example: Broken | Change) -> None:
+    document = changed(example.change if isinstance(example, Broken) else example)
+    if not has_errors(validate(document, world())):
+        assert len(compile_document(document).nodes) == len(document["steps"])
 
 
 def test_every_rule_has_an_example_that_breaks_it_and_one_that_does_not() -> None:

@@ -111,9 +111,7 @@ SURE, PERHAPS, NEVER = None, Severity.WARNING, Severity.ERROR
         pytest.param(PARALLEL_LOOP, "b", "f", PERHAPS, id="a-branch-of-an-earlier-round"),
     ],
 )
-def test_what_a_step_can_rely_on(
-    document: Document, earlier: str, place: str, expected: Severity | None
-) -> None:
+def test_what_a_step_can_rely_on(document: Document, earlier: str, place: str, expected: Severity | None) -> None:
     """The place refers to the output of the earlier step: in parameters, or in a condition of a split."""
     changed = {
         **document,

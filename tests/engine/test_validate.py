@@ -188,9 +188,7 @@ def nested(levels: int) -> Any:
         ({**chain(), "output": nested(50_000)}, "at most 100 levels"),
     ],
 )
-def test_a_definition_that_is_too_much_is_refused_before_anything_is_done(
-    document: Document, message: str
-) -> None:
+def test_a_definition_that_is_too_much_is_refused_before_anything_is_done(document: Document, message: str) -> None:
     began = perf_counter()
     (problem,) = validate(document)
     assert perf_counter() - began < 1
@@ -260,7 +258,7 @@ def unknown_names() -> Document:
     return chain(
         *(
             step(f"step_with_a_long_name_{at}", "SYS_ACTION", actionKey="k", parameters=reference)
-            for at in range(4_000)
+            for at in range(2_500)
             for reference in [
                 {"type": "field", "ref": {"source": "STEP", "stepId": f"step_with_a_long_nome_{at}", "path": "x"}}
             ]
@@ -273,5 +271,6 @@ def test_a_hostile_graph_of_thousands_of_steps_takes_about_a_second(build: Any) 
     """Anything quadratic would take a minute; the bound leaves room for a slow machine."""
     document = build()
     began = perf_counter()
-    assert validate(document) != ()
+    found = {each.code for each in validate(document)}
     assert perf_counter() - began < 5
+    assert "EXPRESSION_INVALID" in found
