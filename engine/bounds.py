@@ -116,10 +116,13 @@ class Meter:
         when all that was weighed in this evaluation is.
         """
         if type(value) in (int, bool, float, type(None)):
-            self.work += 1
+            self._spend(1)
         else:
             nodes, text = measure(value, _VALUE)
-            self.work += nodes + text // _TEXT_PER_WORK
+            self._spend(nodes + text // _TEXT_PER_WORK)
+
+    def _spend(self, work: int) -> None:
+        self.work += work
         if self.work > MAX_WORK:
             raise limit(f"the expression handles more than {MAX_WORK} values")
 
@@ -143,5 +146,5 @@ class Meter:
             return []
         if high - low >= MAX_RANGE:
             raise limit(f"a range has more than {MAX_RANGE} items")
-        self.work += max(0, high - low) + 1
+        self._spend(max(0, high - low) + 1)
         return list(range(low, high + 1))

@@ -12,9 +12,9 @@ import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from engine.builtins import CALL_ONLY, GUARDED
+from engine.builtins import GUARDED
 from engine.references import ROOTS
-from engine.survey import Survey, may_yield_function, misplaced_bind, survey_of
+from engine.survey import Survey, climbs, may_yield_function, misplaced_bind, special_call, survey_of
 from engine.syntax import Kind, Node
 from engine.tokens import invalid
 
@@ -171,7 +171,7 @@ class _Writer:
         self.node(first)
         for index, part in enumerate(rest):
             self.write(".", part)
-            if any(map(_climbs, rest[index + 1 :])):
+            if any(map(climbs, rest[index + 1 :])):
                 self._bare(part)
             else:
                 self._step(part)
@@ -305,7 +305,7 @@ class _Writer:
         self.write("|", node)
 
     def _application(self, node: Node) -> None:
-        special = _special_call(node)
+        special = special_call(node)
         if special is not None:
             self._special(node, *special)
         elif node.kind == "call":
@@ -389,26 +389,3 @@ _WRITES: dict[Kind, Callable[[_Writer, Node], None]] = {
     "block": _Writer._block,
     "transform": _Writer._transform,
 }
-
-
-def _special_call(node: Node) -> tuple[str, list[Node]] | None:
-    """A call of a built-in that is rewritten, in whichever way it is written: `$f(x, y)`, `x ~> $f(y)`, `x ~> $f`."""
-    first: list[Node] = []
-    call = node
-    if node.kind == "apply":
-        first, call = [node.parts[0]], node.parts[1]
-    called = call.parts[0] if call.kind == "call" else call
-    if called.kind != "variable" or called.text not in CALL_ONLY:
-        return None
-    return called.text, first + (call.parts[1:] if call.kind == "call" else [])
-
-
-def _climbs(node: Node) -> bool:
-    """Whether `%` stands anywhere in the node."""
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if node.kind == "parent":
-            return True
-        stack.extend(node.parts)
-    return False

@@ -4,7 +4,7 @@ function could be (in) its result, which JSON has no place for and the library w
 
 from dataclasses import dataclass, field
 
-from engine.builtins import HIGHER_ORDER, SMALL
+from engine.builtins import CALL_ONLY, HIGHER_ORDER, SMALL
 from engine.syntax import Node
 
 _SCALAR_CHAINS = ("+", "*", "=", "and", "or")
@@ -133,3 +133,26 @@ def misplaced_bind(tree: Node) -> Node | None:
             case _:
                 stack.extend((part, False) for part in node.parts)
     return None
+
+
+def special_call(node: Node) -> tuple[str, list[Node]] | None:
+    """A call of a built-in that is rewritten, in whichever way it is written: `$f(x, y)`, `x ~> $f(y)`, `x ~> $f`."""
+    first: list[Node] = []
+    call = node
+    if node.kind == "apply":
+        first, call = [node.parts[0]], node.parts[1]
+    called = call.parts[0] if call.kind == "call" else call
+    if called.kind != "variable" or called.text not in CALL_ONLY:
+        return None
+    return called.text, first + (call.parts[1:] if call.kind == "call" else [])
+
+
+def climbs(node: Node) -> bool:
+    """Whether `%` stands anywhere in the node."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if node.kind == "parent":
+            return True
+        stack.extend(node.parts)
+    return False

@@ -1,0 +1,41 @@
+"""Every recorded history is replayed: a run begun by an earlier version of the driver must go on with this one."""
+
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
+
+from worker import workflow_runner
+from workflows.execution import Execution
+
+FOLDER = Path(__file__).with_name("histories")
+RECORDED = sorted(FOLDER.glob("*.json"))
+
+
+def replayer() -> Replayer:
+    return Replayer(workflows=[Execution], workflow_runner=workflow_runner(), data_converter=pydantic_data_converter)
+
+
+@pytest.mark.parametrize("file", RECORDED, ids=[file.stem for file in RECORDED])
+async def test_a_recorded_history_replays(file: Path) -> None:
+    history = WorkflowHistory.from_json(f"execution/{file.stem}", file.read_text())
+    await replayer().replay_workflow(history)
+
+
+async def test_a_history_of_another_process_does_not_replay() -> None:
+    changed = (FOLDER / "failure.json").read_text().replace("test.sleep", "test.slept")
+    history = WorkflowHistory.from_json("execution/changed", changed)
+    history.events[0].workflow_execution_started_event_attributes.input.payloads[1].data = (
+        b'{"steps": [{"id": "s", "type": "START", "name": "s"}, {"id": "p", "type": "HUMAN_CONFIRM", "name": "p"},'
+        b' {"id": "e", "type": "END", "name": "e"}], "stepTransitions": ['
+        b'{"id": "a", "fromStepId": "s", "toStepId": "p"}, {"id": "b", "fromStepId": "p", "toStepId": "e"}]}'
+    )
+    with pytest.raises(NondeterminismError):
+        await replayer().replay_workflow(history)
+
+
+def test_there_are_recordings() -> None:
+    assert {"everything", "failure", "cancelled", "many-pure-steps"} <= {file.stem for file in RECORDED}
