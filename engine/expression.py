@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NoReturn, cast
 
 import jsonata
@@ -56,9 +57,17 @@ def compile_expression(source: str) -> Expression:
 
     Raises `ExpressionError` EXPRESSION_INVALID, with the place in the text.
     """
+    return Expression(source, _accepted(source).references)
+
+
+@lru_cache(maxsize=4096)
+def _accepted(source: str) -> Program:
+    """The program of a text that the library can compile too. What it compiles is dropped here, so that a thread that
+    only checks expressions keeps nothing of the library's.
+    """
     program = program_of(source)
-    _compiled(program.plain)
-    return Expression(source, program.references)
+    _fresh(program.plain)
+    return program
 
 
 def evaluate(expression: Expression, scope: Mapping[str, object], moment: Moment) -> JSON | Undefined:
@@ -200,6 +209,13 @@ def _compiled(instrumented: Instrumented) -> jsonata.Jsonata:
     if compiled is not None:
         cache.move_to_end(instrumented.text)
         return compiled
+    compiled = cache[instrumented.text] = _fresh(instrumented)
+    if len(cache) > MAX_COMPILED:
+        cache.popitem(last=False)
+    return compiled
+
+
+def _fresh(instrumented: Instrumented) -> jsonata.Jsonata:
     try:
         compiled = jsonata.Jsonata(instrumented.text)
     except BaseException as error:  # noqa: BLE001 - an edge: the library's panic is no Exception
@@ -209,9 +225,6 @@ def _compiled(instrumented: Instrumented) -> jsonata.Jsonata:
     compiled.set_runtime_bounds(CLOCK_MS, MAX_RECURSION)
     for name, hook in _HOOKS.items():
         compiled.register_function(name, hook)
-    cache[instrumented.text] = compiled
-    if len(cache) > MAX_COMPILED:
-        cache.popitem(last=False)
     return compiled
 
 

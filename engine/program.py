@@ -40,6 +40,13 @@ class Program:
 def program_of(source: str) -> Program:
     """Reads an expression. Raises `ExpressionError` EXPRESSION_INVALID."""
     _check_size(source)
+    try:
+        return _read(source)
+    except RecursionError:
+        raise ExpressionError("EXPRESSION_INVALID", "the expression is nested too deeply") from None
+
+
+def _read(source: str) -> Program:
     tree = parse(source)
     uses = uses_in(tree)
     lazy = [use for use in uses if use.lazy and use.reference.required]
@@ -113,7 +120,7 @@ def gather(program: Program, scope: Mapping[str, object]) -> tuple[dict[str, obj
         value: Any = scope.get(root, UNDEFINED)
         if value is UNDEFINED:
             continue
-        if path:
+        if path and isinstance(value, Mapping):
             _copy_path(value, path, roots.setdefault(root, {}), leaves)
         else:
             roots[root] = plain = _plain(value)

@@ -2,7 +2,8 @@
 
 Only with a tree of our own can we say what an expression refers to and where its work must be counted, because the
 library keeps its tree to itself. The binding powers are the library's. Long chains (`a.b.c`, `1 + 2 + 3`) are one
-flat node; whatever else nests is counted, so that no text can exhaust a stack, ours or the library's.
+flat node; whatever else nests is counted, so that no text can exhaust a stack, ours or the library's: brackets, and the
+depth of the tree, which also grows with every `~>`, assignment and `else`.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from engine.tokens import Lexer, Token, invalid
 
 MAX_CHAIN = 500
 MAX_NESTING = 100
-MAX_TREE_DEPTH = 150
+MAX_TREE_DEPTH = 200
 
 Kind = Literal[
     "string", "number", "value", "regex", "name", "quoted", "variable", "wildcard", "descendant", "parent",
@@ -55,7 +56,7 @@ _SIGNATURE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ()<>
 
 def parse(source: str) -> Node:
     """The tree of a whole expression. Raises `ExpressionError` EXPRESSION_INVALID, with the place, for bad syntax,
-    for more than 500 operators in a chain and for deeper nesting than 100.
+    for more than 500 operators in a chain, for brackets nested deeper than 100 and for a tree deeper than 200.
     """
     parser = _Parser(source, 0)
     tree = parser.expression(0)
@@ -82,6 +83,7 @@ class _Parser:
     def __init__(self, source: str, start: int) -> None:
         self._lexer = Lexer(source, start)
         self._nesting = 0
+        self._brackets = 0
         self.token = self._lexer.next(after_operand=False)
         self._prefixes: dict[str, Callable[[Token], Node]] = {
             "-": self._minus,
@@ -110,8 +112,8 @@ class _Parser:
 
     def expression(self, power: int) -> Node:
         self._nesting += 1
-        if self._nesting > 2 * MAX_NESTING:
-            raise invalid(f"expressions are nested deeper than {MAX_NESTING}", self.token.at)
+        if self._nesting > MAX_TREE_DEPTH + 1:
+            raise invalid(f"the expression is nested deeper than {MAX_TREE_DEPTH}", self.token.at)
         left = self._operand()
         while self.token.kind == "operator" and power < _POWER.get(self.token.text, 0):
             token = self._advance(after_operand=False)
@@ -140,6 +142,10 @@ class _Parser:
 
     def _advance(self, after_operand: bool) -> Token:
         token = self.token
+        if token.kind == "operator":
+            self._brackets += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}"))
+            if self._brackets > MAX_NESTING:
+                raise invalid(f"brackets are nested deeper than {MAX_NESTING}", token.at)
         self.token = self._lexer.next(after_operand)
         return token
 
@@ -160,7 +166,7 @@ class _Parser:
     def _node(self, kind: Kind, at: int, parts: list[Node], text: str = "", words: list[str] | None = None) -> Node:
         depth = 1 + max((part.depth for part in parts), default=0)
         if depth > MAX_TREE_DEPTH:
-            raise invalid(f"expressions are nested deeper than {MAX_NESTING}", at)
+            raise invalid(f"the expression is nested deeper than {MAX_TREE_DEPTH}", at)
         return Node(kind, at, text, parts, words or [], depth)
 
     def _extended(self, node: Node, part: Node, word: str) -> Node:

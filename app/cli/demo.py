@@ -66,7 +66,7 @@ def demo(
     """Run the main job once, on real input, and check what came of it."""
     if not story.EXAMPLES.is_dir():
         raise Unavailable("EXAMPLES_MISSING", f"The demo needs the folder {story.EXAMPLES}.")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     began = time.monotonic()
     home = Settings().home.resolve() / "demo"

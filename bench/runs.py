@@ -1,0 +1,229 @@
+"""Five actions through Millrace and five activities by hand: the same function, server and worker options.
+
+A Millrace run is the whole of it: accepted the way the API accepts it, its row written, started, closed. A run by
+hand is one workflow and nothing else, so what Millrace adds has nowhere to hide.
+"""
+
+import asyncio
+import itertools
+import statistics
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import func, select
+from sqlmodel import col
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from app.contracts import workflow_id
+from app.db.session import Database
+from app.db.tables import ClosedAs, WorkflowExecution
+from app.executions.queries import find_target
+from app.executions.service import start_execution
+from app.executions.starting import StartRequest
+from app.settings import Settings
+from app.temporal import Temporal, connect, register_search_attributes
+from bench.by_hand import ADD, BY_HAND, STEPS, ByHand
+from bench.definitions import Document, expression, line, step
+from bench.figures import Figure, Say
+from bench.load import Side, take_turns
+from bench.servers import database_url, own_servers, store_template
+from millrace.actions import Action, action
+from worker import PASSED_THROUGH, build_worker
+
+ACTION_KEY = "bench.add"
+SLUG = "five-actions"
+QUEUE_BY_HAND = "bench-by-hand"
+AT_ONCE = 20
+BLOCKS = 4
+BLOCK_SIZE = 60
+LOOKED_AT = 10
+REACH_RATE = 0.95
+REACH_EVENTS = 3
+
+
+async def add(value: int, by: int) -> dict[str, int]:
+    """Adds."""
+    return {"value": value + by}
+
+
+ADD_ACTION: Action = action(ACTION_KEY)(add)
+
+
+@activity.defn(name=ADD)
+async def add_by_hand(value: int, by: int) -> dict[str, int]:
+    """The same function as an activity of its own."""
+    return await add(value, by)
+
+
+def five_actions() -> Document:
+    """The definition: each action takes what the one before gave."""
+    sources = ["__context__.n", *(f"__steps__.{name}.value" for name in STEPS)]
+    steps = [
+        step(name, "SYS_ACTION", actionKey=ACTION_KEY, parameters={"value": expression(source), "by": 1})
+        for name, source in zip(STEPS, sources, strict=False)
+    ]
+    return line(steps, output=expression(sources[-1]))
+
+
+class Sides:
+    """Both ways to do the same; each keeps the workflow ids of its runs."""
+
+    def __init__(self, client: Client, database: Database, settings: Settings) -> None:
+        self.client = client
+        self.database = database
+        self.settings = settings
+        self.temporal = Temporal(settings.temporal)
+        self.of_millrace: list[str] = []
+        self.of_hand: list[str] = []
+        self._numbers = itertools.count()
+
+    async def millrace(self) -> None:
+        """One execution, from the request to its output."""
+        number = next(self._numbers)
+        request = StartRequest(
+            context={"n": number}, trigger={"source": "bench"}, name=None, key=f"bench:{number}"
+        )
+        started = await start_execution(
+            self.database,
+            self.temporal,
+            self.settings,
+            lambda session: find_target(session, SLUG, None, request.key),
+            request,
+        )
+        if started is None:
+            raise AssertionError(f"the template {SLUG} is not there")
+        run = workflow_id(started.execution_id)
+        self.of_millrace.append(run)
+        _expect(number, await self.client.get_workflow_handle(run).result())
+
+    async def by_hand(self) -> None:
+        """One workflow."""
+        number = next(self._numbers)
+        run = f"by-hand/{uuid4()}"
+        self.of_hand.append(run)
+        output = await self.client.execute_workflow(
+            BY_HAND, {"n": number}, id=run, task_queue=QUEUE_BY_HAND, result_type=int
+        )
+        _expect(number, output)
+
+    async def events(self, runs: list[str]) -> list[int]:
+        """How many events the last few runs have."""
+        return [
+            len((await self.client.get_workflow_handle(run).fetch_history()).events)
+            for run in runs[-LOOKED_AT:]
+        ]
+
+    async def check_rows(self) -> None:
+        """Raises AssertionError unless every execution's row says that it completed."""
+        statement = select(func.count()).where(col(WorkflowExecution.closed_as) == ClosedAs.COMPLETED)
+        async with self.database.transaction() as session:
+            closed = (await session.execute(statement)).scalar_one()
+        if closed != len(self.of_millrace):
+            raise AssertionError(f"{closed} rows of {len(self.of_millrace)} executions are closed")
+
+
+def _expect(number: int, output: Any) -> None:
+    if output != number + len(STEPS):
+        raise AssertionError(f"{number} gave {output}")
+
+
+async def measure(say: Say) -> list[Figure]:
+    """Rates, latencies and events of both sides."""
+    say("starting PostgreSQL and Temporal")
+    async with own_servers("bench-millrace") as settings, both_sides(settings) as sides:
+        say(f"{BLOCKS * BLOCK_SIZE} executions on each side, {AT_ONCE} at a time")
+        ours, theirs = await take_turns(
+            sides.millrace, sides.by_hand, blocks=BLOCKS, size=BLOCK_SIZE, at_once=AT_ONCE
+        )
+        await sides.check_rows()
+        events = (await sides.events(sides.of_millrace), await sides.events(sides.of_hand))
+    return [_rate(ours, theirs), _latency(ours, theirs, 0.50), _latency(ours, theirs, 0.95), _events(*events)]
+
+
+@asynccontextmanager
+async def both_sides(settings: Settings) -> AsyncIterator[Sides]:
+    """Both workers polling, each its own task queue, and what they need."""
+    database = Database(database_url(settings), settings.database)
+    try:
+        await store_template(database, SLUG, five_actions(), service=SLUG)
+        client = await connect(settings.temporal)
+        await register_search_attributes(client)
+        async with (
+            build_worker(client, database, settings, [ADD_ACTION]),
+            _worker_by_hand(client, settings),
+        ):
+            yield Sides(client, database, settings)
+    finally:
+        await database.close()
+
+
+def _worker_by_hand(client: Client, settings: Settings) -> Worker:
+    """The options of `build_worker`, for the workflow by hand."""
+    activities: list[Callable[..., Any]] = [add_by_hand]
+    return Worker(
+        client,
+        task_queue=QUEUE_BY_HAND,
+        workflows=[ByHand],
+        activities=activities,
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
+        ),
+        max_cached_workflows=settings.worker.max_cached_workflows,
+        max_concurrent_activities=settings.worker.max_concurrent_activities,
+        graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+    )
+
+
+def _rate(ours: Side, theirs: Side) -> Figure:
+    ratio = ours.rate / theirs.rate
+    by_block = [mine / other for mine, other in zip(ours.blocks, theirs.blocks, strict=True)]
+    return Figure(
+        part="runs",
+        case=f"five actions, {AT_ONCE} at a time",
+        millrace=f"{ours.rate:.1f} /s",
+        beside=f"by hand {theirs.rate:.1f} /s",
+        ratio=f"{ratio:.2f} × ({min(by_block):.2f} to {max(by_block):.2f})",
+        goal=f"≥ {REACH_RATE} ×",
+        reached=ratio >= REACH_RATE,
+        numbers={"millrace": ours.numbers(), "byHand": theirs.numbers(), "ratioByBlock": by_block},
+    )
+
+
+def _latency(ours: Side, theirs: Side, part: float) -> Figure:
+    mine, other = ours.milliseconds(part), theirs.milliseconds(part)
+    return Figure(
+        part="runs",
+        case=f"latency, p{part * 100:.0f}",
+        millrace=f"{mine:.0f} ms",
+        beside=f"by hand {other:.0f} ms",
+        ratio=f"{mine / other:.2f} ×",
+        numbers={"ratio": mine / other},
+    )
+
+
+def _events(ours: list[int], theirs: list[int]) -> Figure:
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    return Figure(
+        part="runs",
+        case="events in history, median",
+        millrace=f"{mine:.0f}",
+        beside=f"by hand {other:.0f}",
+        ratio=f"{mine - other:+.0f}",
+        goal=f"≤ {REACH_EVENTS} more",
+        reached=mine - other <= REACH_EVENTS,
+        numbers={"millrace": ours, "byHand": theirs},
+    )
+
+
+if __name__ == "__main__":
+    for found in asyncio.run(measure(lambda text: print(text, file=sys.stderr))):
+        print(found)

@@ -1,0 +1,116 @@
+"""The description of the API: complete, so that clients can be made from it."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+async def document(api: httpx.AsyncClient) -> Json:
+    answer = await api.get("http://" + api.base_url.netloc.decode() + "/openapi.json")
+    described: Json = answer.json()
+    return described
+
+
+def _operations(document: Json) -> list[tuple[str, Json]]:
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_operation_is_named_summed_up_and_filed(document: Json) -> None:
+    operations = _operations(document)
+    for name, operation in operations:
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+    ids = [operation["operationId"] for _, operation in operations]
+    assert len(set(ids)) == len(ids)
+    assert all(not operation_id.endswith("_") for operation_id in ids)
+
+
+def test_every_success_has_a_schema(document: Json) -> None:
+    for name, operation in _operations(document):
+        successes = {status: answer for status, answer in operation["responses"].items() if status < "300"}
+        assert successes, name
+        for status, answer in successes.items():
+            if status != "204":
+                assert answer["content"]["application/json"]["schema"], name
+
+
+def test_every_refusal_is_described_as_a_problem(document: Json) -> None:
+    for name, operation in _operations(document):
+        if name.startswith("GET /health"):
+            continue
+        refusals = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+        assert {"400", "413", "422", "500", "503"} <= set(refusals), name
+        for answer in refusals.values():
+            schema = answer["content"]["application/problem+json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/ProblemDetails"}, name
+
+
+def test_every_reference_leads_somewhere(document: Json) -> None:
+    schemas = document["components"]["schemas"]
+    assert "HTTPValidationError" not in schemas
+    assert schemas["ProblemDetails"]["properties"]["code"]
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            reference = value.get("$ref")
+            if isinstance(reference, str):
+                assert reference.removeprefix("#/components/schemas/") in schemas, reference
+            for member in value.values():
+                walk(member)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(document)
+
+
+def test_everything_the_api_is_to_offer_is_there(document: Json) -> None:
+    offered = {name.replace("/api/v1", "") for name, _ in _operations(document)}
+    expected = {
+        "POST /templates",
+        "GET /templates",
+        "GET /templates/{template}",
+        "PATCH /templates/{template}",
+        "DELETE /templates/{template}",
+        "POST /templates/{template}/pause",
+        "POST /templates/{template}/resume",
+        "POST /templates/{template}/archive",
+        "POST /templates/{template}/execute",
+        "POST /templates/{template}/versions",
+        "GET /templates/{template}/versions",
+        "GET /versions/{version}",
+        "PATCH /versions/{version}",
+        "DELETE /versions/{version}",
+        "POST /versions/{version}/validate",
+        "POST /versions/{version}/publish",
+        "POST /versions/{version}/activate",
+        "POST /versions/{version}/deprecate",
+        "GET /versions/{version}/plan",
+        "POST /definitions/validate",
+        "GET /links",
+        "GET /links/{entityType}/{entityId}",
+        "PUT /links/{entityType}/{entityId}",
+        "DELETE /links/{entityType}/{entityId}",
+        "POST /triggers/service-requests",
+        "POST /triggers/product-purchases",
+        "GET /executions",
+        "GET /executions/{execution}",
+        "GET /executions/{execution}/tree",
+        "GET /executions/{execution}/steps",
+        "POST /executions/{execution}/steps/{step}/complete",
+        "POST /executions/{execution}/cancel",
+        "GET /registry/actions",
+        "GET /registry/actions/{key}",
+        "GET /health/live",
+        "GET /health/ready",
+    }
+    assert offered == expected
