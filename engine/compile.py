@@ -198,6 +198,8 @@ class _NodeBuilder:
     def _child(self, step: ChildStep, path: str, shared: dict[str, Any]) -> ChildNode:
         named = step.child_workflow_name is not None
         batch = step.mode == "BATCH"
+        if batch and step.iterable is None:
+            raise EngineError("DEFINITION_INVALID", "a BATCH needs an iterable", f"{path}.iterable")
         return ChildNode(
             **shared,
             version_ref=step.child_workflow_template_version_id,
