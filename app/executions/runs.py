@@ -204,9 +204,12 @@ async def view_run(temporal: Temporal, execution_id: UUID) -> RunView | None:
         match error.status:
             case RPCStatusCode.NOT_FOUND:
                 return None
-            # Nobody polls: the server says so at once, or the call runs out of time.
+            # Nobody polls: the server says so at once, or the call runs out of time, or too many wait already.
             case (
-                RPCStatusCode.FAILED_PRECONDITION | RPCStatusCode.CANCELLED | RPCStatusCode.DEADLINE_EXCEEDED
+                RPCStatusCode.FAILED_PRECONDITION
+                | RPCStatusCode.CANCELLED
+                | RPCStatusCode.DEADLINE_EXCEEDED
+                | RPCStatusCode.RESOURCE_EXHAUSTED
             ):
                 raise worker_unavailable() from error
             case _:

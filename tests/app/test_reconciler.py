@@ -77,7 +77,8 @@ async def _exists(client: Client, execution_id: UUID | str) -> bool:
     try:
         await client.get_workflow_handle(f"execution/{execution_id}").describe()
     except RPCError as error:
-        assert error.status == RPCStatusCode.NOT_FOUND
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
         return False
     return True
 
