@@ -1,4 +1,4 @@
-"""What every request passes first: its size and its JSON are checked, its end is logged, a bug is answered.
+"""What every request passes first: its size and its JSON are checked, its end is logged.
 
 Plain ASGI, because a body that is too large must be refused while it streams in, whatever it claims to be.
 """
@@ -11,14 +11,14 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import AppError, Invalid
-from app.problem_details import internal_error, problem_response
+from app.problem_details import problem_response
 from app.untrusted import check_json
 
 log = structlog.get_logger(__name__)
 
 
 class Intake:
-    """The outermost layer of the API."""
+    """Refuses what no route should see, and logs every request."""
 
     def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
         self._app = app
@@ -41,18 +41,14 @@ class Intake:
             await self._take(scope, receive, noting_status)
         except AppError as error:
             await problem_response(error)(scope, receive, noting_status)
-        # The edge: whatever is not known by now is a bug, and the client is told that and no more.
-        except Exception:
-            log.exception("request_failed", method=scope["method"], path=scope["path"])
-            if status is None:
-                await problem_response(internal_error())(scope, receive, noting_status)
-        log.info(
-            "request_served",
-            method=scope["method"],
-            path=scope["path"],
-            status=status or HTTPStatus.INTERNAL_SERVER_ERROR,
-            milliseconds=round((time.perf_counter() - began) * 1000, 1),
-        )
+        finally:
+            log.info(
+                "request_served",
+                method=scope["method"],
+                path=scope["path"],
+                status=status or HTTPStatus.INTERNAL_SERVER_ERROR.value,
+                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+            )
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:

@@ -4,25 +4,36 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import health
 from app.db.session import Database
-from app.errors import Invalid
-from app.executions import reconciler
+from app.errors import Invalid, Unavailable
+from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.routes import router as executions
 from app.intake import Intake
 from app.links.routes import router as links
-from app.problem_details import ProblemDetails, answer_with_problems, problem_responses
+from app.problem_details import (
+    ProblemDetails,
+    answer_with_problems,
+    internal_error,
+    problem_response,
+    problem_responses,
+)
 from app.registry.routes import router as registry
-from app.settings import Settings
+from app.settings import ReconcilerSettings, Settings
 from app.templates.routes import router as templates
 from app.temporal import Temporal
 from app.triggers.routes import router as triggers
 from app.versions.routes import router as versions
+
+log = structlog.get_logger(__name__)
 
 DESCRIPTION = "Business processes as JSON definitions, run as Temporal workflows."
 PREFIX = "/api/v1"
@@ -36,9 +47,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        reconciling = asyncio.create_task(
-            reconciler.reconcile_forever(database, temporal, settings.reconciler)
-        )
+        reconciling = asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler))
         yield
         reconciling.cancel()
         with suppress(asyncio.CancelledError):
@@ -57,6 +66,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
     app.state.temporal = temporal
     answer_with_problems(app)
     app.add_middleware(Intake, max_body_bytes=settings.api.max_body_bytes)
+    app.add_middleware(BugsAnswered)
     api = APIRouter(prefix=PREFIX)
     for router in (templates, versions, links, triggers, executions, registry):
         api.include_router(router)
@@ -64,6 +74,44 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
     app.include_router(health.router)
     _describe_problems(app)
     return app
+
+
+async def reconcile_forever(database: Database, temporal: Temporal, settings: ReconcilerSettings) -> None:
+    """A pass of the reconciler every `interval` seconds, until cancelled. Nothing that fails ends it."""
+    sweep = Sweep()
+    while True:
+        await asyncio.sleep(settings.interval)
+        try:
+            await reconcile_once(database, temporal, timedelta(seconds=settings.grace), sweep)
+        except Unavailable as error:
+            log.warning("reconciling_postponed", code=error.code)
+        # The edge of a background task: an error that ended it would go unnoticed.
+        except Exception:
+            log.exception("reconciling_failed")
+
+
+class BugsAnswered:
+    """The outermost layer: whatever nobody knew by then is a bug, and the client is told that and no more."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def noting_answer(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_answer)
+        except Exception:
+            if scope["type"] != "http":
+                raise
+            log.exception("request_failed", method=scope["method"], path=scope["path"])
+            if not answered:
+                await problem_response(internal_error())(scope, receive, send)
 
 
 def check_listen(settings: Settings) -> None:

@@ -92,9 +92,7 @@ async def register_search_attributes(client: Client) -> frozenset[str]:
     if not missing:
         return frozenset(SEARCH_ATTRIBUTES)
     keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-    request = AddSearchAttributesRequest(
-        namespace=client.namespace, search_attributes=dict.fromkeys(missing, keyword)
-    )
+    request = AddSearchAttributesRequest(namespace=client.namespace, search_attributes=dict.fromkeys(missing, keyword))
     try:
         await client.operator_service.add_search_attributes(request)
     except RPCError as error:
@@ -148,9 +146,7 @@ class Temporal:
         """Raises `Unavailable` unless Temporal answers now."""
         client = await self.client()
         with translated():
-            await client.workflow_service.get_system_info(
-                GetSystemInfoRequest(), retry=False, timeout=self.timeout
-            )
+            await client.workflow_service.get_system_info(GetSystemInfoRequest(), retry=False, timeout=self.timeout)
         self.note_answer()
 
     async def refresh_attributes(self) -> bool:

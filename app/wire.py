@@ -21,9 +21,7 @@ JsonObject = dict[str, Any]
 class Taken(BaseModel):
     """A shape that comes in."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=False, extra="forbid", allow_inf_nan=False
-    )
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False, extra="forbid", allow_inf_nan=False)
 
 
 class Given(BaseModel):

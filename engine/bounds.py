@@ -13,6 +13,7 @@ from engine.tokens import MAX_EXACT_INTEGER
 MAX_CALLS: Final = 50_000
 MAX_RANGE: Final = 10_000
 MAX_ITEMS: Final = 10_000
+MAX_GROUPED: Final = 5_000
 MAX_NODES: Final = 100_000
 MAX_TEXT: Final = 1_048_576
 MAX_DEPTH: Final = 200
@@ -99,10 +100,11 @@ def _text_of(level: list[Any], below: list[object], bounds: Bounds) -> int:
 class Meter:
     """What one evaluation has used so far."""
 
-    __slots__ = ("calls", "work")
+    __slots__ = ("calls", "grouped", "work")
 
     def __init__(self) -> None:
         self.calls = 0
+        self.grouped = 0
         self.work = 0
 
     def tick(self) -> None:
@@ -110,6 +112,14 @@ class Meter:
         self.calls += 1
         if self.calls > MAX_CALLS:
             raise limit(f"more than {MAX_CALLS} function calls")
+
+    def group(self) -> None:
+        """One item that is put into a group. Raises EXPRESSION_LIMIT after 5,000: the library copies a group for
+        every item that joins it.
+        """
+        self.grouped += 1
+        if self.grouped > MAX_GROUPED:
+            raise limit(f"more than {MAX_GROUPED} items are grouped")
 
     def weigh(self, value: object) -> None:
         """A value that may be used more than once from here on. Raises EXPRESSION_LIMIT when it is too large, or

@@ -1,8 +1,8 @@
 """What the library's built-in functions may be used for, and which of them need our help.
 
-Three kinds need it: those that read the real clock, real chance or code from text; those whose result can be out of
-all proportion to what they are given (a pad of a billion, a roman numeral of a billion); and those whose result is
-always small, which therefore need not be counted.
+Some read the real clock, real chance or code from text. Some take, or yield, something out of all proportion to what
+they are given (a pad of a billion, the keys of ten thousand objects), and the library does not look at its own clock
+meanwhile. And the result of some is always small, so that it need not be counted.
 """
 
 from typing import Final
@@ -21,6 +21,8 @@ GUARDED: Final = {
     "replace": 3,
     "split": 2,
     "distinct": 1,
+    "keys": 1,
+    "spread": 1,
     "formatInteger": 2,
     "formatNumber": 2,
     "fromMillis": 1,

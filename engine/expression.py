@@ -190,6 +190,7 @@ def _hook(work: Callable[..., Any]) -> Callable[..., Any]:
 
 _HOOKS: Final[dict[str, Callable[..., Any]]] = {
     "__tick": _hook(lambda run: run.meter.tick()),
+    "__group": _hook(lambda run: run.meter.group()),
     "__weigh": _hook(lambda run, value: run.meter.weigh(value)),
     "__pick": _hook(lambda run, indices: run.meter.pick(indices)),
     "__range": _hook(lambda run, low, high: run.meter.range(low, high)),

@@ -12,6 +12,7 @@ from engine.bounds import MAX_ITEMS, MAX_TEXT, failed, limit
 from engine.tokens import MAX_EXACT_INTEGER
 
 MAX_DISTINCT: Final = 2_000
+MAX_MEMBERS: Final = 3_000
 MAX_PICTURE: Final = 500
 MAX_ROMAN: Final = 100_000
 MAX_REPLACEMENT_WORK: Final = 16 * MAX_TEXT
@@ -69,6 +70,12 @@ def _guard_distinct(arguments: tuple[object, ...]) -> None:
         raise limit(f"$distinct of more than {MAX_DISTINCT} items, each of which is compared with all others")
 
 
+def _guard_members(arguments: tuple[object, ...]) -> None:
+    items = arguments[0] if isinstance(arguments[0], list) else [arguments[0]]
+    if sum(len(item) for item in items if isinstance(item, dict)) > MAX_MEMBERS:
+        raise limit(f"$keys and $spread of more than {MAX_MEMBERS} members, which the library compares with each other")
+
+
 def _check_picture(picture: object) -> None:
     if isinstance(picture, str) and (len(picture) > MAX_PICTURE or _WIDE.search(picture)):
         raise limit(f"a picture is longer than {MAX_PICTURE} characters or asks for a width above 999")
@@ -116,6 +123,8 @@ _CHECKS: Final[dict[str, Callable[[tuple[object, ...]], None]]] = {
     "replace": _guard_replace,
     "split": _guard_split,
     "distinct": _guard_distinct,
+    "keys": _guard_members,
+    "spread": _guard_members,
     "formatInteger": _guard_format_integer,
     "formatNumber": _guard_format_number,
     "fromMillis": _guard_from_millis,

@@ -23,13 +23,12 @@ LONGEST_MODULE = 400
 LONGEST_FUNCTION = 60
 SAYING_NOTHING = {"utils", "common", "helpers", "base", "core", "manager", "misc"}
 
-# Where anything at all may be caught, because nothing is above it: the reasons stand beside the handlers.
+# Where anything at all may be caught, because nothing is above it: requests, actions, commands, background loops,
+# and the expression library, which raises what no other code does.
 EDGES = {
     "app/main.py",
+    "activities/registry.py",
     "app/cli/main.py",
-    "activities/failures.py",
-    "workflows/execution.py",
-    "worker.py",
     "engine/expression.py",
 }
 # The settings, and what hands the environment down to a child.
@@ -42,7 +41,7 @@ FOREIGN_PLACES = re.compile(
             "python" + "hosted",
             r"^--?(extra-)?index" + "-url",
             r"^--find" + "-links",
-            r"file:///" + r"\w",
+            r"file:///(opt|home|root|srv|Users)\b",
             "registry" + r"\.npm",
         )
     ),

@@ -194,9 +194,7 @@ class WorkflowExecution(SQLModel, table=True):
             "created_at",
             postgresql_where=text("status = 'CREATED' AND parent_id IS NULL"),
         ),
-        Index(
-            "ix_workflow_execution_entity", text("(trigger->>'entityType')"), text("(trigger->>'entityId')")
-        ),
+        Index("ix_workflow_execution_entity", text("(trigger->>'entityType')"), text("(trigger->>'entityId')")),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -206,9 +204,7 @@ class WorkflowExecution(SQLModel, table=True):
     parent_id: UUID | None = Field(default=None, sa_column=_reference("workflow_execution.id", nullable=True))
     root_id: UUID = Field(sa_column=_reference("workflow_execution.id"))
     context: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
-    trigger: dict[str, Any] | None = Field(
-        default=None, sa_column=Column(JSONB(none_as_null=True), nullable=True)
-    )
+    trigger: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True), nullable=True))
     status: str = Field(default=RecordStatus.CREATED, max_length=20)
     status_reason: str | None = None
     idempotency_key: str | None = Field(default=None, max_length=500)

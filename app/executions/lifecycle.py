@@ -89,9 +89,7 @@ async def register_children(session: AsyncSession, request: RegisterChildren) ->
     A child whose row exists keeps the version it was written with. One that cannot be written has a `code`:
     CHILD_NOT_FOUND, CHILD_NOT_ACTIVE, CHILD_NOT_PUBLISHED, CHILD_INPUT_INVALID.
     """
-    ids = {
-        child.key: child_id(str(request.parent_id), child.key, request.attempt) for child in request.children
-    }
+    ids = {child.key: child_id(str(request.parent_id), child.key, request.attempt) for child in request.children}
     written = await _written(session, list(ids.values()))
     missing = [child for child in request.children if ids[child.key] not in written]
     refused: dict[str, RegisteredChild] = {}
@@ -103,16 +101,14 @@ async def register_children(session: AsyncSession, request: RegisterChildren) ->
         for child in request.children
     ]
     used = {child.version_id for child in children if child.version_id is not None}
-    return RegisteredChildren(
-        children=children, versions=await _versions(session, used, set(request.known_versions))
-    )
+    return RegisteredChildren(children=children, versions=await _versions(session, used, set(request.known_versions)))
 
 
 async def _written(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, tuple[str, UUID]]:
     """Name and version of the rows that exist, by id."""
-    statement = select(
-        col(WorkflowExecution.id), col(WorkflowExecution.name), col(WorkflowExecution.version_id)
-    ).where(col(WorkflowExecution.id) == any_(literal(list(ids), ARRAY(Uuid))))
+    statement = select(col(WorkflowExecution.id), col(WorkflowExecution.name), col(WorkflowExecution.version_id)).where(
+        col(WorkflowExecution.id) == any_(literal(list(ids), ARRAY(Uuid)))
+    )
     return {row[0]: (row[1], row[2]) for row in await session.execute(statement)}
 
 

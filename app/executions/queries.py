@@ -86,9 +86,7 @@ class Target:
     earlier: Earlier | None
 
 
-async def find_linked_target(
-    session: AsyncSession, entity_type: EntityType, entity_id: str, key: str
-) -> Target | None:
+async def find_linked_target(session: AsyncSession, entity_type: EntityType, entity_id: str, key: str) -> Target | None:
     """What the entity's link starts: link, template, active version and earlier execution at once."""
     active = col(WorkflowTemplateVersion.id) == WorkflowTemplate.active_version_id
     statement = (
@@ -102,9 +100,7 @@ async def find_linked_target(
     return await _target(session, statement)
 
 
-async def find_target(
-    session: AsyncSession, reference: str, version: str | None, key: str | None
-) -> Target | None:
+async def find_target(session: AsyncSession, reference: str, version: str | None, key: str | None) -> Target | None:
     """What a template (id or slug) starts: the version of that number, or the active one without a number."""
     found = as_uuid(reference)
     joined = (
@@ -177,9 +173,9 @@ async def list_executions(
     place = tuple_(col(WorkflowExecution.created_at), col(WorkflowExecution.id))
     if before is not None:
         statement = statement.where(place < tuple_(literal(before[0]), literal(before[1])))
-    statement = statement.order_by(
-        col(WorkflowExecution.created_at).desc(), col(WorkflowExecution.id).desc()
-    ).limit(limit)
+    statement = statement.order_by(col(WorkflowExecution.created_at).desc(), col(WorkflowExecution.id).desc()).limit(
+        limit
+    )
     return [_row(row) for row in await session.execute(statement)]
 
 
@@ -239,8 +235,7 @@ async def list_open(session: AsyncSession, *, after: UUID | None, limit: int) ->
     statement = select(col(WorkflowExecution.id)).where(
         or_(
             col(WorkflowExecution.status) == RecordStatus.STARTED,
-            (col(WorkflowExecution.status) == RecordStatus.CREATED)
-            & col(WorkflowExecution.parent_id).is_not(None),
+            (col(WorkflowExecution.status) == RecordStatus.CREATED) & col(WorkflowExecution.parent_id).is_not(None),
         )
     )
     if after is not None:

@@ -95,9 +95,7 @@ async def _read_open(temporal: Temporal, row: ExecutionRow) -> ExecutionView:
     return view
 
 
-async def _waits(
-    temporal: Temporal, execution_id: UUID
-) -> tuple[list[WaitingFor] | None, ReadingProblem | None]:
+async def _waits(temporal: Temporal, execution_id: UUID) -> tuple[list[WaitingFor] | None, ReadingProblem | None]:
     try:
         view = await view_run(temporal, execution_id)
     except Unavailable as error:

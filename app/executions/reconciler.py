@@ -4,7 +4,6 @@ Rows left CREATED are started, once; rows of runs that have closed without sayin
 processes may do this at the same time.
 """
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -23,13 +22,12 @@ from app.db.tables import (
     WorkflowTemplate,
     WorkflowTemplateVersion,
 )
-from app.errors import AppError, Unavailable
+from app.errors import AppError
 from app.executions.lifecycle import close_execution
 from app.executions.queries import list_left_created, list_open
 from app.executions.runs import RuntimeStatus, cancel_run, find_runs
 from app.executions.service import CANCEL_UNCONFIRMED
 from app.executions.starting import Launch, launch_claimed
-from app.settings import ReconcilerSettings
 from app.temporal import Temporal
 
 log = structlog.get_logger(__name__)
@@ -54,20 +52,6 @@ class Reconciled:
     closed: int
 
 
-async def reconcile_forever(database: Database, temporal: Temporal, settings: ReconcilerSettings) -> None:
-    """A pass every `interval` seconds, until cancelled. Nothing that fails ends it."""
-    sweep = Sweep()
-    while True:
-        await asyncio.sleep(settings.interval)
-        try:
-            await reconcile_once(database, temporal, timedelta(seconds=settings.grace), sweep)
-        except Unavailable as error:
-            log.warning("reconciling_postponed", code=error.code)
-        # The edge of a background task: an error that ended it would go unnoticed.
-        except Exception:
-            log.exception("reconciling_failed")
-
-
 async def reconcile_once(
     database: Database, temporal: Temporal, older_than: timedelta, sweep: Sweep | None = None
 ) -> Reconciled:
@@ -85,18 +69,14 @@ async def reconcile_once(
     return Reconciled(started, refused, closed)
 
 
-async def _start_left_created(
-    database: Database, temporal: Temporal, older_than: timedelta
-) -> tuple[int, int]:
+async def _start_left_created(database: Database, temporal: Temporal, older_than: timedelta) -> tuple[int, int]:
     created_before = datetime.now(UTC) - older_than
     counts = {RecordStatus.STARTED: 0, RecordStatus.FAILED_TO_START: 0}
     failed: set[UUID] = set()
     while True:
         async with database.transaction() as session:
             # One row a transaction: an answer from Temporal is committed before the next is asked for.
-            found = await list_left_created(
-                session, created_before=created_before, except_for=failed, limit=1
-            )
+            found = await list_left_created(session, created_before=created_before, except_for=failed, limit=1)
             if not found:
                 return counts[RecordStatus.STARTED], counts[RecordStatus.FAILED_TO_START]
             launch = _launch_of(*found[0])
@@ -108,9 +88,7 @@ async def _start_left_created(
         counts[launched.status] += 1
 
 
-def _launch_of(
-    row: WorkflowExecution, template: WorkflowTemplate, version: WorkflowTemplateVersion
-) -> Launch:
+def _launch_of(row: WorkflowExecution, template: WorkflowTemplate, version: WorkflowTemplateVersion) -> Launch:
     trigger = row.trigger or {}
     start = ExecutionStart(
         execution_id=row.id,
@@ -141,9 +119,7 @@ async def _confirm_cancels(database: Database, temporal: Temporal) -> None:
         for execution_id in ids:
             await cancel_run(temporal, execution_id, "cancelled before it was started")
         await session.execute(
-            update(WorkflowExecution)
-            .where(col(WorkflowExecution.id).in_(ids))
-            .values(status_reason="cancelled")
+            update(WorkflowExecution).where(col(WorkflowExecution.id).in_(ids)).values(status_reason="cancelled")
         )
 
 

@@ -99,9 +99,7 @@ async def execute(
     return view
 
 
-@router.get(
-    "/executions", summary="List executions", response_model_exclude_unset=True, name="listExecutions"
-)
+@router.get("/executions", summary="List executions", response_model_exclude_unset=True, name="listExecutions")
 async def list_(
     *,
     database: DatabasePart,
@@ -133,9 +131,7 @@ async def list_(
         created_after=created_after,
         created_before=created_before,
     )
-    items, last = await reading.read_executions(
-        database, temporal, wanted, before=_read_cursor(cursor), limit=limit
-    )
+    items, last = await reading.read_executions(database, temporal, wanted, before=_read_cursor(cursor), limit=limit)
     following = None if last is None else encode_cursor(last.created_at.isoformat(), str(last.id))
     return Page(items=items, next_cursor=following)
 

@@ -137,9 +137,7 @@ async def _list_runs(temporal: Temporal, query: str) -> dict[UUID, Run]:
     return found
 
 
-async def find_outcome(
-    temporal: Temporal, execution_id: UUID, within: float = RESULT_WITHIN
-) -> Outcome | None:
+async def find_outcome(temporal: Temporal, execution_id: UUID, within: float = RESULT_WITHIN) -> Outcome | None:
     """How a run ended; None when it has not within so many seconds, or when Temporal has forgotten it."""
     handle = await _handle(temporal, execution_id)
     try:
@@ -159,17 +157,11 @@ async def find_outcome(
 def _ended_badly(cause: BaseException) -> Outcome:
     match cause:
         case CancelledError():
-            return Outcome(
-                RuntimeStatus.CANCELLED, error=FailureView(code="CANCELLED", message=cause.message)
-            )
+            return Outcome(RuntimeStatus.CANCELLED, error=FailureView(code="CANCELLED", message=cause.message))
         case TerminatedError():
-            return Outcome(
-                RuntimeStatus.TERMINATED, error=FailureView(code="TERMINATED", message=cause.message)
-            )
+            return Outcome(RuntimeStatus.TERMINATED, error=FailureView(code="TERMINATED", message=cause.message))
         case RunTimeoutError():
-            return Outcome(
-                RuntimeStatus.TIMED_OUT, error=FailureView(code="TIMED_OUT", message=cause.message)
-            )
+            return Outcome(RuntimeStatus.TIMED_OUT, error=FailureView(code="TIMED_OUT", message=cause.message))
         case ApplicationError():
             return Outcome(RuntimeStatus.FAILED, error=_failure(cause))
         case _:

@@ -58,9 +58,7 @@ async def start_execution(
     return Started(accepted.execution_id, launched.status, launched.reason, repeated=False)
 
 
-async def wait_for_end(
-    database: Database, temporal: Temporal, started: Started, seconds: float
-) -> StartView | None:
+async def wait_for_end(database: Database, temporal: Temporal, started: Started, seconds: float) -> StartView | None:
     """How the execution ended; None when it has not after so many seconds."""
     if started.status not in (RecordStatus.STARTED, RecordStatus.COMPLETED):
         return None
@@ -146,9 +144,7 @@ async def cancel_execution(
     return status
 
 
-async def _cancel_unstarted(
-    session: AsyncSession, temporal: Temporal, execution_id: UUID, reason: str
-) -> RecordStatus:
+async def _cancel_unstarted(session: AsyncSession, temporal: Temporal, execution_id: UUID, reason: str) -> RecordStatus:
     """CREATED → COMPLETED as CANCELLED; the status of a row that is no longer CREATED."""
     statement = select(col(WorkflowExecution.status)).where(col(WorkflowExecution.id) == execution_id)
     status = RecordStatus((await session.execute(statement.with_for_update())).scalar_one())

@@ -48,9 +48,7 @@ log = structlog.get_logger(__name__)
 # Bytes; the server takes 400.
 LONGEST_SUMMARY = 380
 
-_NEVER = frozenset(
-    {RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.OUT_OF_RANGE}
-)
+_NEVER = frozenset({RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.OUT_OF_RANGE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +215,7 @@ async def _start_workflow(temporal: Temporal, launch: Launch) -> None:
 
 def _repeated(earlier: Earlier, request_hash: str) -> Accepted:
     if earlier.request_hash != request_hash:
-        raise Conflict(
-            "IDEMPOTENCY_CONFLICT", f"The key was used for another request: execution {earlier.id}."
-        )
+        raise Conflict("IDEMPOTENCY_CONFLICT", f"The key was used for another request: execution {earlier.id}.")
     return Accepted(earlier.id, earlier.status)
 
 
@@ -232,14 +228,10 @@ def _hash(request: StartRequest, context_text: str) -> str:
 def _startable(target: Target, request: StartRequest) -> dict[str, Any]:
     """The definition to run; raises when there is none that may be."""
     if target.template_status in (TemplateStatus.PAUSED, TemplateStatus.ARCHIVED):
-        raise Invalid(
-            f"TEMPLATE_{target.template_status}", f"Template {target.template} is {target.template_status}."
-        )
+        raise Invalid(f"TEMPLATE_{target.template_status}", f"Template {target.template} is {target.template_status}.")
     if target.definition is None:
         if request.version is not None:
-            raise AppError(
-                "VERSION_NOT_FOUND", 404, f"Template {target.template} has no version {request.version}."
-            )
+            raise AppError("VERSION_NOT_FOUND", 404, f"Template {target.template} has no version {request.version}.")
         raise Invalid("TEMPLATE_NOT_ACTIVE", f"Template {target.template} has no active version.")
     if target.version_status == VersionStatus.DRAFT:
         raise Conflict("VERSION_NOT_PUBLISHED", f"{target.version} is a draft; publish it first.")

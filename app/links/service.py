@@ -29,9 +29,7 @@ async def put_link(
     created = (await session.execute(statement)).scalar_one_or_none() is not None
     found = await get_link(session, entity_type, entity_id)
     if found[0].template_id != template.id:
-        raise Conflict(
-            "LINK_EXISTS", f"{entity_type} {entity_id} starts {found[1]} already; delete that link first."
-        )
+        raise Conflict("LINK_EXISTS", f"{entity_type} {entity_id} starts {found[1]} already; delete that link first.")
     return found, created
 
 

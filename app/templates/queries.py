@@ -28,9 +28,7 @@ class TemplateFilter:
     text: str | None = None
 
 
-async def find_template(
-    session: AsyncSession, reference: str, *, lock: bool = False
-) -> WorkflowTemplate | None:
+async def find_template(session: AsyncSession, reference: str, *, lock: bool = False) -> WorkflowTemplate | None:
     """A template by id or slug; with `lock` nobody else changes it before this transaction ends."""
     found = as_uuid(reference)
     statement = select(WorkflowTemplate).where(
@@ -71,9 +69,7 @@ async def list_templates(
         statement = statement.where(col(WorkflowTemplate.tags).contains([wanted.tag]))
     if wanted.text is not None:
         searched = (WorkflowTemplate.name, WorkflowTemplate.slug, WorkflowTemplate.description)
-        statement = statement.where(
-            or_(*(col(column).icontains(wanted.text, autoescape=True) for column in searched))
-        )
+        statement = statement.where(or_(*(col(column).icontains(wanted.text, autoescape=True) for column in searched)))
     if before is not None:
         statement = statement.where(col(WorkflowTemplate.id) < before)
     statement = statement.order_by(col(WorkflowTemplate.id).desc()).limit(limit)

@@ -21,9 +21,7 @@ NOT_FOUND = problem_responses(404)
 STATE = problem_responses(404, 409)
 
 
-@router.post(
-    "", status_code=201, summary="Create a template", responses=problem_responses(409), name="createTemplate"
-)
+@router.post("", status_code=201, summary="Create a template", responses=problem_responses(409), name="createTemplate")
 async def create(request: TemplateCreate, session: SessionPart) -> TemplateView:
     """In status DRAFT, without versions. Codes: SLUG_INVALID, SLUG_TAKEN."""
     return _view(await service.create_template(session, request), None)
@@ -61,9 +59,7 @@ async def change(template: Reference, request: TemplateChange, session: SessionP
     return await _answer(session, await service.change_template(session, template, changes))
 
 
-@router.delete(
-    "/{template}", status_code=204, summary="Delete a template", responses=STATE, name="deleteTemplate"
-)
+@router.delete("/{template}", status_code=204, summary="Delete a template", responses=STATE, name="deleteTemplate")
 async def delete(template: Reference, session: SessionPart) -> None:
     """With its versions and links. Codes: TEMPLATE_IN_USE when it has executions."""
     await service.delete_template(session, template)

@@ -36,9 +36,7 @@ async def get_template(session: AsyncSession, reference: str, *, lock: bool = Fa
     return template
 
 
-async def change_template(
-    session: AsyncSession, reference: str, changes: Mapping[str, Any]
-) -> WorkflowTemplate:
+async def change_template(session: AsyncSession, reference: str, changes: Mapping[str, Any]) -> WorkflowTemplate:
     """Sets the fields given. Raises SLUG_FIXED once a version was published, SLUG_TAKEN, SLUG_INVALID."""
     template = await get_template(session, reference, lock=True)
     slug = changes.get("slug", template.slug)
@@ -114,9 +112,7 @@ async def _flush_slug(session: AsyncSession, slug: str) -> None:
         raise Conflict("SLUG_TAKEN", f"Another template has the slug {slug}.") from error
 
 
-async def _set_status(
-    session: AsyncSession, template: WorkflowTemplate, status: TemplateStatus
-) -> WorkflowTemplate:
+async def _set_status(session: AsyncSession, template: WorkflowTemplate, status: TemplateStatus) -> WorkflowTemplate:
     template.status = status
     await session.flush()
     return template

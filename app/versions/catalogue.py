@@ -19,9 +19,7 @@ from engine.catalogue import ActionEntry, Catalogue, VersionEntry
 DEEPEST = 100
 
 
-async def build_catalogue(
-    session: AsyncSession, document: Mapping[str, Any], template_id: UUID | None
-) -> Catalogue:
+async def build_catalogue(session: AsyncSession, document: Mapping[str, Any], template_id: UUID | None) -> Catalogue:
     """The catalogue for a document: two statements for each level of sub-workflows, one for actions."""
     schemas = await find_action_schemas(session, _texts(document, "actionKey"))
     versions: dict[str, VersionEntry] = {}

@@ -45,9 +45,7 @@ async def find_version(
     session: AsyncSession, version_id: UUID, *, lock: bool = False
 ) -> WorkflowTemplateVersion | None:
     """A version by id; with `lock` nobody else changes it before this transaction ends."""
-    return await session.get(
-        WorkflowTemplateVersion, version_id, with_for_update=lock or None, populate_existing=lock
-    )
+    return await session.get(WorkflowTemplateVersion, version_id, with_for_update=lock or None, populate_existing=lock)
 
 
 async def find_template_version(
@@ -72,9 +70,7 @@ async def list_versions(
     return (await session.execute(statement)).scalars().all()
 
 
-async def find_versions_by_reference(
-    session: AsyncSession, references: Collection[str]
-) -> dict[str, VersionReference]:
+async def find_versions_by_reference(session: AsyncSession, references: Collection[str]) -> dict[str, VersionReference]:
     """Versions by id or `slug@1.0.0`, found by the reference as written."""
     by_id = {reference: found for reference in references if (found := as_uuid(reference))}
     by_name = {reference: reference.partition("@") for reference in references if reference not in by_id}
@@ -82,9 +78,7 @@ async def find_versions_by_reference(
     if by_id:
         conditions.append(col(WorkflowTemplateVersion.id).in_(by_id.values()))
     for slug, _, version in by_name.values():
-        conditions.append(
-            and_(col(WorkflowTemplate.slug) == slug, col(WorkflowTemplateVersion.version) == version)
-        )
+        conditions.append(and_(col(WorkflowTemplate.slug) == slug, col(WorkflowTemplateVersion.version) == version))
     if not conditions:
         return {}
     versions = await _references(session, outer=False, condition=or_(*conditions))
@@ -110,9 +104,7 @@ async def find_templates_by_reference(
     return result | {slug: names[slug] for slug in slugs if slug in names}
 
 
-async def _references(
-    session: AsyncSession, *, outer: bool, condition: ColumnElement[bool]
-) -> list[VersionReference]:
+async def _references(session: AsyncSession, *, outer: bool, condition: ColumnElement[bool]) -> list[VersionReference]:
     definition = col(WorkflowTemplateVersion.definition)
     joined = (
         col(WorkflowTemplateVersion.id) == WorkflowTemplate.active_version_id

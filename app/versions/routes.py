@@ -73,9 +73,7 @@ async def change(version: VersionId, request: VersionChange, session: SessionPar
     return await _answer(session, *await service.change_version(session, version, changes))
 
 
-@router.delete(
-    "/versions/{version}", status_code=204, summary="Delete a draft", responses=STATE, name="deleteVersion"
-)
+@router.delete("/versions/{version}", status_code=204, summary="Delete a draft", responses=STATE, name="deleteVersion")
 async def delete(version: VersionId, session: SessionPart) -> None:
     """Codes: VERSION_NOT_DRAFT."""
     await service.delete_version(session, version)
@@ -94,17 +92,13 @@ async def publish(version: VersionId, session: SessionPart) -> VersionView:
     return await _answer(session, *await service.publish_version(session, version))
 
 
-@router.post(
-    "/versions/{version}/activate", summary="Activate a version", responses=STATE, name="activateVersion"
-)
+@router.post("/versions/{version}/activate", summary="Activate a version", responses=STATE, name="activateVersion")
 async def activate(version: VersionId, session: SessionPart) -> VersionView:
     """New executions run it; running ones keep theirs. Codes: VERSION_NOT_PUBLISHED, TEMPLATE_ARCHIVED."""
     return _view(*await service.activate_version(session, version), None)
 
 
-@router.post(
-    "/versions/{version}/deprecate", summary="Deprecate a version", responses=STATE, name="deprecateVersion"
-)
+@router.post("/versions/{version}/deprecate", summary="Deprecate a version", responses=STATE, name="deprecateVersion")
 async def deprecate(version: VersionId, session: SessionPart) -> VersionView:
     """Codes: VERSION_NOT_PUBLISHED, VERSION_ACTIVE."""
     return _view(*await service.deprecate_version(session, version), None)
@@ -163,6 +157,4 @@ def _fields(template: WorkflowTemplate, version: WorkflowTemplateVersion) -> dic
 
 
 def _validation(problems: tuple[Problem, ...]) -> ValidationView:
-    return ValidationView(
-        valid=not has_errors(problems), problems=[problem_view(problem) for problem in problems]
-    )
+    return ValidationView(valid=not has_errors(problems), problems=[problem_view(problem) for problem in problems])

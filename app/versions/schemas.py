@@ -19,9 +19,7 @@ def _semantic(text: str) -> str:
     return text
 
 
-SemanticVersion = Annotated[
-    str, StringConstraints(max_length=50), AfterValidator(_semantic), Field(examples=["1.2.0"])
-]
+SemanticVersion = Annotated[str, StringConstraints(max_length=50), AfterValidator(_semantic), Field(examples=["1.2.0"])]
 Note = Annotated[str, StringConstraints(max_length=10_000)]
 
 

@@ -104,9 +104,7 @@ async def publish_version(session: AsyncSession, version_id: UUID) -> Saved:
     return version, problems
 
 
-async def activate_version(
-    session: AsyncSession, version_id: UUID
-) -> tuple[WorkflowTemplate, WorkflowTemplateVersion]:
+async def activate_version(session: AsyncSession, version_id: UUID) -> tuple[WorkflowTemplate, WorkflowTemplateVersion]:
     """Makes a version the one that new executions run; a deprecated one is PUBLISHED again (rollback).
 
     Raises VERSION_NOT_PUBLISHED for a draft, TEMPLATE_ARCHIVED.
@@ -140,9 +138,7 @@ async def deprecate_version(
 async def delete_version(session: AsyncSession, version_id: UUID) -> None:
     """Deletes a draft. Raises VERSION_NOT_DRAFT."""
     _, version = await _lock_draft(session, version_id)
-    await session.execute(
-        delete(WorkflowTemplateVersion).where(col(WorkflowTemplateVersion.id) == version.id)
-    )
+    await session.execute(delete(WorkflowTemplateVersion).where(col(WorkflowTemplateVersion.id) == version.id))
 
 
 async def plan_version(session: AsyncSession, version_id: UUID) -> Plan:
@@ -167,21 +163,15 @@ async def _lock(session: AsyncSession, version_id: UUID) -> tuple[WorkflowTempla
     return template, version
 
 
-async def _lock_draft(
-    session: AsyncSession, version_id: UUID
-) -> tuple[WorkflowTemplate, WorkflowTemplateVersion]:
+async def _lock_draft(session: AsyncSession, version_id: UUID) -> tuple[WorkflowTemplate, WorkflowTemplateVersion]:
     template, version = await _lock(session, version_id)
     if version.status != VersionStatus.DRAFT:
-        raise Conflict(
-            "VERSION_NOT_DRAFT", f"{version.version} is {version.status}: only a draft can be changed."
-        )
+        raise Conflict("VERSION_NOT_DRAFT", f"{version.version} is {version.status}: only a draft can be changed.")
     refuse_archived(template)
     return template, version
 
 
-async def _readable(
-    session: AsyncSession, document: Mapping[str, Any], template_id: UUID
-) -> tuple[Problem, ...]:
+async def _readable(session: AsyncSession, document: Mapping[str, Any], template_id: UUID) -> tuple[Problem, ...]:
     problems = await validate_definition(session, document, template_id)
     if any(problem.rule in UNREADABLE for problem in problems):
         raise _definition_invalid(problems)

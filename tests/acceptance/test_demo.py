@@ -53,7 +53,7 @@ def test_the_demo_ends_well_and_leaves_nothing_behind(home: Path) -> None:
     assert alive(seen) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_demo_that_is_stopped_half_way_leaves_nothing_behind(home: Path, number: signal.Signals) -> None:
     with started(home, "demo") as process:
         demo = psutil.Process(process.pid)

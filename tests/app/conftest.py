@@ -64,9 +64,7 @@ async def api(serve: Serve, settings: Settings, database: Database, temporal: Te
 
 
 @asynccontextmanager
-async def serving(
-    settings: Settings, database: Database, temporal: Temporal
-) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(settings: Settings, database: Database, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     config = uvicorn.Config(

@@ -73,16 +73,12 @@ async def create_draft(
     return await ok(await api.post(f"/templates/{template['id']}/versions", json=body), 201)
 
 
-async def publish(
-    api: httpx.AsyncClient, template: Json, definition: Json = PLAIN, version: str = "1.0.0"
-) -> Json:
+async def publish(api: httpx.AsyncClient, template: Json, definition: Json = PLAIN, version: str = "1.0.0") -> Json:
     draft = await create_draft(api, template, definition, version)
     return await ok(await api.post(f"/versions/{draft['id']}/publish"))
 
 
-async def activate(
-    api: httpx.AsyncClient, template: Json, definition: Json = PLAIN, version: str = "1.0.0"
-) -> Json:
+async def activate(api: httpx.AsyncClient, template: Json, definition: Json = PLAIN, version: str = "1.0.0") -> Json:
     published = await publish(api, template, definition, version)
     return await ok(await api.post(f"/versions/{published['id']}/activate"))
 

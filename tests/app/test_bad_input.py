@@ -133,9 +133,7 @@ async def test_a_header_that_is_too_long_is_refused(api: httpx.AsyncClient) -> N
         refused(answer, 422, "REQUEST_INVALID")
 
 
-async def test_a_bug_is_answered_without_its_details(
-    serve: Serve, settings: Settings, database: Database
-) -> None:
+async def test_a_bug_is_answered_without_its_details(serve: Serve, settings: Settings, database: Database) -> None:
     class BrokenTemporal(Temporal):
         async def assure(self) -> None:
             raise RuntimeError("secret detail")
@@ -159,12 +157,8 @@ def closed_port() -> int:
     return port
 
 
-async def test_postgres_down_is_said(
-    serve: Serve, settings: Settings, temporal: Temporal, closed_port: int
-) -> None:
-    database = Database(
-        f"postgresql://nobody@127.0.0.1:{closed_port}/none", DatabaseSettings(connect_timeout=1)
-    )
+async def test_postgres_down_is_said(serve: Serve, settings: Settings, temporal: Temporal, closed_port: int) -> None:
+    database = Database(f"postgresql://nobody@127.0.0.1:{closed_port}/none", DatabaseSettings(connect_timeout=1))
     api = await serve(settings, database, temporal)
     for path in ("/templates", "/executions", "/links", "/registry/actions"):
         refused(await api.get(path), 503, "DATABASE_UNAVAILABLE")

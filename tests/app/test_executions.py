@@ -92,9 +92,7 @@ async def test_an_ended_execution_shows_its_output_before_and_after_its_row_is_c
             await _close_row(database, execution_id, "COMPLETED")
 
 
-async def test_a_failed_execution_shows_its_error(
-    api: httpx.AsyncClient, database: Database, template: Json
-) -> None:
+async def test_a_failed_execution_shows_its_error(api: httpx.AsyncClient, database: Database, template: Json) -> None:
     execution_id = await _ended(api, template, "fail")
     await _close_row(database, execution_id, "FAILED")
     read = await ok(await api.get(f"/executions/{execution_id}"))
@@ -126,9 +124,7 @@ async def test_steps_are_read_from_the_run(api: httpx.AsyncClient, template: Jso
     assert read["waitingFor"][0]["stepId"] == "confirm"
 
 
-async def test_completing_a_step_answers_when_the_run_has_taken_note(
-    api: httpx.AsyncClient, template: Json
-) -> None:
+async def test_completing_a_step_answers_when_the_run_has_taken_note(api: httpx.AsyncClient, template: Json) -> None:
     execution_id = await _start(api, template)
     path = f"/executions/{execution_id}/steps/confirm/complete"
     headers = {"X-Millrace-Actor": "ann"}
@@ -258,9 +254,7 @@ async def test_the_list_is_narrowed_by_every_filter(api: httpx.AsyncClient, data
         assert page["nextCursor"] is None
 
 
-async def test_the_list_shows_what_temporal_says_of_open_rows(
-    api: httpx.AsyncClient, temporal_client: Client
-) -> None:
+async def test_the_list_shows_what_temporal_says_of_open_rows(api: httpx.AsyncClient, temporal_client: Client) -> None:
     template = await active_template(api)
     execution_id = await _start(api, template)
     await temporal_client.get_workflow_handle(f"execution/{execution_id}").terminate()
@@ -276,15 +270,11 @@ async def test_the_list_shows_what_temporal_says_of_open_rows(
     assert page["items"] == []
 
 
-async def test_the_list_is_read_page_by_page_also_within_one_moment(
-    api: httpx.AsyncClient, database: Database
-) -> None:
+async def test_the_list_is_read_page_by_page_also_within_one_moment(api: httpx.AsyncClient, database: Database) -> None:
     template = await active_template(api)
     made = {await _start(api, template, "finish") for _ in range(5)}
     async with database.transaction() as session:
-        statement = update(WorkflowExecution).where(
-            col(WorkflowExecution.template_id) == UUID(template["id"])
-        )
+        statement = update(WorkflowExecution).where(col(WorkflowExecution.template_id) == UUID(template["id"]))
         await session.execute(statement.values(created_at=datetime(2026, 1, 1, tzinfo=UTC)))
     read: list[str] = []
     params = {"template": template["slug"], "limit": "2"}

@@ -54,9 +54,7 @@ async def parent(database: Database, template: Json) -> UUID:
 
 
 def _request(parent: UUID, contexts: list[Any], **fields: Any) -> RegisterChildren:
-    children = [
-        ChildToRegister(key=f"ship#1/item/{index}", context=context) for index, context in enumerate(contexts)
-    ]
+    children = [ChildToRegister(key=f"ship#1/item/{index}", context=context) for index, context in enumerate(contexts)]
     return RegisterChildren(
         **{
             "parent_id": parent,
@@ -189,9 +187,7 @@ async def test_only_the_children_whose_input_does_not_fit_are_refused(
     assert len(await _rows(database, parent)) == 2
 
 
-async def test_registering_costs_the_same_statements_however_many_children(
-    database: Database, template: Json
-) -> None:
+async def test_registering_costs_the_same_statements_however_many_children(database: Database, template: Json) -> None:
     counts = []
     for size in (1, 1500):
         parent = await _parent(database, template)

@@ -39,14 +39,10 @@ async def test_every_migration_can_be_taken_back_and_made_again(make_empty_datab
     database = Database(url)
     async with database.transaction() as session:
         left = await session.execute(
-            text(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
-            )
+            text("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'")
         )
         assert left.scalars().all() == []
-        functions = await session.execute(
-            text("SELECT count(*) FROM pg_proc WHERE proname = 'keep_published_version'")
-        )
+        functions = await session.execute(text("SELECT count(*) FROM pg_proc WHERE proname = 'keep_published_version'"))
         assert functions.scalar_one() == 0
     await database.close()
     await migrate(url)
@@ -81,9 +77,7 @@ async def _template(database: Database, status: str = "PUBLISHED") -> WorkflowTe
     ],
 )
 @pytest.mark.parametrize("status", ["PUBLISHED", "DEPRECATED"])
-async def test_the_database_refuses_to_change_what_is_published(
-    database: Database, change: str, status: str
-) -> None:
+async def test_the_database_refuses_to_change_what_is_published(database: Database, change: str, status: str) -> None:
     version = await _template(database, status)
     statement = text(f"UPDATE workflow_template_version SET {change} WHERE id = :id")
     with pytest.raises(DBAPIError, match="only a draft can be changed"):
@@ -177,9 +171,7 @@ async def test_deleting_a_root_deletes_its_descendants(database: Database) -> No
         {"root_id": None},
     ],
 )
-async def test_the_database_refuses_a_row_that_contradicts_itself(
-    database: Database, fields: dict[str, Any]
-) -> None:
+async def test_the_database_refuses_a_row_that_contradicts_itself(database: Database, fields: dict[str, Any]) -> None:
     version = await _template(database)
     with pytest.raises(IntegrityError):
         await _insert(database, _execution(version, **fields))

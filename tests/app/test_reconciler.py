@@ -14,8 +14,9 @@ from app.contracts import ChildToRegister, CloseExecution, RegisterChildren
 from app.db.session import Database
 from app.db.tables import RecordStatus, WorkflowExecution, new_id
 from app.executions.lifecycle import close_execution, mark_started, register_children
-from app.executions.reconciler import Sweep, reconcile_forever, reconcile_once
+from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.service import CANCEL_UNCONFIRMED
+from app.main import reconcile_forever
 from app.settings import ReconcilerSettings, Settings
 from app.temporal import Temporal
 from tests.app.conftest import Serve
@@ -158,9 +159,7 @@ async def test_a_row_that_is_too_young_is_left_to_whoever_wrote_it(
     assert (await _row(database, execution_id)).status == "STARTED"
 
 
-async def test_the_oldest_rows_are_started_first(
-    database: Database, temporal: Temporal, template: Json
-) -> None:
+async def test_the_oldest_rows_are_started_first(database: Database, temporal: Temporal, template: Json) -> None:
     moment = datetime.now(UTC) - timedelta(hours=1)
     second = await _left_created(database, template, created_at=moment + timedelta(seconds=1))
     first = await _left_created(database, template, created_at=moment)
@@ -175,9 +174,7 @@ async def test_a_run_whose_start_was_answered_to_nobody_counts_as_started(
     database: Database, temporal: Temporal, template: Json, temporal_client: Client
 ) -> None:
     execution_id = await _left_created(database, template)
-    await temporal_client.start_workflow(
-        template["slug"], id=f"execution/{execution_id}", task_queue="nobody"
-    )
+    await temporal_client.start_workflow(template["slug"], id=f"execution/{execution_id}", task_queue="nobody")
     assert (await reconcile_once(database, temporal, NOW)).started == 1
     assert (await _row(database, execution_id)).status == "STARTED"
 
@@ -224,9 +221,7 @@ async def test_a_cancel_waits_for_a_start_that_is_under_way(
         cancelling = asyncio.create_task(api.post(f"/executions/{execution_id}/cancel"))
         await asyncio.sleep(0.3)
         assert not cancelling.done()
-        await temporal_client.start_workflow(
-            template["slug"], id=f"execution/{execution_id}", task_queue="nobody"
-        )
+        await temporal_client.start_workflow(template["slug"], id=f"execution/{execution_id}", task_queue="nobody")
     assert (await ok(await cancelling, 202))["status"] == "STARTED"
 
 
@@ -240,18 +235,14 @@ async def test_a_cancel_while_temporal_is_down_is_made_good_later(
 ) -> None:
     execution_id = await _left_created(database, template)
     # The start reached Temporal, its answer reached nobody.
-    handle = await temporal_client.start_workflow(
-        template["slug"], id=f"execution/{execution_id}", task_queue="nobody"
-    )
+    handle = await temporal_client.start_workflow(template["slug"], id=f"execution/{execution_id}", task_queue="nobody")
     await relay.cut()
     await ok(await cut_off.post(f"/executions/{execution_id}/cancel"), 202)
     row = await _row(database, execution_id)
     assert (row.status, row.closed_as, row.status_reason) == ("COMPLETED", "CANCELLED", CANCEL_UNCONFIRMED)
     await reconcile_once(database, temporal, NOW)
     history = await handle.fetch_history()
-    assert any(
-        event.HasField("workflow_execution_cancel_requested_event_attributes") for event in history.events
-    )
+    assert any(event.HasField("workflow_execution_cancel_requested_event_attributes") for event in history.events)
     assert (await _row(database, execution_id)).status_reason == "cancelled"
 
 
@@ -293,9 +284,7 @@ async def test_children_of_an_ended_parent_that_never_started_are_closed(
         )
         await close_execution(
             session,
-            CloseExecution(
-                execution_id=parent, closed_as="CANCELLED", ended_at=datetime.now(UTC).isoformat()
-            ),
+            CloseExecution(execution_id=parent, closed_as="CANCELLED", ended_at=datetime.now(UTC).isoformat()),
         )
     await reconcile_once(database, temporal, NOW)
     child = await _row(database, answer.children[0].execution_id)
@@ -305,14 +294,9 @@ async def test_children_of_an_ended_parent_that_never_started_are_closed(
 async def test_the_search_for_closed_runs_goes_through_all_rows_page_by_page(
     database: Database, temporal: Temporal, template: Json, temporal_client: Client
 ) -> None:
-    rows = [
-        await _left_created(database, template, status="STARTED", started_at=datetime.now(UTC))
-        for _ in range(101)
-    ]
+    rows = [await _left_created(database, template, status="STARTED", started_at=datetime.now(UTC)) for _ in range(101)]
     last = max(rows)
-    handle = await temporal_client.start_workflow(
-        template["slug"], id=f"execution/{last}", task_queue="nobody"
-    )
+    handle = await temporal_client.start_workflow(template["slug"], id=f"execution/{last}", task_queue="nobody")
     await handle.terminate()
     sweep = Sweep()
     for _ in range(50):

@@ -29,9 +29,7 @@ async def test_a_new_template_is_a_draft_with_a_slug_made_of_its_name(api: httpx
     assert template["tags"] == []
 
 
-@pytest.mark.parametrize(
-    "slug", ["Has-Capitals", "dots.are.out", "-dash-first", "", "a" * 101, "under_score"]
-)
+@pytest.mark.parametrize("slug", ["Has-Capitals", "dots.are.out", "-dash-first", "", "a" * 101, "under_score"])
 async def test_a_slug_of_another_form_is_refused(api: httpx.AsyncClient, slug: str) -> None:
     problem = refused(await api.post("/templates", json={"name": "N", "slug": slug}), 422, "REQUEST_INVALID")
     assert problem["problems"][0]["path"] == "body.slug"
@@ -67,9 +65,7 @@ async def test_an_unknown_template_is_not_found(api: httpx.AsyncClient, referenc
 
 async def test_a_change_leaves_alone_what_it_does_not_name(api: httpx.AsyncClient) -> None:
     template = await create_template(api, segment="CRM", tags=["a"], description="d")
-    changed = await ok(
-        await api.patch(f"/templates/{template['id']}", json={"segment": None, "pinned": True})
-    )
+    changed = await ok(await api.patch(f"/templates/{template['id']}", json={"segment": None, "pinned": True}))
     assert (changed["segment"], changed["pinned"]) == (None, True)
     assert (changed["tags"], changed["description"]) == (["a"], "d")
     assert changed["updatedAt"] > template["updatedAt"]
@@ -112,9 +108,7 @@ async def test_a_list_is_read_page_by_page_without_gaps_or_repetitions(api: http
 
 async def test_a_list_is_narrowed_by_each_filter(api: httpx.AsyncClient) -> None:
     word = uuid4().hex
-    wanted = await create_template(
-        api, name=f"100% {word}", segment=word[:20], category=word[:10], tags=[word, "b"]
-    )
+    wanted = await create_template(api, name=f"100% {word}", segment=word[:20], category=word[:10], tags=[word, "b"])
     await create_template(api, segment="OTHER")
     filters = (
         {"text": f"100% {word[:8]}"},
@@ -133,9 +127,7 @@ async def test_a_list_is_narrowed_by_each_filter(api: httpx.AsyncClient) -> None
 
 
 @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 101}, {"limit": "x"}, {"status": "GONE"}])
-async def test_a_list_refuses_a_filter_of_the_wrong_kind(
-    api: httpx.AsyncClient, params: dict[str, str | int]
-) -> None:
+async def test_a_list_refuses_a_filter_of_the_wrong_kind(api: httpx.AsyncClient, params: dict[str, str | int]) -> None:
     refused(await api.get("/templates", params=params), 422, "REQUEST_INVALID")
 
 
@@ -215,9 +207,7 @@ async def test_links_are_listed_by_type_and_template(api: httpx.AsyncClient) -> 
     product, service = await link(api, template), await link(api, template, "SERVICE_CATALOG")
     page = await ok(await api.get("/links", params={"template": template["slug"]}))
     assert [item["entityId"] for item in page["items"]] == [service, product]
-    page = await ok(
-        await api.get("/links", params={"template": template["id"], "entityType": "PRODUCT", "limit": 1})
-    )
+    page = await ok(await api.get("/links", params={"template": template["id"], "entityType": "PRODUCT", "limit": 1}))
     assert [item["entityId"] for item in page["items"]] == [product]
     refused(await api.get("/links", params={"template": "no-such"}), 404, "TEMPLATE_NOT_FOUND")
 

@@ -113,9 +113,7 @@ async def test_a_trigger_of_a_template_that_is_at_rest_is_refused(
     assert repeated["executionId"] == first["executionId"]
 
 
-async def test_a_repeated_event_gets_the_execution_it_got_before(
-    api: httpx.AsyncClient, database: Database
-) -> None:
+async def test_a_repeated_event_gets_the_execution_it_got_before(api: httpx.AsyncClient, database: Database) -> None:
     template = await active_template(api)
     entity_id = await link(api, template)
     body = purchase(entity_id, context={"a": 1, "b": [2.0, {"c": None}]})
@@ -162,9 +160,7 @@ async def test_an_event_id_of_a_purchase_never_meets_one_of_a_service_request(
     assert len({answer["executionId"] for answer in (bought, requested, by_hand)}) == 3
 
 
-async def test_many_equal_events_at_once_give_exactly_one_execution(
-    api: httpx.AsyncClient, database: Database
-) -> None:
+async def test_many_equal_events_at_once_give_exactly_one_execution(api: httpx.AsyncClient, database: Database) -> None:
     template = await active_template(api)
     body = purchase(await link(api, template))
     answers = await asyncio.gather(*(api.post(PURCHASES, json=body) for _ in range(12)))
@@ -178,9 +174,7 @@ async def test_many_different_events_with_one_id_at_once_give_one_execution_and_
 ) -> None:
     template = await active_template(api)
     body = purchase(await link(api, template))
-    answers = await asyncio.gather(
-        *(api.post(PURCHASES, json={**body, "context": {"n": n}}) for n in range(8))
-    )
+    answers = await asyncio.gather(*(api.post(PURCHASES, json={**body, "context": {"n": n}}) for n in range(8)))
     assert sorted(answer.status_code for answer in answers) == [202] + [409] * 7
     assert await _count(database, template) == 1
 
@@ -231,9 +225,7 @@ async def test_a_trigger_of_the_wrong_shape_is_refused(api: httpx.AsyncClient, c
     refused(await api.post(PURCHASES, json={**purchase("e"), **change}), 422, "REQUEST_INVALID")
 
 
-async def test_a_manual_start_is_idempotent_only_with_a_key(
-    api: httpx.AsyncClient, database: Database
-) -> None:
+async def test_a_manual_start_is_idempotent_only_with_a_key(api: httpx.AsyncClient, database: Database) -> None:
     template = await active_template(api)
     path = f"/templates/{template['slug']}/execute"
     headers = {"X-Millrace-Actor": "ann"}
@@ -295,9 +287,7 @@ async def test_a_wait_that_is_no_duration_is_refused(api: httpx.AsyncClient, wai
     refused(answer, 422, "REQUEST_INVALID")
 
 
-async def test_a_summary_longer_than_the_server_takes_is_cut(
-    api: httpx.AsyncClient, temporal_client: Client
-) -> None:
+async def test_a_summary_longer_than_the_server_takes_is_cut(api: httpx.AsyncClient, temporal_client: Client) -> None:
     name: Any = "長い名前" * 50
     template = await active_template(api, name=name)
     entity_id = "ö" * 200

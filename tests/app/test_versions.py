@@ -27,9 +27,7 @@ from tests.app.scenes import (
 
 async def test_a_draft_from_scratch_goes_from_start_to_end(api: httpx.AsyncClient) -> None:
     template = await create_template(api)
-    draft = await ok(
-        await api.post(f"/templates/{template['slug']}/versions", json={"version": "1.0.0"}), 201
-    )
+    draft = await ok(await api.post(f"/templates/{template['slug']}/versions", json={"version": "1.0.0"}), 201)
     assert [step["type"] for step in draft["definition"]["steps"]] == ["START", "END"]
     assert draft["status"] == "DRAFT"
     assert draft["active"] is False
@@ -252,9 +250,7 @@ async def test_a_child_by_template_needs_a_template_that_exists(api: httpx.Async
     assert await _rules(api, with_child({"childWorkflowTemplateId": "no-such"})) == {"CHILD_EXISTS"}
 
 
-async def test_actions_are_judged_by_what_workers_announced(
-    api: httpx.AsyncClient, database: Database
-) -> None:
+async def test_actions_are_judged_by_what_workers_announced(api: httpx.AsyncClient, database: Database) -> None:
     schema = {"type": "object", "required": ["to"], "properties": {"to": {"type": "string"}}}
     async with database.transaction() as session:
         await upsert_actions(session, [ActionRegistration("mail.send", "1.0.0", schema)])

@@ -38,9 +38,7 @@ class TinyWorkflow:
 
     @workflow.run
     async def run(self, arguments: Sequence[RawValue]) -> Any:
-        start: ExecutionStart = workflow.payload_converter().from_payload(
-            arguments[0].payload, ExecutionStart
-        )
+        start: ExecutionStart = workflow.payload_converter().from_payload(arguments[0].payload, ExecutionStart)
         match start.context.get("do", "finish"):
             case "wait":
                 await workflow.wait_condition(lambda: self._completion is not None)
@@ -55,9 +53,7 @@ class TinyWorkflow:
 
     @workflow.query(name=STEPS_QUERY)
     def steps(self) -> RunView:
-        step = StepView(
-            id="confirm", name="Confirm", type="HUMAN_CONFIRM", status="ACTION_REQUIRED", visits=1
-        )
+        step = StepView(id="confirm", name="Confirm", type="HUMAN_CONFIRM", status="ACTION_REQUIRED", visits=1)
         waiting = WaitingFor(step_id="confirm", visit=1, kind="PERSON", since=self._began, who="ann")
         return RunView(steps=[step], waiting_for=[waiting])
 
