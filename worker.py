@@ -16,7 +16,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
-from activities.registry import action_activities, check_activities
+from activities.registry import action_activities, check_activities, load_actions
 from app.contracts import CLOSE_EXECUTION, MARK_STARTED, REGISTER_CHILDREN
 from app.db.session import Database
 from app.registry.queries import ActionRegistration, upsert_actions
@@ -85,7 +85,7 @@ async def serve(
     try:
         client = await connect(settings.temporal)
         await register_search_attributes(client)
-        known = (http_request_action(settings.http_action), *actions)
+        known = (http_request_action(settings.http_action), *load_actions(settings.worker.actions), *actions)
         worker = build_worker(client, database, settings, known)
         async with database.transaction() as session:
             await upsert_actions(session, [_registration(one) for one in known])

@@ -1,7 +1,10 @@
 """Actions as Temporal activities: validated, translated, and refused at start-up when two share a key."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,14 +13,39 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from app.contracts import ActionCall
+from app.errors import AppError
 from engine.retry import pause_after
 from millrace.actions import Action, ActionFailure, Call
 
 Activity = Callable[..., Any]
 
 
-class RegistryError(Exception):
+class RegistryError(AppError):
     """The worker's actions do not fit together; it must not start."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ACTIONS_INVALID", 500, message)
+
+
+def load_actions(modules: Iterable[str]) -> list[Action]:
+    """The actions that these modules hold, found in the working folder or wherever Python looks.
+
+    Raises `RegistryError` for a module that cannot be imported or holds none.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    found: list[Action] = []
+    for name in modules:
+        try:
+            module = import_module(name)
+        except ImportError as error:
+            raise RegistryError(f"the module {name} cannot be imported: {error}") from error
+        actions = [entry for entry in vars(module).values() if isinstance(entry, Action)]
+        if not actions:
+            raise RegistryError(f"the module {name} holds no @action")
+        found.extend(actions)
+    return found
 
 
 def action_activities(actions: Iterable[Action]) -> list[Activity]:

@@ -47,6 +47,7 @@ class ApiSettings(BaseModel):
 class WorkerSettings(BaseModel):
     """How much one worker does at once."""
 
+    actions: tuple[str, ...] = Field(default=(), description="modules whose actions the worker runs, beside its own")
     max_cached_workflows: int = Field(default=1000, ge=0)
     max_concurrent_activities: int = Field(default=100, ge=1)
     graceful_shutdown: float = Field(default=5.0, ge=0, description="seconds")

@@ -85,7 +85,7 @@ def _text_of(level: list[Any], below: list[object], bounds: Bounds) -> int:
             if bounds.exact and not -MAX_EXACT_INTEGER <= item <= MAX_EXACT_INTEGER:
                 raise failed(f"the number {item} is above 2^53 and cannot be kept exactly; pass it as a string")
         elif kind is dict:
-            text += sum(map(len, item))
+            text += _key_text(item, bounds)
             below.extend(item.values())
         elif kind is list:
             below.extend(item)
@@ -95,6 +95,13 @@ def _text_of(level: list[Any], below: list[object], bounds: Bounds) -> int:
         elif item is not None and kind is not bool:
             raise ExpressionError(bounds.code, f"{bounds.what} holds a {kind.__name__}, which is not JSON")
     return text
+
+
+def _key_text(item: dict[str, object], bounds: Bounds) -> int:
+    try:
+        return len("".join(item))
+    except TypeError:
+        raise ExpressionError(bounds.code, f"{bounds.what} holds a key that is not text") from None
 
 
 class Meter:

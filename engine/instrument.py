@@ -151,12 +151,15 @@ class _Writer:
                 self._item(part, weigh_items)
         self.write("]", node)
 
-    def _pairs(self, parts: list[Node], weigh: bool) -> None:
+    def _pairs(self, parts: list[Node], weigh: bool, grouped: bool = False) -> None:
         for index in range(0, len(parts), 2):
-            if index:
-                self.write(",", parts[index])
-            self.node(parts[index])
-            self.write(":", parts[index])
+            key = parts[index]
+            self.write("," if index else "", key)
+            if grouped:
+                self._list("($__group();", [key], "", ")", key)
+            else:
+                self.node(key)
+            self.write(":", key)
             self._item(parts[index + 1], weigh)
 
     def _chain(self, node: Node) -> None:
@@ -231,7 +234,7 @@ class _Writer:
                 self.write(")", node)
             case _:
                 self.write("{", node)
-                self._pairs(rest, weigh=True)
+                self._pairs(rest, weigh=True, grouped=True)
                 self.write("}", node)
 
     def _predicate(self, node: Node) -> None:

@@ -56,11 +56,17 @@ def api() -> None:
 
 def worker(
     with_api: Annotated[bool, typer.Option("--with-api", help="Run the HTTP API in the same process.")] = False,
+    actions: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE", help="A Python module with actions; may be given again.")
+    ] = None,
 ) -> None:
     """Run a worker."""
     from app.cli import serving
 
     settings = serving.complete_settings(_settings())
+    if actions:
+        more = settings.worker.model_copy(update={"actions": (*settings.worker.actions, *actions)})
+        settings = settings.model_copy(update={"worker": more})
     serving.run_until_stopped(serving.serve_worker(settings, with_api=with_api))
 
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 from temporalio.exceptions import ApplicationError
 
-from activities.registry import RegistryError, action_activities, check_activities
+from activities.registry import RegistryError, action_activities, check_activities, load_actions
 from millrace.actions import ActionFailure, Call, action
 from tests.activities.conftest import CallAction
 
@@ -97,3 +97,11 @@ def test_a_function_that_is_not_async_or_not_typed_is_refused() -> None:
         action("x")(plain)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="value"):
         action("x")(untyped)
+
+
+def test_a_module_s_actions_are_found_and_one_without_any_is_refused() -> None:
+    assert {entry.key for entry in load_actions([__name__])} == {"stock.reserve", "stock.order", "stock.broken"}
+    with pytest.raises(RegistryError, match="holds no @action"):
+        load_actions(["tests.documents"])
+    with pytest.raises(RegistryError, match="cannot be imported"):
+        load_actions(["no.such.module"])

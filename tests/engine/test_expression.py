@@ -165,7 +165,7 @@ def test_a_test_must_exist_even_if_its_branch_would_not_need_it() -> None:
 def test_the_left_of_a_default_is_evaluated_once() -> None:
     nested = "__context__.absent"
     for _ in range(40):
-        nested = f"({nested} ?? {nested.count('?') and 1 or 1})"
+        nested = f"({nested} ?? 1)"
     doubled = "1"
     for _ in range(40):
         doubled = f"({doubled} ?: 2)"

@@ -12,16 +12,13 @@ from hypothesis import strategies as st
 
 from engine.errors import ClockExceeded, EngineError, ExpressionError
 from engine.expression import MAX_COMPILED, Moment, compile_expression, evaluate
-from engine.json_types import JSON
 
 MOMENT = Moment(0, "seed")
-WIDE: dict[str, JSON] = {"a": [{"b": i} for i in range(4_000)]}
-SLOW = "$count(__context__.a@$x.__each__@$y[$x.b = $y])"
 
 
 def test_what_no_count_stops_is_stopped_by_the_clock() -> None:
-    scope: dict[str, object] = {"__context__": {"n": list(range(4_000))}}
-    source = "$count(__context__.n[$ in [__context__.n, -1]])"
+    scope: dict[str, object] = {"__context__": {"n": list(range(10_000))}}
+    source = "$count(__context__.n[-1 in __context__.n])"
     started = time.perf_counter()
     with pytest.raises(ClockExceeded) as caught:
         evaluate(compile_expression(source), scope, MOMENT)
