@@ -48,9 +48,7 @@ PASSED_THROUGH = (
 
 def workflow_runner() -> SandboxedWorkflowRunner:
     """The sandbox that executions run in, here and wherever a history is replayed."""
-    return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
-    )
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
 
 
 def build_worker(client: Client, database: Database, settings: Settings, actions: Iterable[Action]) -> Worker:
@@ -71,9 +69,7 @@ def build_worker(client: Client, database: Database, settings: Settings, actions
     )
 
 
-async def serve(
-    settings: Settings, ready: asyncio.Event | None = None, actions: Iterable[Action] = ()
-) -> None:
+async def serve(settings: Settings, ready: asyncio.Event | None = None, actions: Iterable[Action] = ()) -> None:
     """Runs until it is cancelled. `settings` name a database and a Temporal server; `ready` is set when it polls.
 
     Raises `Unavailable` when either cannot be reached, `RegistryError` when two actions share a key.

@@ -98,9 +98,7 @@ def http_request_action(settings: HttpActionSettings) -> Action:
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise ActionFailure("HTTP_CONNECTION_FAILED", f"{url.host}: {error}") from error
         _check_status(response.status_code, parameters, url)
-        return HttpResponse(
-            status=response.status_code, headers=dict(response.headers), body=_body(response, content)
-        )
+        return HttpResponse(status=response.status_code, headers=dict(response.headers), body=_body(response, content))
 
     return request
 
@@ -153,7 +151,7 @@ def _body(response: httpx.Response, content: bytes) -> JsonValue:
         try:
             body: JsonValue = json.loads(content)
         except ValueError as error:
-            raise ActionFailure("HTTP_BODY_INVALID", "the answer says it is JSON and is not", retryable=False) from error
+            raise ActionFailure("HTTP_BODY_INVALID", "the answer is not the JSON it says", retryable=False) from error
         return body
     return text
 

@@ -118,9 +118,7 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
 def _refused(error: ValidationError, attempt: int) -> ApplicationError:
     found = error.errors(include_url=False, include_input=False, include_context=False)
     reasons = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found[:5])
-    return ApplicationError(
-        reasons, {"attempts": attempt}, type="ACTION_PARAMETERS_INVALID", non_retryable=True
-    )
+    return ApplicationError(reasons, {"attempts": attempt}, type="ACTION_PARAMETERS_INVALID", non_retryable=True)
 
 
 def _next_pause(call: ActionCall, attempt: int) -> timedelta | None:

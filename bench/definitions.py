@@ -1,5 +1,6 @@
 """The definitions that are measured, as documents of the language."""
 
+import itertools
 from typing import Any
 
 Document = dict[str, Any]
@@ -41,7 +42,7 @@ def definition(steps: list[Document], transitions: list[Document], **fields: Any
 def line(steps: list[Document], **fields: Any) -> Document:
     """Steps that follow one another."""
     ids = ["start", *(each["id"] for each in steps), "end"]
-    arrows = [arrow(source, target) for source, target in zip(ids, ids[1:], strict=False)]
+    arrows = [arrow(source, target) for source, target in itertools.pairwise(ids)]
     return definition(steps, arrows, **fields)
 
 
@@ -104,7 +105,7 @@ class _Block:
         booked = self._add("book", "SYS_ACTION", **self._call("note"))
         self.last = self._add("leave", "SYS_SET", assignments=self._writes("left.at", "left.by"))
         path = (included, noted, reported, booked, self.last)
-        self.arrows += [arrow(source, target) for source, target in zip(path, path[1:], strict=False)]
+        self.arrows += [arrow(source, target) for source, target in itertools.pairwise(path)]
 
     def _parallel(self, before: str) -> str:
         split = self._add("split", "GATEWAY_PARALLEL_SPLIT")

@@ -94,9 +94,7 @@ def _order(definition: Definition) -> list[int]:
     for at, transition in enumerate(definition.step_transitions):
         source, target = position.get(transition.from_step_id), position.get(transition.to_step_id)
         if source is None or target is None:
-            raise EngineError(
-                "DEFINITION_INVALID", "a transition joins two existing steps", f"stepTransitions[{at}]"
-            )
+            raise EngineError("DEFINITION_INVALID", "a transition joins two existing steps", f"stepTransitions[{at}]")
         following[source].append(target)
     return plan_order(following, starts[0])
 
@@ -107,9 +105,7 @@ def _edges(definition: Definition, order: Sequence[int], sites: Sites) -> list[E
     edges = []
     for at, transition in enumerate(definition.step_transitions):
         target = index[transition.to_step_id]
-        condition = (
-            None if transition.condition is None else sites.value(f"stepTransitions[{at}].condition")
-        )
+        condition = None if transition.condition is None else sites.value(f"stepTransitions[{at}].condition")
         edges.append(
             Edge(
                 transition.id,
@@ -170,9 +166,7 @@ class _NodeBuilder:
             case _:
                 assert_never(step)
 
-    def _work(
-        self, step: ActionStep | ConfirmStep | ChildStep, path: str, shared: dict[str, Any]
-    ) -> PlanNode:
+    def _work(self, step: ActionStep | ConfirmStep | ChildStep, path: str, shared: dict[str, Any]) -> PlanNode:
         shared["retry"] = step.retry or (ACTION_RETRY if isinstance(step, ActionStep) else NO_RETRY)
         shared["timeout"] = step.timeout or (ACTION_TIMEOUT if isinstance(step, ActionStep) else None)
         match step:
@@ -226,5 +220,3 @@ class _NodeBuilder:
             )
             for at, mapping in enumerate(mappings)
         )
-
-

@@ -16,7 +16,6 @@ from engine.protocol import Command, Failure, visit_key
 from engine.state import State, StepRecord, StepStatus, Work
 from engine.values import Const
 
-
 _NO_MOMENT = Moment(0, "")
 
 

@@ -128,11 +128,7 @@ def _outstanding(draft: Draft, key: str, unstarted: frozenset[str]) -> list[str]
         case ChildNode():
             batch = draft.batches.get(key)
             running = [key] if batch is None else sorted(batch.running)
-            left = [
-                item
-                for item in running
-                if item not in unstarted and role_key(item, RETRY) not in draft.timers
-            ]
+            left = [item for item in running if item not in unstarted and role_key(item, RETRY) not in draft.timers]
             if batch is not None:
                 only = Map({item: batch.running[item] for item in left})
                 draft.batches = draft.batches.set(key, batch._replace(running=only))

@@ -1,4 +1,4 @@
-"""What can go wrong inside the engine: one family, each with a stable code and, where there is one, a definition path."""
+"""What can go wrong inside the engine: one family, each error with a stable code and perhaps a definition path."""
 
 from typing import Self
 

@@ -120,11 +120,7 @@ def _fire(draft: Draft, node: ParallelJoinNode | InclusiveJoinNode) -> None:
 def _holding(draft: Draft, node: ExclusiveSplitNode | InclusiveSplitNode, visit: int) -> tuple[Edge, ...]:
     scope = draft.scope()
     moment = draft.moment(visit_key(node.id, visit))
-    return tuple(
-        edge
-        for edge in node.outgoing
-        if edge.condition is not None and holds(edge.condition, scope, moment)
-    )
+    return tuple(edge for edge in node.outgoing if edge.condition is not None and holds(edge.condition, scope, moment))
 
 
 def _default(node: ExclusiveSplitNode | InclusiveSplitNode) -> tuple[Edge, ...]:

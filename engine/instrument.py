@@ -315,7 +315,7 @@ class _Writer:
             self._call(node)
         else:
             left, right = node.parts
-            self.node(left)
+            self._item(left, weigh=self._survey.own(right.parts[0] if right.kind == "call" else right))
             self.write(" ~> ", right)
             if right.kind == "call":
                 self._call(right)
@@ -324,7 +324,7 @@ class _Writer:
 
     def _call(self, node: Node) -> None:
         called, *arguments = node.parts
-        weigh = sum(map(self._survey.weight, arguments)) > MAX_UNWEIGHED
+        weigh = self._survey.own(called) or sum(map(self._survey.weight, arguments)) > MAX_UNWEIGHED
         self.node(called)
         self.write("(", node)
         for index, argument in enumerate(arguments):

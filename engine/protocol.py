@@ -227,16 +227,7 @@ class Yielded:
     type: Literal["Yielded"] = "Yielded"
 
 
-Event = (
-    ActionDone
-    | ActionFailed
-    | ChildDone
-    | ChildFailed
-    | TimerFired
-    | HumanCompleted
-    | CancelRequested
-    | Yielded
-)
+Event = ActionDone | ActionFailed | ChildDone | ChildFailed | TimerFired | HumanCompleted | CancelRequested | Yielded
 
 _EVENTS: TypeAdapter[tuple[Event, ...]] = TypeAdapter(tuple[Annotated[Event, Field(discriminator="type")], ...])
 

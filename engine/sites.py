@@ -66,9 +66,7 @@ def _definition_sites(definition: Definition, reader: ValueReader) -> Iterator[S
     for index, step in enumerate(definition.steps):
         path = f"steps[{index}]"
         yield from _step_sites(step, path, reader)
-        yield from _mapping_sites(
-            step.output_mapping, f"{path}.outputMapping", step.id, EVERYWHERE, reader, after=True
-        )
+        yield from _mapping_sites(step.output_mapping, f"{path}.outputMapping", step.id, EVERYWHERE, reader, after=True)
     for index, transition in enumerate(definition.step_transitions):
         if transition.condition is not None:
             path = f"stepTransitions[{index}].condition"

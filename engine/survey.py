@@ -27,6 +27,10 @@ class Survey:
         called = call.parts[0] if call.kind == "call" else call
         return called.kind == "variable" and called.text in SMALL and called.text not in self.bound
 
+    def own(self, called: Node) -> bool:
+        """Whether what is called may be a function of the author's own, which gives its arguments names."""
+        return called.kind not in ("variable", "regex", "transform") or called.text in self.bound
+
     def weight(self, node: Node) -> int:
         """How many values of unknown size may stand side by side in the node's value."""
         match node.kind:

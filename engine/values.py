@@ -109,9 +109,7 @@ class ValueReader:
             case "template":
                 return self._template(raw, path)
             case _:
-                return _object_value(
-                    tuple((key, self.read(member, f"{path}.{key}")) for key, member in raw.items())
-                )
+                return _object_value(tuple((key, self.read(member, f"{path}.{key}")) for key, member in raw.items()))
 
     def expression(self, raw: JSON, path: str) -> Value:
         """A place that is always an expression: its text, or `{type?: "jsonata", src}`."""
@@ -253,7 +251,8 @@ def listed(iterable: Value, scope: Scope, moment: Moment) -> list[JSON]:
 
     A path that does not exist is an error all the same.
     """
-    found = _evaluated(iterable, scope, moment) if isinstance(iterable, ExprValue) else required(iterable, scope, moment)
+    direct = isinstance(iterable, ExprValue)
+    found = _evaluated(iterable, scope, moment) if direct else required(iterable, scope, moment)
     if isinstance(found, Undefined):
         return []
     return found if isinstance(found, list) else [found]
@@ -279,28 +278,38 @@ def leaves(value: Value) -> Iterator[tuple[str, tuple[Reference, ...]]]:
     match value:
         case Const():
             return
-        case FieldValue(path, root, members, default, optional):
-            yield path, (Reference(root, members, default is None and not optional),)
-            if default is not None:
-                yield from leaves(default)
-        case ExprValue(path, expression, default, optional):
-            forgiving = default is not None or optional
-            yield path, tuple(
-                replace(reference, required=reference.required and not forgiving)
-                for reference in expression.references
-            )
-            if default is not None:
-                yield from leaves(default)
+        case FieldValue(path, root, members):
+            yield path, _forgiven(value, (Reference(root, members, True),))
+        case ExprValue(path, expression):
+            yield path, _forgiven(value, expression.references)
         case TemplateValue(path, template):
             yield path, template.references
-        case ObjectValue(members):
-            for _, member in members:
-                yield from leaves(member)
-        case ListValue(items):
-            for item in items:
-                yield from leaves(item)
+        case ObjectValue() | ListValue():
+            pass
         case _:
             assert_never(value)
+    for part in _parts(value):
+        yield from leaves(part)
+
+
+def _parts(value: Value) -> tuple[Value, ...]:
+    """The values inside a value."""
+    match value:
+        case ObjectValue(members):
+            return tuple(member for _, member in members)
+        case ListValue(items):
+            return items
+        case FieldValue(default=default) | ExprValue(default=default):
+            return () if default is None else (default,)
+        case _:
+            return ()
+
+
+def _forgiven(value: FieldValue | ExprValue, references: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    """With a default, or where it may be left out, nothing that a value refers to is required."""
+    if value.default is None and not value.optional:
+        return references
+    return tuple(replace(reference, required=False) for reference in references)
 
 
 def _evaluated(value: ExprValue, scope: Scope, moment: Moment) -> JSON | Undefined:

@@ -69,9 +69,7 @@ def launch_waiting(draft: Draft, node: ActionNode, key: str) -> None:
 
 def _run(draft: Draft, node: ActionNode, key: str, parameters: JSON) -> None:
     draft.running += 1
-    draft.commands.append(
-        RunAction(key, node.id, node.name, node.action_key, parameters, node.retry, node.timeout)
-    )
+    draft.commands.append(RunAction(key, node.id, node.name, node.action_key, parameters, node.retry, node.timeout))
 
 
 def end_action(draft: Draft, event: ActionDone | ActionFailed) -> None:
@@ -115,9 +113,7 @@ def begin_child(draft: Draft, node: ChildNode, edge: Edge | None) -> None:
     """Spawns the child, or the first window of a batch; a batch of nothing is complete at once."""
     visit = draft.enter(node)
     if draft.run.depth >= draft.plan.limits.max_depth:
-        raise EngineError(
-            "MAX_DEPTH_EXCEEDED", f"children of children go deeper than {draft.plan.limits.max_depth}"
-        )
+        raise EngineError("MAX_DEPTH_EXCEEDED", f"children of children go deeper than {draft.plan.limits.max_depth}")
     key = visit_key(node.id, visit)
     if node.items is None:
         child = _child(draft, node, key, {})
@@ -152,9 +148,7 @@ def end_child(draft: Draft, event: ChildDone | ChildFailed) -> None:
     index = Key.parse(event.key).item
     if index is None or event.key not in batch.running:
         return
-    batch = batch._replace(
-        running=batch.running.delete(event.key), results=batch.results.set(index, event.output)
-    )
+    batch = batch._replace(running=batch.running.delete(event.key), results=batch.results.set(index, event.output))
     draft.batches = draft.batches.set(key, batch)
     if len(batch.results) == len(batch.items):
         complete(draft, node, key, [batch.results[at] for at in range(len(batch.items))])
@@ -251,9 +245,7 @@ def _refill(draft: Draft, node: ChildNode, key: str) -> None:
     _spawn(draft, node, children, 1)
 
 
-def _child(
-    draft: Draft, node: ChildNode, child_key: str, more: dict[str, object], place: str = ""
-) -> ChildSpec:
+def _child(draft: Draft, node: ChildNode, child_key: str, more: dict[str, object], place: str = "") -> ChildSpec:
     """What one child starts with: its context is written from nothing, by the input mapping alone."""
     scope = draft.scope(**more)
     moment = draft.moment(child_key)

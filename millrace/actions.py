@@ -100,9 +100,7 @@ def _whole_model(names: list[str], hints: dict[str, Any]) -> str | None:
     return names[0] if isinstance(hint, type) and issubclass(hint, BaseModel) else None
 
 
-def _model(
-    key: str, names: list[str], hints: dict[str, Any], signature: inspect.Signature
-) -> type[BaseModel]:
+def _model(key: str, names: list[str], hints: dict[str, Any], signature: inspect.Signature) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name in names:
         default = signature.parameters[name].default

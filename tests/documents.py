@@ -1,5 +1,6 @@
 """Definitions for tests, written down shortly."""
 
+import itertools
 from typing import Any
 
 Document = dict[str, Any]
@@ -29,7 +30,7 @@ def document(*parts: Document, **fields: Any) -> Document:
 def line(*steps: Document, **fields: Any) -> Document:
     """A definition whose steps follow one another."""
     ids = ["start", *(part["id"] for part in steps), "end"]
-    arrows = [arrow(f"{source} -> {target}") for source, target in zip(ids, ids[1:], strict=False)]
+    arrows = [arrow(f"{source} -> {target}") for source, target in itertools.pairwise(ids)]
     return document(*steps, *arrows, **fields)
 
 

@@ -158,8 +158,7 @@ class Effects:
             version_ref=command.version_ref,
             template_ref=command.template_ref,
             children=[
-                ChildToRegister(key=child.key, context=child.context, name=child.name)
-                for child in command.children
+                ChildToRegister(key=child.key, context=child.context, name=child.name) for child in command.children
             ],
             known_versions=list(self._definitions),
         )

@@ -94,9 +94,7 @@ class Execution:
             case Cancel():
                 raise asyncio.CancelledError
 
-    async def _drive(
-        self, plan: Plan, given: ExecutionStart, effects: Effects, definition: RawValue
-    ) -> Ending:
+    async def _drive(self, plan: Plan, given: ExecutionStart, effects: Effects, definition: RawValue) -> Ending:
         step = self._begin(plan, given)
         while True:
             self._state = step.state
@@ -156,9 +154,7 @@ class Execution:
         self._inbox.append(event)
         self._received += 1
 
-    async def _continue_as_new(
-        self, given: ExecutionStart, effects: Effects, definition: RawValue
-    ) -> None:
+    async def _continue_as_new(self, given: ExecutionStart, effects: Effects, definition: RawValue) -> None:
         """Drains what is under way without applying it, then goes on as a new run with state and inbox."""
         self._leaving = True
         try:
@@ -217,9 +213,7 @@ class Execution:
         task = self._task(completion)
         if task.open:
             self._receive(
-                HumanCompleted(
-                    task.key, now(), completion.outcome, completion.comment, completion.completed_by
-                )
+                HumanCompleted(task.key, now(), completion.outcome, completion.comment, completion.completed_by)
             )
         mine = self._received
         await workflow.wait_condition(lambda: self._applied >= mine or self._leaving or self._ended)
@@ -237,9 +231,7 @@ class Execution:
         if self._plan is None or self._state is None:
             raise _application_error(Failure("STEP_NOT_OPEN", "the execution has not begun"))
         try:
-            task = find_task(
-                self._plan, self._state, completion.step_id, completion.visit, completion.outcome
-            )
+            task = find_task(self._plan, self._state, completion.step_id, completion.visit, completion.outcome)
         except EngineError as error:
             raise _application_error(Failure(error.code, str(error), completion.step_id)) from error
         answered = any(isinstance(event, HumanCompleted) and event.key == task.key for event in self._inbox)

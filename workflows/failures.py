@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
+import temporalio.exceptions
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
     CancelledError,
     ChildWorkflowError,
     TerminatedError,
-    TimeoutError,
     WorkflowAlreadyStartedError,
 )
 
@@ -31,7 +31,7 @@ def failure_of(error: BaseException, step_id: str) -> Failure:
                 attempts=_attempts(cause.details),
                 retryable=not cause.non_retryable or isinstance(error, ChildWorkflowError),
             )
-        case TimeoutError():
+        case temporalio.exceptions.TimeoutError():
             return Failure("STEP_TIMED_OUT", "the attempt took longer than its timeout", step_id)
         case CancelledError() | asyncio.CancelledError():
             return Failure("CANCELLED", "it was cancelled", step_id, retryable=False)

@@ -64,9 +64,7 @@ def _step_view(plan: Plan, state: State, step_id: str) -> StepView:
     node = plan.node(step_id)
     record = state.steps.get(step_id)
     if record is None:
-        return StepView(
-            id=step_id, name=node.name, type=node.type, status=StepStatus.NOT_STARTED.value, visits=0
-        )
+        return StepView(id=step_id, name=node.name, type=node.type, status=StepStatus.NOT_STARTED.value, visits=0)
     error = record.error
     return StepView(
         id=step_id,
@@ -78,9 +76,7 @@ def _step_view(plan: Plan, state: State, step_id: str) -> StepView:
         ended_at=None if record.ended_at is None else iso(record.ended_at),
         error=None
         if error is None
-        else FailureView(
-            code=error.code, message=error.message, step_id=error.step_id, attempts=error.attempts
-        ),
+        else FailureView(code=error.code, message=error.message, step_id=error.step_id, attempts=error.attempts),
     )
 
 
@@ -110,5 +106,3 @@ def _step_row(plan: Plan, index: int, record: StepRecord) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-

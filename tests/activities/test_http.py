@@ -109,7 +109,7 @@ async def test_json_that_is_none_is_refused(call_action: CallAction, http_server
         "10.0.0.1",
         "192.168.1.1",
         "169.254.169.254",
-        "0.0.0.0",  # noqa: S104
+        "0.0.0.0",
         "[::ffff:127.0.0.1]",
         "2130706433",
         "0x7f.1",

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -94,11 +95,14 @@ SCOPE: dict[str, object] = {
 
 
 def only_coded_errors(source: str) -> None:
-    try:
-        evaluate(compile_expression(source), SCOPE, MOMENT)
-    except ExpressionError as error:
-        assert error.code.startswith("EXPRESSION_")
-        assert "Panic" not in error.message
+    code = "EXPRESSION_"
+    with suppress(ExpressionError):
+        try:
+            evaluate(compile_expression(source), SCOPE, MOMENT)
+        except ExpressionError as error:
+            code = error.code
+            raise
+    assert code.startswith("EXPRESSION_")
 
 
 @settings(max_examples=400, deadline=None)
@@ -116,8 +120,37 @@ def test_no_text_does_more_than_fail_with_a_code(text: str) -> None:
 def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     operator = st.sampled_from(["+", "-", "*", "/", "%", "&", "=", "<", " and ", " or ", " in ", "~>", "??", "?:", "."])
     function = st.sampled_from(
-        "sum count string append zip merge keys reverse sort shuffle distinct pad join replace split substring match "
-        "contains formatNumber formatInteger fromMillis toMillis number power round lookup spread type not".split()
+        [
+            "sum",
+            "count",
+            "string",
+            "append",
+            "zip",
+            "merge",
+            "keys",
+            "reverse",
+            "sort",
+            "shuffle",
+            "distinct",
+            "pad",
+            "join",
+            "replace",
+            "split",
+            "substring",
+            "match",
+            "contains",
+            "formatNumber",
+            "formatInteger",
+            "fromMillis",
+            "toMillis",
+            "number",
+            "power",
+            "round",
+            "lookup",
+            "spread",
+            "type",
+            "not",
+        ]
     )
     return st.one_of(
         st.builds("({}{}{})".format, inner, operator, inner),

@@ -138,9 +138,7 @@ def inclusive(**conditions: str) -> dict[str, object]:
     for name, condition in conditions.items():
         arrows += [arrow(f"s -> {name}", condition=condition), arrow(f"{name} -> j")]
     names = [*conditions, "other"]
-    return document(
-        split("s", "INCLUSIVE"), join("j", "INCLUSIVE"), *(action(name) for name in names), *arrows
-    )
+    return document(split("s", "INCLUSIVE"), join("j", "INCLUSIVE"), *(action(name) for name in names), *arrows)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +432,11 @@ def test_a_failed_action_fails_the_run_and_withdraws_the_others() -> None:
     world.done("a#1").failed("c#1", "CANCELLED")
     assert (world.failure.code, world.failure.message) == ("NO_STOCK", "b#1 failed")
     assert world.statuses() | {"start": "", "s": ""} == {
-        "a": "CANCELLED", "b": "FAILED", "c": "CANCELLED", "s": "", "start": "",
+        "a": "CANCELLED",
+        "b": "FAILED",
+        "c": "CANCELLED",
+        "s": "",
+        "start": "",
     }
 
 

@@ -96,7 +96,5 @@ def test_a_cancel_at_any_moment_ends_the_run_once_everything_outside_has_answere
 @settings(max_examples=50)
 @given(blocks())
 def test_what_compiles_is_accepted_by_the_validator(block: Block) -> None:
-    problems = [
-        problem for problem in validate(written_out(block)) if problem.rule != "REFERENCE_BEFORE_AVAILABLE"
-    ]
+    problems = [problem for problem in validate(written_out(block)) if problem.rule != "REFERENCE_BEFORE_AVAILABLE"]
     assert not has_errors(tuple(problems)), problems

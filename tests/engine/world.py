@@ -61,7 +61,11 @@ class World:
     """
 
     def __init__(
-        self, document: dict[str, Any], context: dict[str, Any] | None = None, *, through_json: bool = False,
+        self,
+        document: dict[str, Any],
+        context: dict[str, Any] | None = None,
+        *,
+        through_json: bool = False,
         **run: Any,
     ) -> None:
         self.plan: Plan = compile_document(document)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import pytest
 from pydantic import SecretStr
 from sqlmodel import select
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
@@ -134,9 +135,7 @@ class Executions:
         root_id = UUID(root.id.removeprefix("execution/"))
         async with self.database.transaction() as session:
             found = await session.execute(
-                select(WorkflowExecution)
-                .where(WorkflowExecution.root_id == root_id)
-                .order_by(WorkflowExecution.name)  # type: ignore[arg-type]
+                select(WorkflowExecution).where(WorkflowExecution.root_id == root_id).order_by(WorkflowExecution.name)  # type: ignore[arg-type]
             )
             return list(found.scalars())
 
@@ -160,21 +159,16 @@ class Executions:
 
 async def failure_of(handle: Handle) -> dict[str, Any]:
     """How a run failed: the detail of its application error."""
-    try:
+    with pytest.raises(WorkflowFailureError) as failed:
         await handle.result()
-    except WorkflowFailureError as error:
-        assert isinstance(error.cause, ApplicationError), error.cause
-        detail: dict[str, Any] = error.cause.details[0]
-        assert error.cause.type == detail["code"]
-        return detail
-    raise AssertionError("the run did not fail")
+    cause = failed.value.cause
+    assert isinstance(cause, ApplicationError), cause
+    detail: dict[str, Any] = cause.details[0]
+    assert cause.type == detail["code"]
+    return detail
 
 
 async def event_types(handle: Handle) -> list[str]:
     """The history of a run, by type of event."""
     history = await handle.fetch_history()
-    return [
-        str(event.WhichOneof("attributes")).removesuffix("_event_attributes") for event in history.events
-    ]
-
-
+    return [str(event.WhichOneof("attributes")).removesuffix("_event_attributes") for event in history.events]

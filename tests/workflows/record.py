@@ -5,6 +5,7 @@ exists is never written again: delete it only when no run that old can still be 
 """
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -130,10 +131,8 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
 
 
 async def _ended(handle: Handle) -> Handle:
-    try:
+    with contextlib.suppress(WorkflowFailureError):
         await handle.result()
-    except WorkflowFailureError:
-        pass
     return handle
 
 
@@ -146,7 +145,9 @@ async def record() -> None:
             assert url is not None
             assert settings.temporal.address is not None
             await migrate(url.get_secret_value())
-            client = await Client.connect(settings.temporal.address, data_converter=pydantic_data_converter, identity="recorder")
+            client = await Client.connect(
+                settings.temporal.address, data_converter=pydantic_data_converter, identity="recorder"
+            )
             database = Database(url.get_secret_value())
             executions = Executions(client, database, f"q-{uuid4().hex}")
             async with executions.worker():

@@ -196,9 +196,7 @@ async def test_a_failing_grandchild_carries_its_code_to_the_root(running: Execut
     await running.template(
         f"middle-{suffix}", line(child("sub", childWorkflowTemplateVersionId=f"leaf-{suffix}@1.0.0"))
     )
-    handle = await running.start(
-        line(child("top", childWorkflowTemplateVersionId=f"middle-{suffix}@1.0.0"))
-    )
+    handle = await running.start(line(child("top", childWorkflowTemplateVersionId=f"middle-{suffix}@1.0.0")))
     failure = await failure_of(handle)
     assert (failure["code"], failure["stepId"]) == ("NO_STOCK", "top")
     assert {row.closed_as for row in await running.rows(handle)} == {"FAILED"}
@@ -217,9 +215,7 @@ async def test_a_cancel_reaches_every_descendant(running: Executions) -> None:
     await running.template(
         f"middle-{suffix}", line(batch("all", "[1, 2]", childWorkflowTemplateVersionId=f"leaf-{suffix}@1.0.0"))
     )
-    handle = await running.start(
-        line(child("top", childWorkflowTemplateVersionId=f"middle-{suffix}@1.0.0"))
-    )
+    handle = await running.start(line(child("top", childWorkflowTemplateVersionId=f"middle-{suffix}@1.0.0")))
     for _ in range(200):
         rows = await running.rows(handle)
         if len(rows) == 4 and all(row.status == "STARTED" for row in rows):
@@ -279,9 +275,7 @@ async def test_a_code_named_non_retryable_is_not_tried_again(running: Executions
 
 async def test_a_timed_out_attempt_fails_its_step(running: Executions) -> None:
     definition = line(
-        action(
-            "slow", actionKey="test.sleep", parameters={"seconds": 30}, timeout=0.2, retry={"maxAttempts": 1}
-        )
+        action("slow", actionKey="test.sleep", parameters={"seconds": 30}, timeout=0.2, retry={"maxAttempts": 1})
     )
     failure = await failure_of(await running.start(definition))
     assert (failure["code"], failure["stepId"]) == ("STEP_TIMED_OUT", "slow")

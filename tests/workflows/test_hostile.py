@@ -45,9 +45,7 @@ async def guarded(executions: Executions) -> AsyncIterator[Executions]:
 
 
 @pytest.mark.parametrize(("source", "code"), HOSTILE.values(), ids=HOSTILE.keys())
-async def test_a_hostile_expression_fails_its_run_and_nothing_else(
-    guarded: Executions, source: str, code: str
-) -> None:
+async def test_a_hostile_expression_fails_its_run_and_nothing_else(guarded: Executions, source: str, code: str) -> None:
     handle = await guarded.start(line(put("bad", x=expr(source))))
     assert (await failure_of(handle))["code"] == code
     types = await event_types(handle)
@@ -58,10 +56,7 @@ async def test_a_hostile_expression_fails_its_run_and_nothing_else(
 async def test_a_catastrophic_pattern_ends_within_its_bounds(guarded: Executions) -> None:
     source = '$contains("' + "a" * 40 + '!", /(a+)+$/)'
     handle = await guarded.start(line(put("bad", x=expr(source))))
-    try:
-        assert await handle.result() == {"x": False}
-    except Exception:
-        assert (await failure_of(handle))["code"].startswith("EXPRESSION_")
+    assert await handle.result() == {"x": False}
     assert "workflow_task_failed" not in await event_types(handle)
 
 

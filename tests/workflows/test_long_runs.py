@@ -1,6 +1,7 @@
 """Continue-as-new: on a server that suggests it after sixty events, nothing may be lost."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,7 @@ async def short_histories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     home: Path = tmp_path_factory.mktemp("temporal")
     option = f"limit.historyCount.suggestContinueAsNew={SUGGESTED_AFTER}"
     try:
-        server = await start_temporal(
-            home, started.append, throwaway=True, options=("--dynamic-config-value", option)
-        )
+        server = await start_temporal(home, started.append, throwaway=True, options=("--dynamic-config-value", option))
         yield await Client.connect(server.address, data_converter=pydantic_data_converter)
     finally:
         for process in started:
@@ -52,7 +51,7 @@ def counting(rounds: int, *before: dict[str, Any]) -> dict[str, Any]:
     ids = ["start", *(one["id"] for one in before), "again"]
     return document(
         *before,
-        *(arrow(f"{source} -> {target}") for source, target in zip(ids, ids[1:], strict=False)),
+        *(arrow(f"{source} -> {target}") for source, target in itertools.pairwise(ids)),
         join("again", "EXCLUSIVE"),
         action("call", parameters={"n": expr("__context__.n")}),
         put("count", n=expr("__context__.n + 1")),
