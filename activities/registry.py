@@ -19,6 +19,9 @@ from millrace.actions import Action, ActionFailure, Call
 
 Activity = Callable[..., Any]
 
+# A message goes into history, into the row and into answers; a page of HTML that some library raised is no message.
+_LONGEST_MESSAGE = 2_000
+
 
 class RegistryError(AppError):
     """The worker's actions do not fit together; it must not start."""
@@ -99,7 +102,7 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
         output = await entry.run(accepted, described)
     except ActionFailure as failure:
         raise ApplicationError(
-            failure.message,
+            failure.message[:_LONGEST_MESSAGE],
             {"attempts": attempt},
             type=failure.code,
             non_retryable=not failure.retryable,
@@ -107,7 +110,7 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
         ) from failure
     except Exception as error:  # an edge: whatever an author's code raises becomes one coded failure
         raise ApplicationError(
-            f"{type(error).__name__}: {error}",
+            f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE],
             {"attempts": attempt},
             type="ACTION_FAILED",
             next_retry_delay=_next_pause(call, attempt),

@@ -11,19 +11,19 @@ from app.settings import Settings
 from app.temporal import Temporal
 
 
-def get_settings(request: Request) -> Settings:
+async def get_settings(request: Request) -> Settings:
     """The settings that the application was made with."""
     settings: Settings = request.app.state.settings
     return settings
 
 
-def get_database(request: Request) -> Database:
+async def get_database(request: Request) -> Database:
     """The database that the application was made with."""
     database: Database = request.app.state.database
     return database
 
 
-def get_temporal(request: Request) -> Temporal:
+async def get_temporal(request: Request) -> Temporal:
     """The connection to Temporal that the application was made with."""
     temporal: Temporal = request.app.state.temporal
     return temporal

@@ -2,17 +2,28 @@
 
 import random  # noqa: TID251 - generators made from a given seed, nothing else
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
     """When an expression is evaluated: workflow time in milliseconds since 1970, and the seed of its chance. Two
     expressions that may draw chance at the same time need different seeds.
+
+    `clock`, where there is one, is asked before each evaluation and raises `ClockExceeded` when all of them together
+    have taken too long.
     """
 
     now_ms: int
     seed: str
+    clock: Callable[[], None] | None = field(default=None, compare=False)
+
+    def at(self, place: str) -> "Moment":
+        """The same moment for one of several expressions. Raises `ClockExceeded`."""
+        if self.clock is not None:
+            self.clock()
+        return Moment(self.now_ms, f"{self.seed}/{place}", self.clock)
 
 
 class Chance:

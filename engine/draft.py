@@ -4,6 +4,7 @@ Its maps are persistent, so making and freezing a draft costs the same however l
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -36,6 +37,7 @@ class Draft:
         "at",
         "base",
         "batches",
+        "clock",
         "commands",
         "context",
         "ending",
@@ -54,8 +56,9 @@ class Draft:
         "work",
     )
 
-    def __init__(self, plan: Plan, state: State, at: int) -> None:
+    def __init__(self, plan: Plan, state: State, at: int, clock: Callable[[], None] | None = None) -> None:
         self.plan = plan
+        self.clock = clock
         self.base = state
         self.at = max(at, state.at)
         self.commands: list[Command] = []
@@ -165,7 +168,7 @@ class Draft:
 
     def moment(self, key: str) -> Moment:
         """The time and the seed of chance for an activation."""
-        return Moment(self.at, f"{self.run.execution_id}/{key}")
+        return Moment(self.at, f"{self.run.execution_id}/{key}", self.clock)
 
     def _execution(self) -> dict[str, JSON]:
         if self._facts is None:

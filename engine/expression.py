@@ -37,7 +37,7 @@ __all__ = [
     "Expression", "Moment", "Template", "compile_expression", "compile_template", "evaluate", "render",
 ]  # fmt: skip
 
-CLOCK_MS: Final = 400
+CLOCK_MS: Final = 750
 MAX_RECURSION: Final = 2_000
 MAX_COMPILED: Final = 512
 
@@ -320,7 +320,7 @@ def render(template: Template, scope: Mapping[str, object], moment: Moment) -> s
         if isinstance(part, str):
             rendered.append(part)
             continue
-        value = evaluate(part, scope, Moment(moment.now_ms, f"{moment.seed}/{number}"))
+        value = evaluate(part, scope, moment.at(str(number)))
         if isinstance(value, Undefined):
             raise ExpressionError("EXPRESSION_UNDEFINED", f"{part.source.strip()} is undefined")
         rendered.append(value if isinstance(value, str) else _written(value))

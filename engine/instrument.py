@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from engine.builtins import GUARDED
 from engine.references import ROOTS
-from engine.survey import Survey, climbs, may_yield_function, misplaced_bind, special_call, survey_of
+from engine.survey import Survey, climbs, fixed_positions, may_yield_function, misplaced_bind, special_call, survey_of
 from engine.syntax import Kind, Node
 from engine.tokens import invalid
 
@@ -239,7 +239,10 @@ class _Writer:
 
     def _predicate(self, node: Node) -> None:
         self.write("[", node)
-        if self._survey.weight(node) == 0 and node.kind not in ("array", "object"):
+        fixed = fixed_positions(node)
+        if fixed is not None:
+            self.write(fixed, node)
+        elif self._survey.weight(node) == 0 and node.kind not in ("array", "object"):
             self.node(node)
         else:
             name = self._fresh()

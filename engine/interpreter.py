@@ -74,12 +74,14 @@ class Pace:
 
     `overdue` are turns whose expressions took too long; before turn `stop_at` the call stops and yields. `late` is
     asked before each turn and stops the call there when it is true: the driver then records the turn, which it finds
-    in the `Yield`, and gives it as `stop_at` on replay.
+    in the `Yield`, and gives it as `stop_at` on replay. `clock` is asked before each expression, and may raise
+    `ClockExceeded` to make the turn overdue.
     """
 
     overdue: frozenset[int] = frozenset()
     stop_at: int | None = None
     late: Callable[[], bool] | None = None
+    clock: Callable[[], None] | None = None
 
 
 UNHURRIED = Pace()
@@ -87,7 +89,7 @@ UNHURRIED = Pace()
 
 def start(plan: Plan, run: RunInput, pace: Pace = UNHURRIED) -> Step:
     """The first step of a run. Raises `Overdue`."""
-    draft = Draft(plan, State(run=run, at=run.at, context=Map(run.context)), run.at)
+    draft = Draft(plan, State(run=run, at=run.at, context=Map(run.context)), run.at, pace.clock)
     if plan.limits.execution_timeout is not None:
         work.arm(draft, DEADLINE, plan.limits.execution_timeout, "deadline of the execution")
     turns = _Turns(draft, pace)
@@ -98,7 +100,7 @@ def start(plan: Plan, run: RunInput, pace: Pace = UNHURRIED) -> Step:
 
 def advance(plan: Plan, state: State, event: Event, pace: Pace = UNHURRIED) -> Step:
     """What follows from one event. An event that answers nothing open changes nothing. Raises `Overdue`."""
-    draft = Draft(plan, state, event.at)
+    draft = Draft(plan, state, event.at, pace.clock)
     turns = _Turns(draft, pace)
     turns.take(_node_of(plan, event), lambda: _apply(draft, event))
     if not state.ready or isinstance(event, Yielded):
@@ -141,15 +143,16 @@ class _Turns:
     def go_on(self) -> None:
         """Moves every token as far as it goes without waiting, at most PURE_STEPS_PER_CALL of them."""
         draft, ready, nodes, handlers = self._draft, self._draft.ready, self._draft.plan.nodes, _HANDLERS
-        last = self._turn + PURE_STEPS_PER_CALL
+        first, last = self._turn, self._turn + PURE_STEPS_PER_CALL
         while draft.phase is Phase.RUNNING:
-            if self._turn >= last and ready:
-                draft.commands.append(Yield())
-                return
-            if ready and self._is_late():
-                draft.commands.append(Yield(self._turn))
-                return
             if ready:
+                if self._turn >= last:
+                    draft.commands.append(Yield())
+                    return
+                # One token at least, or a call that is late from the start would never get anywhere.
+                if self._turn > first and self._is_late():
+                    draft.commands.append(Yield(self._turn))
+                    return
                 edge = ready.popleft()
                 node = nodes[edge.target]
                 self._enter(handlers[type(node)], node, edge)

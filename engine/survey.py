@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from engine.builtins import CALL_ONLY, HIGHER_ORDER, SMALL
 from engine.syntax import Node
 
+MAX_POSITIONS = 1_000
 _SCALAR_CHAINS = ("+", "*", "=", "and", "or")
 
 
@@ -114,6 +115,35 @@ def _children(node: Node, survey: Survey) -> list[tuple[Node, bool]]:
     called, *arguments = node.parts
     eats = called.kind == "variable" and called.text in HIGHER_ORDER and called.text not in survey.bound
     return [(called, True), *((argument, eats) for argument in arguments)]
+
+
+def fixed_positions(node: Node) -> str | None:
+    """The text of a list of positions that is written out in numbers, such as `[[0..9]]` and `[[0, -1]]`, when it
+    picks no item twice; None for anything else.
+    """
+    if node.kind != "array":
+        return None
+    positions: list[int] = []
+    written: list[str] = []
+    for part in node.parts:
+        bounds = [_whole(bound) for bound in (part.parts if part.kind == "range" else [part])]
+        if None in bounds:
+            return None
+        low, high = bounds[0] or 0, bounds[-1] or 0
+        if high - low >= MAX_POSITIONS:
+            return None
+        positions.extend(range(low, high + 1))
+        written.append("..".join(map(str, bounds)))
+    if len(set(positions)) != len(positions) or len(positions) > MAX_POSITIONS:
+        return None
+    return f"[{','.join(written)}]"
+
+
+def _whole(node: Node) -> int | None:
+    if node.kind == "minus":
+        positive = _whole(node.parts[0])
+        return None if positive is None else -positive
+    return int(node.text) if node.kind == "number" and node.text.isdecimal() else None
 
 
 def misplaced_bind(tree: Node) -> Node | None:

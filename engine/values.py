@@ -225,7 +225,7 @@ def resolve(value: Value, scope: Scope, moment: Moment) -> JSON | Undefined:
             return _or_default(value, _evaluated(value, scope, moment), scope, moment)
         case TemplateValue(path, template):
             try:
-                return render(template, scope, _seeded(moment, path))
+                return render(template, scope, moment.at(path))
             except ExpressionError as error:
                 raise error.at(path) from error
         case ObjectValue(members):
@@ -251,8 +251,10 @@ def listed(iterable: Value, scope: Scope, moment: Moment) -> list[JSON]:
 
     A path that does not exist is an error all the same.
     """
-    direct = isinstance(iterable, ExprValue)
-    found = _evaluated(iterable, scope, moment) if direct else required(iterable, scope, moment)
+    if isinstance(iterable, ExprValue):
+        found = _evaluated(iterable, scope, moment)
+    else:
+        found = required(iterable, scope, moment)
     if isinstance(found, Undefined):
         return []
     return found if isinstance(found, list) else [found]
@@ -314,7 +316,7 @@ def _forgiven(value: FieldValue | ExprValue, references: tuple[Reference, ...]) 
 
 def _evaluated(value: ExprValue, scope: Scope, moment: Moment) -> JSON | Undefined:
     try:
-        return evaluate(value.expression, scope, _seeded(moment, value.path))
+        return evaluate(value.expression, scope, moment.at(value.path))
     except ExpressionError as error:
         if error.code == "EXPRESSION_UNDEFINED" and (value.default is not None or value.optional):
             return UNDEFINED
@@ -339,11 +341,6 @@ def _written(value: FieldValue | ExprValue) -> str:
             return expression.source
         case _:
             assert_never(value)
-
-
-def _seeded(moment: Moment, path: str) -> Moment:
-    """Two expressions of one visit must not draw the same chance."""
-    return Moment(moment.now_ms, f"{moment.seed}/{path}")
 
 
 def _walk(found: Any, members: tuple[str, ...]) -> JSON | Undefined:

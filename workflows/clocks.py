@@ -9,11 +9,15 @@ from time import perf_counter
 
 from temporalio import workflow
 
+from engine.errors import ClockExceeded
 from engine.interpreter import PURE_STEPS_PER_CALL, Pace
 from engine.protocol import Command, Yield
 
-# Well under the two seconds after which the SDK takes a workflow for deadlocked.
-BREATH = 0.7
+# Seconds. A call that has taken BREATH stops before its next turn; a turn in which it passes TOO_LONG fails. With the
+# time that one evaluation may take, and a second try after a turn has failed, that stays under the two seconds after
+# which the SDK takes a workflow for deadlocked.
+BREATH = 0.4
+TOO_LONG = 0.7
 _MOST_TURNS = 2 * PURE_STEPS_PER_CALL
 
 
@@ -26,8 +30,8 @@ class ClockRecord:
     def recorded(self) -> Pace:
         """The pace of this call: what history says on replay, the clock otherwise."""
         if not workflow.unsafe.is_replaying():
-            deadline = perf_counter() + BREATH
-            return Pace(late=lambda: perf_counter() > deadline)
+            began = perf_counter()
+            return Pace(late=lambda: perf_counter() > began + BREATH, clock=lambda: _check(began + TOO_LONG))
         turns: set[int] = set()
         while workflow.patched(self._mark(f"overdue.{len(turns)}")):
             turns.add(self._turn(f"overdue.{len(turns)}"))
@@ -54,3 +58,8 @@ class ClockRecord:
     def _mark(self, kind: str, turn: int | None = None) -> str:
         mark = f"clock-{self._call}-{kind}"
         return mark if turn is None else f"{mark}-{turn}"
+
+
+def _check(deadline: float) -> None:
+    if perf_counter() > deadline:
+        raise ClockExceeded("the expressions of one step")

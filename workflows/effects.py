@@ -40,7 +40,7 @@ from engine.protocol import (
     Yielded,
 )
 from workflows.failures import failure_of
-from workflows.policies import LOCAL, action_options
+from workflows.policies import LOCAL, action_options, summary
 from workflows.search import search_attributes
 
 _A_MOMENT = timedelta(milliseconds=1)
@@ -124,7 +124,7 @@ class Effects:
                 command.action_key,
                 args=[command.parameters, call],
                 activity_id=command.key,
-                summary=command.step_name,
+                summary=summary(command.step_name),
                 **action_options(command),
             )
         except (FailureError, asyncio.CancelledError) as error:
@@ -134,7 +134,7 @@ class Effects:
     async def _run_timer(self, command: StartTimer) -> Event | None:
         left = max(command.due - now(), 1)
         try:
-            await workflow.sleep(timedelta(milliseconds=left), summary=command.summary)
+            await workflow.sleep(timedelta(milliseconds=left), summary=summary(command.summary))
         except asyncio.CancelledError:
             return None
         return TimerFired(command.key, now())
@@ -213,6 +213,6 @@ class Effects:
             parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             retry_policy=RetryPolicy(maximum_attempts=1),
-            static_summary=f"{row.name} · {version.template_name} v{version.version} · {command.step_name}",
+            static_summary=summary(f"{row.name} · {version.template_name} v{version.version} · {command.step_name}"),
             search_attributes=search_attributes(start),
         )

@@ -48,7 +48,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.clocks import ClockRecord
     from workflows.effects import Effects, now
     from workflows.plans import plan_of
-    from workflows.policies import CLOSING, LOCAL
+    from workflows.policies import ROW
     from workflows.search import WAITING_FOR
     from workflows.view import details, run_view, waits_for_people
 
@@ -148,7 +148,7 @@ class Execution:
         try:
             await workflow.wait_condition(lambda: bool(self._inbox))
         except asyncio.CancelledError:
-            self._receive(CancelRequested(now(), workflow.cancellation_reason()))
+            self._receive(CancelRequested(now(), workflow.cancellation_reason() or None))
 
     def _receive(self, event: Event) -> None:
         self._inbox.append(event)
@@ -161,7 +161,7 @@ class Execution:
             effects.stop_timers()
             await workflow.wait_condition(lambda: not effects.busy and workflow.all_handlers_finished())
         except asyncio.CancelledError:
-            self._receive(CancelRequested(now(), workflow.cancellation_reason()))
+            self._receive(CancelRequested(now(), workflow.cancellation_reason() or None))
             await workflow.wait_condition(lambda: not effects.busy and workflow.all_handlers_finished())
         if self._state is None:
             raise AssertionError("a run without a state cannot continue")
@@ -196,7 +196,7 @@ class Execution:
             }
         )
         try:
-            await workflow.execute_local_activity(CLOSE_EXECUTION, request, **CLOSING)
+            await workflow.execute_local_activity(CLOSE_EXECUTION, request, **ROW)
         except ActivityError as error:
             workflow.logger.warning("execution_row_left_open", extra={"cause": str(error.cause)})
 
@@ -254,7 +254,10 @@ def _history_is_long() -> bool:
 async def _mark_started(given: ExecutionStart) -> None:
     """A child sets its own row STARTED; a root's is set by whoever started it."""
     if given.parent_id is not None and given.state is None:
-        await workflow.execute_local_activity(MARK_STARTED, given.execution_id, **LOCAL)
+        try:
+            await workflow.execute_local_activity(MARK_STARTED, given.execution_id, **ROW)
+        except ActivityError as error:
+            workflow.logger.warning("execution_row_left_created", extra={"cause": str(error.cause)})
 
 
 async def _undisturbed(task: asyncio.Task[None]) -> None:

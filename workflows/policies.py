@@ -17,8 +17,16 @@ LOCAL: dict[str, Any] = {
     ),
 }
 
-# Closing the row must not hold up the end of a run for ever: the reconciler closes what is left open.
-CLOSING: dict[str, Any] = {**LOCAL, "schedule_to_close_timeout": timedelta(seconds=60)}
+# What a run says of its own row must not hold up its end for ever: the reconciler puts right what is left.
+ROW: dict[str, Any] = {**LOCAL, "schedule_to_close_timeout": timedelta(seconds=60)}
+
+# Bytes; the server refuses a summary of more than 400.
+_LONGEST_SUMMARY = 380
+
+
+def summary(text: str) -> str:
+    """A summary as long as the server takes it."""
+    return text.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
 
 
 def action_options(command: RunAction) -> dict[str, Any]:

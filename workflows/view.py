@@ -10,6 +10,7 @@ from engine.state import ENDED, State, StepRecord, StepStatus, Work
 
 _ROWS = 40
 _WAITS = 20
+_LONGEST_KEYWORD = 255
 
 
 def run_view(plan: Plan, state: State) -> RunView:
@@ -35,9 +36,9 @@ def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
 
 
 def waits_for_people(plan: Plan, state: State) -> str | None:
-    """The ids of open human steps, for the search attribute; None when no person is waited for."""
+    """The ids of open human steps, for the search attribute (at most 255 characters); None when there are none."""
     waited = {work.step_id for work in state.work.values() if isinstance(plan.node(work.step_id), HumanNode)}
-    return ", ".join(sorted(waited)) or None
+    return ", ".join(sorted(waited))[:_LONGEST_KEYWORD] or None
 
 
 def details(plan: Plan, state: State) -> str:

@@ -1,6 +1,7 @@
 """What the command line says when nothing runs: files are judged here, everything else is refused with a reason."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,24 @@ def test_an_unreachable_database_is_said_with_a_code(tmp_path: Path) -> None:
     said = millrace(tmp_path, "migrate", MILLRACE_DATABASE__URL="postgresql://u:secret@127.0.0.1:9/x")
     assert (said.code, said.err.split(":")[0]) == (1, "DATABASE_UNAVAILABLE")
     assert "secret" not in said.err
+
+
+CONFIGURED = {
+    "MILLRACE_DATABASE__URL": "postgresql://u@127.0.0.1:9/x",
+    "MILLRACE_TEMPORAL__ADDRESS": "127.0.0.1:9",
+}
+
+
+def test_listening_beyond_loopback_is_refused_without_leave(tmp_path: Path) -> None:
+    said = millrace(tmp_path, "api", **CONFIGURED, MILLRACE_API__HOST="0.0.0.0")
+    assert (said.code, said.err.split(":")[0]) == (1, "REMOTE_NOT_ALLOWED")
+
+
+def test_a_port_in_use_is_said_with_a_code(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = millrace(tmp_path, "api", **CONFIGURED, MILLRACE_API__PORT=port)
+    assert (said.code, said.err.split(":")[0]) == (1, "API_PORT_TAKEN")
 
 
 def test_a_setting_of_the_wrong_type_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The API as a real HTTP server on real parts; each test module has a database and a task queue of its own."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import uuid4
@@ -65,18 +64,18 @@ async def api(serve: Serve, settings: Settings, database: Database, temporal: Te
 
 @asynccontextmanager
 async def serving(settings: Settings, database: Database, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
     config = uvicorn.Config(
         create_app(settings, database, temporal),
+        port=0,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve(sockets=[listening]))
+    running = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30) as client:
         yield client
     server.should_exit = True

@@ -155,7 +155,7 @@ def test_a_tail_call_is_a_loop() -> None:
         ("$count($map(__context__.wide, function($v){ $v.id }))", 3_000),
         ("$reduce(__context__.n, function($a, $b){ $a + $b })", 1_999_000),
         ("$count($reduce([1..500], function($a, $b){ $append($a, $b) }, []))", 500),
-        ("$count($sort(__context__.wide, function($a, $b){ $a.id < $b.id }))", 3_000),
+        ("$count($sort(__context__.wide[[0..499]], function($a, $b){ $a.id < $b.id }))", 500),
         ("$length(__context__.big)", 500_000),
         ("$count([1..10000])", 10_000),
     ],

@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +17,7 @@ MOMENT = Moment(0, "seed")
 
 
 def test_what_no_count_stops_is_stopped_by_the_clock() -> None:
-    scope: dict[str, object] = {"__context__": {"n": list(range(10_000))}}
+    scope: dict[str, object] = {"__context__": {"n": list(range(60_000))}}
     source = "$count(__context__.n[-1 in __context__.n])"
     started = time.perf_counter()
     with pytest.raises(ClockExceeded) as caught:
@@ -79,12 +78,13 @@ checking.wait()
 
 WORDS = [
     "1", "0", "-", "2.5", "1e300", '"a"', '"é😀\\u0000"', "'", '"', "`a b`", "`", "true", "null", "and", "or", "in",
-    "__context__", "__context__.a", "__steps__.s.x", "__each__", "__index__", ".", "..", "[", "]", "{", "}", "(", ")",
-    ",", ";", ":", "?", "?:", "??", ":=", "~>", "=", "!=", "<", ">=", "+", "*", "**", "/", "%", "&", "|", "^(", "@$v",
-    "#$i", "$", "$$", "$x", "$f", "function($x){", "λ($f, $x)<nn:n>{", "/a+/", "/(/", "/*", "*/", "!", "~", "\x00", "\n",
-    "$sum", "$map(", "$filter(", "$reduce(", "$string(", "$append(", "$pad(", "$join(", "$replace(", "$split(", "$sort(",
-    "$formatNumber(", "$formatInteger(", "$fromMillis(", "$toMillis(", "$shuffle(", "$distinct(", "$zip(", "$spread(",
-    "$merge(", "$each(", "$match(", "$lookup(", "$random()", "$now()", "$eval(", "$error(", "name", "é", "__x__", "$__v",
+    "__context__", "__context__.a", "__steps__.s.x", "__each__", "__index__", ".", "..", "[", "]", "{", "}",
+    "(", ")", ",", ";", ":", "?", "?:", "??", ":=", "~>", "=", "!=", "<", ">=", "+", "*", "**", "/", "%", "&", "|",
+    "^(", "@$v", "#$i", "$", "$$", "$x", "$f", "function($x){", "λ($f, $x)<nn:n>{", "/a+/", "/(/", "/*", "*/", "!",
+    "~", "\x00", "\n", "$sum", "$map(", "$filter(", "$reduce(", "$string(", "$append(", "$pad(", "$join(",
+    "$replace(", "$split(", "$sort(", "$formatNumber(", "$formatInteger(", "$fromMillis(", "$toMillis(",
+    "$shuffle(", "$distinct(", "$zip(", "$spread(", "$merge(", "$each(", "$match(", "$lookup(", "$random()",
+    "$now()", "$eval(", "$error(", "name", "é", "__x__", "$__v",
 ]  # fmt: skip
 SCOPE: dict[str, object] = {
     "__context__": {"a": [{"b": 1}, {"b": [2, "x"]}], "s": "text"},
@@ -94,64 +94,42 @@ SCOPE: dict[str, object] = {
 }
 
 
-def only_coded_errors(source: str) -> None:
-    code = "EXPRESSION_"
-    with suppress(ExpressionError):
-        try:
-            evaluate(compile_expression(source), SCOPE, MOMENT)
-        except ExpressionError as error:
-            code = error.code
-            raise
-    assert code.startswith("EXPRESSION_")
+CODES = {"EXPRESSION_INVALID", "EXPRESSION_FAILED", "EXPRESSION_LIMIT", "EXPRESSION_UNDEFINED", "EXPRESSION_RESULT"}
+
+
+def outcome(source: str) -> str | None:
+    """The code that an expression ends with; anything but a coded error or a clock that ran out gets through."""
+    try:
+        evaluate(compile_expression(source), SCOPE, MOMENT)
+    except ExpressionError as error:
+        return error.code
+    except ClockExceeded:
+        return None
+    return None
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=30))
 def test_no_heap_of_words_does_more_than_fail_with_a_code(words: list[str]) -> None:
-    only_coded_errors(" ".join(words))
+    assert outcome(" ".join(words)) in {*CODES, None}
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_does_more_than_fail_with_a_code(text: str) -> None:
-    only_coded_errors(text)
+    assert outcome(text) in {*CODES, None}
+
+
+FUNCTIONS = [
+    "sum", "count", "string", "append", "zip", "merge", "keys", "reverse", "sort", "shuffle", "distinct", "pad", "join",
+    "replace", "split", "substring", "match", "contains", "formatNumber", "formatInteger", "fromMillis", "toMillis",
+    "number", "power", "round", "lookup", "spread", "type", "not",
+]  # fmt: skip
 
 
 def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     operator = st.sampled_from(["+", "-", "*", "/", "%", "&", "=", "<", " and ", " or ", " in ", "~>", "??", "?:", "."])
-    function = st.sampled_from(
-        [
-            "sum",
-            "count",
-            "string",
-            "append",
-            "zip",
-            "merge",
-            "keys",
-            "reverse",
-            "sort",
-            "shuffle",
-            "distinct",
-            "pad",
-            "join",
-            "replace",
-            "split",
-            "substring",
-            "match",
-            "contains",
-            "formatNumber",
-            "formatInteger",
-            "fromMillis",
-            "toMillis",
-            "number",
-            "power",
-            "round",
-            "lookup",
-            "spread",
-            "type",
-            "not",
-        ]
-    )
+    function = st.sampled_from(FUNCTIONS)
     return st.one_of(
         st.builds("({}{}{})".format, inner, operator, inner),
         st.builds("${}({})".format, function, inner),
@@ -183,4 +161,4 @@ WELL_FORMED = st.recursive(
 @settings(max_examples=400, deadline=None)
 @given(WELL_FORMED)
 def test_no_well_formed_expression_does_more_than_fail_with_a_code(source: str) -> None:
-    only_coded_errors(source)
+    assert outcome(source) in {*CODES, None}

@@ -302,8 +302,8 @@ def test_a_caller_in_a_hurry_makes_it_stop_before_a_turn_and_a_replay_stops_ther
     world = World(loop("__context__.n < 50"), {"n": 0})
     asked = iter([False] * 20 + [True])
     hurried = start(world.plan, run_input({"n": 0}), Pace(late=lambda: next(asked)))
-    assert hurried.commands == (Yield(21),)
-    again = start(world.plan, run_input({"n": 0}), Pace(stop_at=21))
+    assert hurried.commands == (Yield(22),)
+    again = start(world.plan, run_input({"n": 0}), Pace(stop_at=22))
     assert again == hurried
     after = advance(world.plan, again.state, Yielded(BEGAN))
     assert isinstance(after.commands[-1], Complete)

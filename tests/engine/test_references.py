@@ -83,8 +83,9 @@ def test_a_name_that_is_relative_to_nothing_is_refused_with_a_hint() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["__context__.a.(b)", "__context__.a[b]", "__context__.a^(b)", "__context__.a{b: c}", "__context__.a ~> |b|{'c': d}|",
-     "__context__.a.(b[$ > c])", "__context__.a.$map(b, function($x){ c })", "__context__.a[$ = 1]"],
+    ["__context__.a.(b)", "__context__.a[b]", "__context__.a^(b)", "__context__.a{b: c}",
+     "__context__.a ~> |b|{'c': d}|", "__context__.a.(b[$ > c])",
+     "__context__.a.$map(b, function($x){ c })", "__context__.a[$ = 1]"],
 )  # fmt: skip
 def test_a_name_that_is_relative_to_an_item_is_no_reference(source: str) -> None:
     assert references(source) == [("__context__.a", True)]

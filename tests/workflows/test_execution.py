@@ -318,3 +318,28 @@ async def test_thousands_of_pure_steps_in_a_loop_trip_no_deadlock_detector(runni
     handle = await running.start(definition, {"n": 0})
     assert await handle.result() == {"n": 2500}
     assert "workflow_task_failed" not in await event_types(handle)
+
+
+async def test_names_longer_than_the_server_s_summaries_do_no_harm(running: Executions) -> None:
+    long = "ä" * 200
+    slug = f"leaf-{running.task_queue[-8:]}"
+    await running.template(slug, line(action("call")))
+    mapping = {"childWorkflowTemplateVersionId": f"{slug}@1.0.0", "childWorkflowName": long * 2}
+    steps = [action("a") | {"name": long}, child("sub", **mapping) | {"name": long}]
+    people = [confirm(f"person-{'x' * 80}-{n}", timeout=60) | {"name": long} for n in range(5)]
+    definition = document(
+        *steps,
+        split("s"),
+        *people,
+        join("j"),
+        arrow("start -> a"),
+        arrow("a -> sub"),
+        arrow("sub -> s"),
+        *(arrow(f"s -> {one['id']}") for one in people),
+        *(arrow(f"{one['id']} -> j") for one in people),
+        arrow("j -> end"),
+    )
+    handle = await running.start(definition)
+    await running.waits_for(handle, *(one["id"] for one in people))
+    assert "workflow_task_failed" not in await event_types(handle)
+    await handle.terminate()

@@ -64,7 +64,7 @@ async def test_an_expression_that_only_the_clock_stops_fails_the_same_way_on_rep
     guarded: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine.expression, "CLOCK_MS", 5)
-    source = "$sum($map([1..3000], function($n) { $n * 2 })) + 0.25"
+    source = "$sum($map([1..9000], function($n) { $n * 2 })) + 0.25"
     handle = await guarded.start(line(put("slow", x=expr(source)), put("then", y=1)))
     failure = await failure_of(handle)
     assert (failure["code"], failure["stepId"]) == ("EXPRESSION_TIMEOUT", "slow")
@@ -94,3 +94,15 @@ async def test_a_loop_of_slow_expressions_stops_for_breath_instead_of_tripping_t
     types = await event_types(handle)
     assert "workflow_task_failed" not in types
     assert "timer_fired" in types
+
+
+async def test_many_slow_expressions_in_one_step_fail_it_before_the_deadlock_detector_fires(
+    guarded: Executions,
+) -> None:
+    slow = expr("$sum($map([1..9000], function($n) { $n * 2 }))")
+    handle = await guarded.start(line(put("slow", **{f"v{n}": slow for n in range(200)})))
+    failure = await failure_of(handle)
+    assert (failure["code"], failure["stepId"]) == ("EXPRESSION_TIMEOUT", "slow")
+    types = await event_types(handle)
+    assert "workflow_task_failed" not in types
+    assert "workflow_task_timed_out" not in types
