@@ -7,9 +7,7 @@ from typing import Any
 class AppError(Exception):
     """A refusal: `code` is stable and for programs, `message` for people, `problems` lists every finding."""
 
-    def __init__(
-        self, code: str, status: int, message: str, problems: Sequence[dict[str, Any]] = ()
-    ) -> None:
+    def __init__(self, code: str, status: int, message: str, problems: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
         self.code = code
         self.status = status

@@ -89,9 +89,7 @@ async def measure(say: Say) -> list[Figure]:
     async with own_servers("bench-nobody-polls") as settings, both_sides(settings) as sides:
         for at_once in AT_ONCE:
             say(f"{BLOCKS * BLOCK_SIZE} starts on each side, {at_once} at a time")
-            ours, bare = await take_turns(
-                sides.accept, sides.start, blocks=BLOCKS, size=BLOCK_SIZE, at_once=at_once
-            )
+            ours, bare = await take_turns(sides.accept, sides.start, blocks=BLOCKS, size=BLOCK_SIZE, at_once=at_once)
             figures.append(_figure(at_once, ours, bare))
         await _check_rows(settings, sides.accepted)
     return figures
@@ -177,8 +175,3 @@ def _figure(at_once: int, ours: Side, bare: Side) -> Figure:
         reached=mine / other <= REACH,
         numbers={"millrace": ours.numbers(), "bare": bare.numbers(), "ratio": mine / other},
     )
-
-
-if __name__ == "__main__":
-    for found in asyncio.run(measure(lambda text: print(text, file=sys.stderr))):
-        print(found)

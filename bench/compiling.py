@@ -6,7 +6,6 @@ helps; what compiling the same document again costs is shown beside it.
 
 import gc
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,9 +69,7 @@ def _contents(document: Document) -> str:
     return f"{steps:,} steps, {transitions:,} transitions, {texts:,} expressions"
 
 
-def _figure(
-    what: str, contents: str, times: list[float], beside: str = "", reach: float | None = None
-) -> Figure:
+def _figure(what: str, contents: str, times: list[float], beside: str = "", reach: float | None = None) -> Figure:
     return Figure(
         part="compile",
         case=f"{what}: {contents}",
@@ -86,8 +83,3 @@ def _figure(
 
 def _shown(times: list[float]) -> str:
     return f"{min(times):.0f} ({statistics.median(times):.0f}) ms"
-
-
-if __name__ == "__main__":
-    for found in measure(lambda text: print(text, file=sys.stderr)):
-        print(found)

@@ -139,9 +139,7 @@ class _Block:
             part = self._add(f"way{way}", "SYS_SET", assignments=self._writes(f"way.a{way}", f"way.b{way}"))
             last = way == 3
             condition: Document = (
-                {"isDefault": True}
-                if last
-                else {"condition": f"__context__.order.total % {way + 2} = {self.number}"}
+                {"isDefault": True} if last else {"condition": f"__context__.order.total % {way + 2} = {self.number}"}
             )
             self.arrows += [arrow(split, part, **condition), arrow(part, join)]
         return join

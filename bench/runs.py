@@ -4,10 +4,8 @@ A Millrace run is the whole of it: accepted the way the API accepts it, its row 
 hand is one workflow and nothing else, so what Millrace adds has nowhere to hide.
 """
 
-import asyncio
 import itertools
 import statistics
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -87,9 +85,7 @@ class Sides:
     async def millrace(self) -> None:
         """One execution, from the request to its output."""
         number = next(self._numbers)
-        request = StartRequest(
-            context={"n": number}, trigger={"source": "bench"}, name=None, key=f"bench:{number}"
-        )
+        request = StartRequest(context={"n": number}, trigger={"source": "bench"}, name=None, key=f"bench:{number}")
         started = await start_execution(
             self.database,
             self.temporal,
@@ -115,10 +111,7 @@ class Sides:
 
     async def events(self, runs: list[str]) -> list[int]:
         """How many events the last few runs have."""
-        return [
-            len((await self.client.get_workflow_handle(run).fetch_history()).events)
-            for run in runs[-LOOKED_AT:]
-        ]
+        return [len((await self.client.get_workflow_handle(run).fetch_history()).events) for run in runs[-LOOKED_AT:]]
 
     async def check_rows(self) -> None:
         """Raises AssertionError unless every execution's row says that it completed."""
@@ -139,9 +132,7 @@ async def measure(say: Say) -> list[Figure]:
     say("starting PostgreSQL and Temporal")
     async with own_servers("bench-millrace") as settings, both_sides(settings) as sides:
         say(f"{BLOCKS * BLOCK_SIZE} executions on each side, {AT_ONCE} at a time")
-        ours, theirs = await take_turns(
-            sides.millrace, sides.by_hand, blocks=BLOCKS, size=BLOCK_SIZE, at_once=AT_ONCE
-        )
+        ours, theirs = await take_turns(sides.millrace, sides.by_hand, blocks=BLOCKS, size=BLOCK_SIZE, at_once=AT_ONCE)
         await sides.check_rows()
         events = (await sides.events(sides.of_millrace), await sides.events(sides.of_hand))
     return [_rate(ours, theirs), _latency(ours, theirs, 0.50), _latency(ours, theirs, 0.95), _events(*events)]
@@ -222,8 +213,3 @@ def _events(ours: list[int], theirs: list[int]) -> Figure:
         reached=mine - other <= REACH_EVENTS,
         numbers={"millrace": ours, "byHand": theirs},
     )
-
-
-if __name__ == "__main__":
-    for found in asyncio.run(measure(lambda text: print(text, file=sys.stderr))):
-        print(found)

@@ -62,5 +62,6 @@ async def store_template(database: Database, slug: str, document: dict[str, Any]
         session.add(version)
         await session.flush()
         template.active_version_id = version.id
-        link = {"entity_type": EntityType.SERVICE_CATALOG, "entity_id": service}
-        session.add(WorkflowTemplateLink(template_id=template.id, **link))
+        session.add(
+            WorkflowTemplateLink(template_id=template.id, entity_type=EntityType.SERVICE_CATALOG, entity_id=service)
+        )

@@ -37,7 +37,7 @@ __all__ = [
     "Expression", "Moment", "Template", "compile_expression", "compile_template", "evaluate", "render",
 ]  # fmt: skip
 
-CLOCK_MS: Final = 750
+CLOCK_MS: Final = 400
 MAX_RECURSION: Final = 2_000
 MAX_COMPILED: Final = 512
 

@@ -73,3 +73,11 @@ def join(step_id: str, kind: str = "PARALLEL") -> Document:
 def expr(source: str, **fields: Any) -> Document:
     """A JSONata value."""
     return {"type": "expr", "expr": {"src": source}, **fields}
+
+
+def parallel(*branches: str) -> Document:
+    """Actions between a parallel split and join."""
+    arrows = [arrow("start -> s"), arrow("j -> end")]
+    for name in branches:
+        arrows += [arrow(f"s -> {name}"), arrow(f"{name} -> j")]
+    return document(split("s"), join("j"), *(action(name) for name in branches), *arrows)

@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,69 +63,54 @@ def _place(file: Path) -> str:
 
 FILES = _python_files()
 TREES = {file: ast.parse(file.read_text()) for file in FILES}
-each_file = pytest.mark.parametrize("file", FILES, ids=_place)
 
 
-@each_file
-def test_a_module_is_short_enough_to_read(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= LONGEST_MODULE
+def test_a_module_is_short_enough_to_read() -> None:
+    lengths = {_place(file): len(file.read_text().splitlines()) for file in FILES}
+    assert {place: length for place, length in lengths.items() if length > LONGEST_MODULE} == {}
 
 
-@each_file
-def test_a_function_fits_on_a_screen(file: Path) -> None:
-    too_long = [
-        f"{node.name} ({length} lines)"
-        for node in ast.walk(TREES[file])
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (length := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
-    ]
-    assert too_long == []
+def test_a_function_fits_on_a_screen() -> None:
+    lengths = {
+        f"{_place(file)}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for file, node in _nodes(ast.FunctionDef, ast.AsyncFunctionDef)
+    }
+    assert {function: length for function, length in lengths.items() if length > LONGEST_FUNCTION} == {}
 
 
-@each_file
-def test_a_name_says_something(file: Path) -> None:
-    assert not SAYING_NOTHING & {part.removesuffix(".py") for part in file.relative_to(ROOT).parts}
+def test_a_name_says_something() -> None:
+    named = {_place(file): {part.removesuffix(".py") for part in file.relative_to(ROOT).parts} for file in FILES}
+    assert [place for place, parts in named.items() if parts & SAYING_NOTHING] == []
 
 
-@each_file
-def test_a_package_has_no_code_of_its_own(file: Path) -> None:
-    if file.name == "__init__.py":
-        assert [node for node in TREES[file].body if not _is_text(node)] == []
+def test_a_package_has_no_code_of_its_own() -> None:
+    packages = [file for file in FILES if file.name == "__init__.py"]
+    assert [_place(file) for file in packages if not all(map(_is_text, TREES[file].body))] == []
 
 
-@each_file
-def test_everything_is_caught_only_at_an_edge(file: Path) -> None:
-    if _place(file) not in EDGES and not _place(file).startswith("tests/"):
-        assert [node.lineno for node in ast.walk(TREES[file]) if _catches_everything(node)] == []
+def test_everything_is_caught_only_at_an_edge() -> None:
+    found = {_place(file) for file, node in _nodes(ast.ExceptHandler) if _catches_everything(node)}
+    assert {place for place in found if not place.startswith("tests/")} <= EDGES
 
 
-@each_file
-def test_a_table_is_declared_in_one_place(file: Path) -> None:
-    if _place(file) != "app/db/tables.py":
-        assert [node.name for node in ast.walk(TREES[file]) if _is_table(node)] == []
+def test_a_table_is_declared_in_one_place() -> None:
+    assert {_place(file) for file, node in _nodes(ast.ClassDef) if _is_table(node)} == {"app/db/tables.py"}
 
 
-@each_file
-def test_nothing_is_replaced_behind_its_back(file: Path) -> None:
-    names = set(_imported(TREES[file]))
-    assert not [name for name in names if name == "mock" or name.startswith("unittest.mock")]
+def test_nothing_is_replaced_behind_its_back() -> None:
+    imported = {_place(file): set(_imported(TREES[file])) for file in FILES}
+    mocks = re.compile(r"(unittest\.)?mock\b")
+    assert [place for place, names in imported.items() if any(map(mocks.match, names))] == []
 
 
-@each_file
-def test_the_environment_is_read_by_the_settings_alone(file: Path) -> None:
-    if _place(file).split("/")[0] in {"tests", "bench"} or _place(file) in READS_THE_ENVIRONMENT:
-        return
-    assert [node.lineno for node in ast.walk(TREES[file]) if _reads_environment(node)] == []
+def test_the_environment_is_read_by_the_settings_alone() -> None:
+    readers = {_place(file) for file, node in _nodes(ast.Attribute) if _reads_environment(node)}
+    assert {place for place in readers if place.split("/")[0] not in {"tests", "bench"}} <= READS_THE_ENVIRONMENT
 
 
-@each_file
-def test_a_test_is_named_by_a_sentence(file: Path) -> None:
-    tests = [
-        node.name
-        for node in ast.walk(TREES[file])
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-    ]
-    assert [name for name in tests if len(name.split("_")) < 4] == []
+def test_a_test_is_named_by_a_sentence() -> None:
+    names = [node.name for _, node in _nodes(ast.FunctionDef, ast.AsyncFunctionDef)]
+    assert [name for name in names if name.startswith("test_") and len(name.split("_")) < 4] == []
 
 
 def test_no_file_names_a_place_that_only_some_machine_has() -> None:
@@ -163,6 +149,13 @@ def _text_files() -> Iterator[Path]:
         for file in [top] if top.is_file() else top.rglob("*"):
             if file.is_file() and file.suffix in TEXT_FILES and file.parent.name != "__pycache__":
                 yield file
+
+
+def _nodes(*kinds: type[ast.AST]) -> Iterator[tuple[Path, Any]]:
+    for file in FILES:
+        for node in ast.walk(TREES[file]):
+            if isinstance(node, kinds):
+                yield file, node
 
 
 def _is_text(node: ast.stmt) -> bool:

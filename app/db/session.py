@@ -1,23 +1,24 @@
 """One engine for a process, and transactions on it; what the driver throws is translated here, once."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeAlias
 
+import asyncpg
+from asyncpg.exceptions import InterfaceError, PostgresError
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from app.errors import AppError, Conflict, Invalid, Unavailable
+from app.errors import Conflict, Invalid, Unavailable
 from app.settings import DatabaseSettings
 
 DRIVER = "postgresql+asyncpg"
 LONGEST_STATEMENT = 15.0
 
-# SQLSTATE classes: connection exceptions, insufficient resources, operator intervention.
-_UNREACHABLE = ("08", "53", "57")
-_DATA_EXCEPTION = "22"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Database:
@@ -41,13 +42,26 @@ class Database:
         Raises `Unavailable` when PostgreSQL cannot be reached, `Conflict` when a constraint refuses the
         change and nobody nearer explained it, `Invalid` for a value that PostgreSQL cannot hold.
         """
-        try:
+        with translated():
             async with self._sessions.begin() as session:
                 yield session
-        except (OSError, TimeoutError, PoolTimeout) as error:
-            raise unreachable() from error
-        except DBAPIError as error:
-            raise _translated(error) from error
+
+    @asynccontextmanager
+    async def driver(self) -> AsyncIterator[Connection]:
+        """The driver's own connection: each statement is a transaction, unless one is opened on it.
+
+        For the statements that callers of a trigger wait for, where the ORM would cost more than PostgreSQL does.
+        JSON goes in and comes out as text. Raises what `transaction` raises.
+        """
+        with translated():
+            async with self.engine.connect() as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver is not None
+                try:
+                    yield driver
+                finally:
+                    if driver.is_closed():
+                        await connection.invalidate()
 
     async def ping(self) -> None:
         """Raises `Unavailable` when PostgreSQL does not answer."""
@@ -57,6 +71,19 @@ class Database:
     async def close(self) -> None:
         """Gives every connection back."""
         await self.engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises what a failure of the database means to users; what means nothing to them passes as it is."""
+    try:
+        yield
+    except (OSError, TimeoutError, PoolTimeout, InterfaceError) as error:
+        raise unreachable() from error
+    except DBAPIError as error:
+        raise (unreachable() if error.connection_invalidated else _meaning(error, sqlstate(error))) from error
+    except PostgresError as error:
+        raise _meaning(error, str(error.sqlstate or "")) from error
 
 
 def driver_url(url: str) -> str:
@@ -76,12 +103,15 @@ def sqlstate(error: DBAPIError) -> str:
     return str(getattr(error.orig, "sqlstate", None) or "")
 
 
-def _translated(error: DBAPIError) -> AppError | DBAPIError:
-    state = sqlstate(error)
-    if error.connection_invalidated or state[:2] in _UNREACHABLE:
-        return unreachable()
-    if isinstance(error, IntegrityError):
-        return Conflict("CONFLICT", "The change contradicts what is stored, perhaps since a moment ago.")
-    if state.startswith(_DATA_EXCEPTION):
-        return Invalid("VALUE_NOT_STORABLE", "A value in the request cannot be stored.")
-    return error
+def _meaning(error: Exception, state: str) -> Exception:
+    """What an error with this SQLSTATE is to users; the error itself when it is a bug."""
+    match state[:2]:
+        case "08" | "53" | "57":
+            # Connection exceptions, insufficient resources, operator intervention.
+            return unreachable()
+        case "23":
+            return Conflict("CONFLICT", "The change contradicts what is stored, perhaps since a moment ago.")
+        case "22":
+            return Invalid("VALUE_NOT_STORABLE", "A value in the request cannot be stored.")
+        case _:
+            return error

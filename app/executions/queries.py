@@ -1,25 +1,60 @@
 """Questions about executions: one function for each."""
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, false, literal, literal_column, or_, select, tuple_
+from asyncpg import Record
+from sqlalchemy import ColumnElement, Select, literal, literal_column, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from app.db.session import Connection
 from app.db.tables import (
     EntityType,
     RecordStatus,
     WorkflowExecution,
     WorkflowTemplate,
-    WorkflowTemplateLink,
     WorkflowTemplateVersion,
 )
 from app.executions.runs import RuntimeStatus
 from app.versions.queries import as_uuid
+
+# The statements that callers of a trigger wait for; $1 is the idempotency key.
+TARGET = """
+    SELECT template.id, template.slug, template.name, template.status,
+        version.id, version.version, version.status,
+        CASE WHEN earlier.id IS NULL THEN version.definition END, version.definition->'inputSchema',
+        earlier.id, earlier.status, earlier.request_hash
+    FROM workflow_template AS template
+    LEFT JOIN workflow_execution AS earlier
+        ON earlier.template_id = template.id AND earlier.idempotency_key = $1
+"""
+ACTIVE = "LEFT JOIN workflow_template_version AS version ON version.id = template.active_version_id"
+NUMBERED = """
+    LEFT JOIN workflow_template_version AS version ON version.template_id = template.id AND version.version = $3
+"""
+LINKED_TARGET = f"""
+    {TARGET} {ACTIVE}
+    JOIN workflow_template_link AS link ON link.template_id = template.id
+    WHERE link.entity_type = $2 AND link.entity_id = $3
+"""
+EARLIER = "SELECT id, status, request_hash FROM workflow_execution WHERE template_id = $1 AND idempotency_key = $2"
+LEFT_CREATED = """
+    SELECT execution.id, execution.name, execution.context, execution.trigger,
+        template.id AS template_id, template.slug, template.name AS template_name,
+        version.id AS version_id, version.version, version.definition
+    FROM workflow_execution AS execution
+    JOIN workflow_template AS template ON template.id = execution.template_id
+    JOIN workflow_template_version AS version ON version.id = execution.version_id
+    WHERE execution.status = 'CREATED' AND execution.parent_id IS NULL AND execution.created_at < $1
+    ORDER BY execution.created_at
+    LIMIT 1
+    FOR UPDATE OF execution SKIP LOCKED
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +107,8 @@ class Earlier:
 class Target:
     """What a start would run, and the execution that its key was used for already.
 
-    The version's fields are None when the template has no such version.
+    The version's fields are None when the template has no such version; `definition` is JSON as text, None also when
+    there is an earlier execution.
     """
 
     template_id: UUID
@@ -82,80 +118,48 @@ class Target:
     version_id: UUID | None
     version: str | None
     version_status: str | None
-    definition: dict[str, Any] | None
+    definition: str | None
+    input_schema: dict[str, Any] | None
     earlier: Earlier | None
 
 
-async def find_linked_target(session: AsyncSession, entity_type: EntityType, entity_id: str, key: str) -> Target | None:
+async def find_linked_target(
+    connection: Connection, entity_type: EntityType, entity_id: str, key: str
+) -> Target | None:
     """What the entity's link starts: link, template, active version and earlier execution at once."""
-    active = col(WorkflowTemplateVersion.id) == WorkflowTemplate.active_version_id
-    statement = (
-        _targets(active, key)
-        .join(WorkflowTemplateLink, col(WorkflowTemplateLink.template_id) == WorkflowTemplate.id)
-        .where(
-            col(WorkflowTemplateLink.entity_type) == entity_type,
-            col(WorkflowTemplateLink.entity_id) == entity_id,
-        )
-    )
-    return await _target(session, statement)
+    return _target(await connection.fetchrow(LINKED_TARGET, key, entity_type.value, entity_id))
 
 
-async def find_target(session: AsyncSession, reference: str, version: str | None, key: str | None) -> Target | None:
+async def find_target(connection: Connection, reference: str, version: str | None, key: str | None) -> Target | None:
     """What a template (id or slug) starts: the version of that number, or the active one without a number."""
-    found = as_uuid(reference)
-    joined = (
-        col(WorkflowTemplateVersion.id) == WorkflowTemplate.active_version_id
-        if version is None
-        else (col(WorkflowTemplateVersion.template_id) == WorkflowTemplate.id)
-        & (col(WorkflowTemplateVersion.version) == version)
-    )
-    wanted = col(WorkflowTemplate.slug) == reference if found is None else col(WorkflowTemplate.id) == found
-    return await _target(session, _targets(joined, key).where(wanted))
+    template_id = as_uuid(reference)
+    wanted = "slug = $2" if template_id is None else "id = $2"
+    named: str | UUID = reference if template_id is None else template_id
+    if version is None:
+        return _target(await connection.fetchrow(f"{TARGET} {ACTIVE} WHERE template.{wanted}", key, named))
+    statement = f"{TARGET} {NUMBERED} WHERE template.{wanted}"
+    return _target(await connection.fetchrow(statement, key, named, version))
 
 
-def _targets(version: ColumnElement[bool], key: str | None) -> Select[*tuple[Any, ...]]:
-    earlier = (
-        false()
-        if key is None
-        else (col(WorkflowExecution.template_id) == WorkflowTemplate.id)
-        & (col(WorkflowExecution.idempotency_key) == key)
-    )
-    return (
-        select(
-            col(WorkflowTemplate.id),
-            col(WorkflowTemplate.slug),
-            col(WorkflowTemplate.name),
-            col(WorkflowTemplate.status),
-            col(WorkflowTemplateVersion.id),
-            col(WorkflowTemplateVersion.version),
-            col(WorkflowTemplateVersion.status),
-            col(WorkflowTemplateVersion.definition),
-            col(WorkflowExecution.id),
-            col(WorkflowExecution.status),
-            col(WorkflowExecution.request_hash),
-        )
-        .select_from(WorkflowTemplate)
-        .join(WorkflowTemplateVersion, version, isouter=True)
-        .join(WorkflowExecution, earlier, isouter=True)
-    )
-
-
-async def _target(session: AsyncSession, statement: Select[*tuple[Any, ...]]) -> Target | None:
-    row = (await session.execute(statement)).one_or_none()
+def _target(row: Record | None) -> Target | None:
     if row is None:
         return None
     found = tuple(row)
-    earlier = None if found[8] is None else Earlier(found[8], RecordStatus(found[9]), found[10])
-    return Target(*(*found[:8], earlier))
+    earlier = None if found[9] is None else Earlier(found[9], RecordStatus(found[10]), found[11])
+    schema = None if found[8] is None else json.loads(found[8])
+    return Target(*(*found[:8], schema, earlier))
 
 
-async def find_earlier(session: AsyncSession, template_id: UUID, key: str) -> Earlier:
+async def find_earlier(connection: Connection, template_id: UUID, key: str) -> Earlier:
     """The execution that a key is known to have been used for."""
-    statement = select(
-        col(WorkflowExecution.id), col(WorkflowExecution.status), col(WorkflowExecution.request_hash)
-    ).where(col(WorkflowExecution.template_id) == template_id, col(WorkflowExecution.idempotency_key) == key)
-    row = (await session.execute(statement)).one()
+    row = await connection.fetchrow(EARLIER, template_id, key)
+    assert row is not None
     return Earlier(row[0], RecordStatus(row[1]), row[2])
+
+
+async def find_left_created(connection: Connection, created_before: datetime) -> Record | None:
+    """The oldest root left CREATED, locked, with what it runs; one that somebody else has locked is passed over."""
+    return await connection.fetchrow(LEFT_CREATED, created_before)
 
 
 async def find_execution(session: AsyncSession, execution_id: UUID) -> ExecutionRow | None:
@@ -242,27 +246,6 @@ async def list_open(session: AsyncSession, *, after: UUID | None, limit: int) ->
         statement = statement.where(col(WorkflowExecution.id) > after)
     statement = statement.order_by(col(WorkflowExecution.id)).limit(limit)
     return (await session.execute(statement)).scalars().all()
-
-
-async def list_left_created(
-    session: AsyncSession, *, created_before: datetime, except_for: Collection[UUID], limit: int
-) -> list[tuple[WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion]]:
-    """Roots left CREATED, the oldest first, locked; those that somebody else has locked are passed over."""
-    statement = (
-        select(WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion)
-        .join(WorkflowTemplate, col(WorkflowTemplate.id) == WorkflowExecution.template_id)
-        .join(WorkflowTemplateVersion, col(WorkflowTemplateVersion.id) == WorkflowExecution.version_id)
-        .where(
-            col(WorkflowExecution.status) == RecordStatus.CREATED,
-            col(WorkflowExecution.parent_id).is_(None),
-            col(WorkflowExecution.created_at) < created_before,
-            col(WorkflowExecution.id).not_in(except_for),
-        )
-        .order_by(col(WorkflowExecution.created_at))
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=WorkflowExecution)
-    )
-    return [(row[0], row[1], row[2]) for row in await session.execute(statement)]
 
 
 def _rows() -> Select[*tuple[Any, ...]]:

@@ -4,30 +4,26 @@ Rows left CREATED are started, once; rows of runs that have closed without sayin
 processes may do this at the same time.
 """
 
+import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
+from asyncpg import Record
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from app.contracts import CloseExecution, ExecutionStart
 from app.db.session import Database
-from app.db.tables import (
-    ClosedAs,
-    RecordStatus,
-    WorkflowExecution,
-    WorkflowTemplate,
-    WorkflowTemplateVersion,
-)
-from app.errors import AppError
+from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.executions.lifecycle import close_execution
-from app.executions.queries import list_left_created, list_open
+from app.executions.queries import find_left_created, list_open
 from app.executions.runs import RuntimeStatus, cancel_run, find_runs
 from app.executions.service import CANCEL_UNCONFIRMED
-from app.executions.starting import Launch, launch_claimed
+from app.executions.starting import Launch, launch_locked
 from app.temporal import Temporal
 
 log = structlog.get_logger(__name__)
@@ -71,39 +67,33 @@ async def reconcile_once(
 
 async def _start_left_created(database: Database, temporal: Temporal, older_than: timedelta) -> tuple[int, int]:
     created_before = datetime.now(UTC) - older_than
-    counts = {RecordStatus.STARTED: 0, RecordStatus.FAILED_TO_START: 0}
-    failed: set[UUID] = set()
+    counts: Counter[RecordStatus] = Counter()
     while True:
-        async with database.transaction() as session:
-            # One row a transaction: an answer from Temporal is committed before the next is asked for.
-            found = await list_left_created(session, created_before=created_before, except_for=failed, limit=1)
-            if not found:
+        # One row a transaction: what Temporal has answered is committed before it is asked again.
+        async with database.driver() as connection, connection.transaction():
+            found = await find_left_created(connection, created_before)
+            if found is None:
                 return counts[RecordStatus.STARTED], counts[RecordStatus.FAILED_TO_START]
-            launch = _launch_of(*found[0])
-            try:
-                launched = await launch_claimed(session, temporal, launch)
-            except AppError:
-                failed.add(launch.start.execution_id)
-                raise
+            launched = await launch_locked(connection, temporal, _launch_of(found))
         counts[launched.status] += 1
 
 
-def _launch_of(row: WorkflowExecution, template: WorkflowTemplate, version: WorkflowTemplateVersion) -> Launch:
-    trigger = row.trigger or {}
+def _launch_of(row: Record) -> Launch:
+    trigger = json.loads(row["trigger"] or "{}")
     start = ExecutionStart(
-        execution_id=row.id,
-        name=row.name,
-        root_id=row.root_id,
-        template_id=row.template_id,
-        template=template.slug,
-        version_id=row.version_id,
-        version=version.version,
-        context=row.context,
-        trigger=row.trigger,
+        execution_id=row["id"],
+        name=row["name"],
+        root_id=row["id"],
+        template_id=row["template_id"],
+        template=row["slug"],
+        version_id=row["version_id"],
+        version=row["version"],
+        context=json.loads(row["context"]),
+        trigger=trigger or None,
         entity_type=trigger.get("entityType"),
         entity_id=trigger.get("entityId"),
     )
-    return Launch(start, template.name, version.definition)
+    return Launch(start, row["template_name"], row["definition"])
 
 
 async def _confirm_cancels(database: Database, temporal: Temporal) -> None:

@@ -74,7 +74,7 @@ async def execute(
         database,
         temporal,
         settings,
-        lambda session: find_target(session, template, request.version, key),
+        lambda connection: find_target(connection, template, request.version, key),
         StartRequest(
             context=request.context,
             trigger={"source": "manual", "actor": actor},

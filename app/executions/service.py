@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.contracts import StepCompletion
-from app.db.session import Database
+from app.db.session import Connection, Database
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.errors import Conflict, NotFound, Unavailable
 from app.executions import runs
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 # whether that is true. The reconciler asks again.
 CANCEL_UNCONFIRMED = "CANCEL_UNCONFIRMED"
 
-FindTarget = Callable[[AsyncSession], Awaitable[Target | None]]
+FindTarget = Callable[[Connection], Awaitable[Target | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,14 @@ async def start_execution(
 
     The row is committed before Temporal is asked; from then on nothing is lost.
     """
-    async with database.transaction() as session:
-        target = await find(session)
+    async with database.driver() as connection:
+        target = await find(connection)
         if target is None:
             return None
-        accepted = await accept(session, temporal, target, request, settings.api.max_context_bytes)
-    if accepted.launch is None:
-        return Started(accepted.execution_id, accepted.status, None, repeated=True)
-    launched = await launch(database, temporal, accepted.launch)
+        accepted = await accept(connection, temporal, target, request, settings.api.max_context_bytes)
+        if accepted.launch is None:
+            return Started(accepted.execution_id, accepted.status, None, repeated=True)
+        launched = await launch(connection, temporal, accepted.launch)
     return Started(accepted.execution_id, launched.status, launched.reason, repeated=False)
 
 

@@ -10,11 +10,9 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
+from temporalio.api.common.v1 import Payload
 from temporalio.common import (
+    RawValue,
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
@@ -34,10 +32,10 @@ from app.contracts import (
     ExecutionStart,
     workflow_id,
 )
-from app.db.session import Database
-from app.db.tables import RecordStatus, TemplateStatus, VersionStatus, WorkflowExecution, new_id
+from app.db.session import Connection
+from app.db.session import translated as database_errors
+from app.db.tables import RecordStatus, TemplateStatus, VersionStatus, new_id
 from app.errors import AppError, Conflict, Invalid, Unavailable
-from app.executions.lifecycle import mark_started
 from app.executions.queries import Earlier, Target, find_earlier
 from app.temporal import Temporal, translated, unreachable
 from engine.errors import EngineError
@@ -47,6 +45,27 @@ log = structlog.get_logger(__name__)
 
 # Bytes; the server takes 400.
 LONGEST_SUMMARY = 380
+
+INSERT = """
+    INSERT INTO workflow_execution
+        (id, name, version_id, template_id, root_id, context, trigger, status, idempotency_key, request_hash)
+    VALUES ($1, $2, $3, $4, $1, $5, $6, 'CREATED', $7, $8)
+    ON CONFLICT (template_id, idempotency_key) DO NOTHING
+    RETURNING id
+"""
+# The commit need not wait for the disk: a row that a crash sets back to CREATED is found by the reconciler, which is
+# then told that the run has started already.
+CLAIM = """
+    UPDATE workflow_execution
+    SET status = 'STARTED', started_at = coalesce(started_at, now()), updated_at = now()
+    WHERE id = $1 AND status IN ('CREATED', 'STARTED')
+    RETURNING set_config('synchronous_commit', 'off', true)
+"""
+GIVE_UP = """
+    UPDATE workflow_execution
+    SET status = 'FAILED_TO_START', status_reason = $2, started_at = NULL, updated_at = now()
+    WHERE id = $1
+"""
 
 _NEVER = frozenset({RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.OUT_OF_RANGE})
 
@@ -73,11 +92,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything Temporal is given."""
+    """Everything Temporal is given; the definition is JSON as text."""
 
     start: ExecutionStart
     template_name: str
-    definition: dict[str, Any]
+    definition: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +112,7 @@ class StartRefused(Exception):
 
 
 async def accept(
-    session: AsyncSession, temporal: Temporal, target: Target, request: StartRequest, most_bytes: int
+    connection: Connection, temporal: Temporal, target: Target, request: StartRequest, most_bytes: int
 ) -> Accepted:
     """Writes the row of a new execution, or finds the one that the request's key was used for.
 
@@ -105,66 +124,55 @@ async def accept(
     if target.earlier is not None:
         return _repeated(target.earlier, request_hash)
     definition = _startable(target, request)
-    _check_context(definition, request.context, len(context_text.encode()), most_bytes)
+    _check_context(target.input_schema, request.context, len(context_text.encode()), most_bytes)
     await temporal.assure()
     launch = _new_launch(target, request, definition)
-    statement = (
-        insert(WorkflowExecution)
-        .values(
-            id=launch.start.execution_id,
-            name=launch.start.name,
-            version_id=target.version_id,
-            template_id=target.template_id,
-            root_id=launch.start.execution_id,
-            context=request.context,
-            trigger=request.trigger,
-            status=RecordStatus.CREATED,
-            idempotency_key=request.key,
-            request_hash=request_hash,
-        )
-        .on_conflict_do_nothing(index_elements=["template_id", "idempotency_key"])
-        .returning(col(WorkflowExecution.id))
+    written = await connection.fetchval(
+        INSERT,
+        launch.start.execution_id,
+        launch.start.name,
+        target.version_id,
+        target.template_id,
+        context_text,
+        canonical_json(request.trigger),
+        request.key,
+        request_hash,
     )
-    if (await session.execute(statement)).scalar_one_or_none() is None:
+    if written is None:
         # The same request came twice at once, and the other one was first.
-        earlier = await find_earlier(session, target.template_id, request.key or "")
+        earlier = await find_earlier(connection, target.template_id, request.key or "")
         return _repeated(earlier, request_hash)
     return Accepted(launch.start.execution_id, RecordStatus.CREATED, launch)
 
 
-async def launch(database: Database, temporal: Temporal, launch: Launch) -> Launched:
-    """Starts what `accept` wrote and the caller has committed. Never raises because something is down.
+async def launch(connection: Connection, temporal: Temporal, launch: Launch) -> Launched:
+    """Starts what `accept` wrote. Never raises because something is down: the row is stored.
 
     STARTED; CREATED when Temporal could not be reached (the reconciler starts it later); FAILED_TO_START when
     it never will be; COMPLETED when somebody cancelled it first.
     """
-    execution_id = launch.start.execution_id
     try:
-        async with database.transaction() as session:
-            return await launch_claimed(session, temporal, launch)
+        with database_errors():
+            async with connection.transaction():
+                return await launch_locked(connection, temporal, launch)
     except Unavailable as error:
-        log.warning("start_postponed", execution_id=str(execution_id), code=error.code)
+        log.warning("start_postponed", execution_id=str(launch.start.execution_id), code=error.code)
         return Launched(RecordStatus.CREATED)
 
 
-async def launch_claimed(session: AsyncSession, temporal: Temporal, launch: Launch) -> Launched:
+async def launch_locked(connection: Connection, temporal: Temporal, launch: Launch) -> Launched:
     """Sets the row STARTED, asks Temporal, and leaves the commit to the caller: until then the row is locked.
 
     Raises `Unavailable` when Temporal cannot be reached; the caller's rollback leaves the row CREATED.
     """
     execution_id = launch.start.execution_id
-    if not await mark_started(session, execution_id):
+    if await connection.fetchval(CLAIM, execution_id) is None:
         return Launched(RecordStatus.COMPLETED)
     try:
         await start_run(temporal, launch)
     except StartRefused as refusal:
         log.error("start_refused", execution_id=str(execution_id), reason=str(refusal))
-        statement = (
-            update(WorkflowExecution)
-            .where(col(WorkflowExecution.id) == execution_id)
-            .values(status=RecordStatus.FAILED_TO_START, status_reason=str(refusal), started_at=None)
-        )
-        await session.execute(statement)
+        await connection.execute(GIVE_UP, execution_id, str(refusal))
         return Launched(RecordStatus.FAILED_TO_START, str(refusal))
     return Launched(RecordStatus.STARTED)
 
@@ -200,7 +208,7 @@ async def _start_workflow(temporal: Temporal, launch: Launch) -> None:
         with translated():
             await client.start_workflow(
                 start.template,
-                args=[start, launch.definition],
+                args=[start, _as_stored(launch.definition)],
                 id=workflow_id(start.execution_id),
                 task_queue=temporal.settings.task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
@@ -225,8 +233,8 @@ def _hash(request: StartRequest, context_text: str) -> str:
     return hashlib.sha256(f"{rest}\n{context_text}".encode()).hexdigest()
 
 
-def _startable(target: Target, request: StartRequest) -> dict[str, Any]:
-    """The definition to run; raises when there is none that may be."""
+def _startable(target: Target, request: StartRequest) -> str:
+    """The definition to run, as stored; raises when there is none that may be."""
     if target.template_status in (TemplateStatus.PAUSED, TemplateStatus.ARCHIVED):
         raise Invalid(f"TEMPLATE_{target.template_status}", f"Template {target.template} is {target.template_status}.")
     if target.definition is None:
@@ -238,10 +246,9 @@ def _startable(target: Target, request: StartRequest) -> dict[str, Any]:
     return target.definition
 
 
-def _check_context(definition: dict[str, Any], context: dict[str, Any], size: int, most_bytes: int) -> None:
+def _check_context(schema: dict[str, Any] | None, context: dict[str, Any], size: int, most_bytes: int) -> None:
     if size > most_bytes:
         raise AppError("CONTEXT_TOO_LARGE", 413, f"A context may have {most_bytes} bytes; this has {size}.")
-    schema = definition.get("inputSchema")
     if schema is None:
         return
     try:
@@ -256,7 +263,7 @@ def _check_context(definition: dict[str, Any], context: dict[str, Any], size: in
         )
 
 
-def _new_launch(target: Target, request: StartRequest, definition: dict[str, Any]) -> Launch:
+def _new_launch(target: Target, request: StartRequest, definition: str) -> Launch:
     execution_id = new_id()
     assert target.version_id is not None
     start = ExecutionStart(
@@ -273,6 +280,11 @@ def _new_launch(target: Target, request: StartRequest, definition: dict[str, Any
         entity_id=request.trigger.get("entityId"),
     )
     return Launch(start, target.template_name, definition)
+
+
+def _as_stored(definition: str) -> RawValue:
+    """The definition's own text as a payload: it is neither read nor written again on its way."""
+    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=definition.encode()))
 
 
 def _summary(launch: Launch) -> str:

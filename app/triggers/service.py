@@ -38,7 +38,7 @@ async def take_event(
         database,
         temporal,
         settings,
-        lambda session: find_linked_target(session, entity_type, request.entity_id, key),
+        lambda connection: find_linked_target(connection, entity_type, request.entity_id, key),
         StartRequest(
             context=request.context,
             trigger={

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.cli.api_client import Api
 from app.cli.demo_partner import Partner, listening_partner
 from app.cli.demo_story import read_definition, read_register
 from tests.acceptance.running import EXAMPLES, Said, dev_file, eventually, fresh_home, millrace, started
@@ -40,8 +41,14 @@ def _ok(said: Said) -> Any:
     return said.json()
 
 
-def _runtime_status(home: Path, execution_id: str) -> str:
-    return str(_ok(millrace(home, "executions", "show", execution_id, "--json"))["runtimeStatus"])
+def _seen(home: Path, execution_id: str) -> dict[str, Any]:
+    with Api(dev_file(home)["api"]) as api:
+        found: dict[str, Any] = api.get(f"/executions/{execution_id}")
+    return found
+
+
+def _becomes(home: Path, execution_id: str, status: str) -> None:
+    eventually(lambda: _seen(home, execution_id)["runtimeStatus"] == status)
 
 
 def test_a_service_request_runs_to_its_end_through_a_person(home: Path) -> None:
@@ -53,16 +60,14 @@ def test_a_service_request_runs_to_its_end_through_a_person(home: Path) -> None:
     again = _ok(millrace(home, "trigger", "service-request", REQUEST, "--json"))
     assert again["executionId"] == execution_id
 
-    def waits() -> Any:
-        return _ok(millrace(home, "executions", "show", execution_id, "--json"))["waitingFor"]
-
-    (waiting,) = eventually(waits)
+    eventually(lambda: _seen(home, execution_id)["waitingFor"])
+    (waiting,) = _ok(millrace(home, "executions", "show", execution_id, "--json"))["waitingFor"]
     assert (waiting["stepId"], waiting["kind"]) == ("approve", "PERSON")
     refused = millrace(home, "executions", "complete", execution_id, "approve", "--outcome", "perhaps")
     assert (refused.code, refused.err.split(":")[0]) == (1, "OUTCOME_UNKNOWN")
     done = _ok(millrace(home, "executions", "complete", execution_id, "approve", "--outcome", "approved", "--json"))
     assert done["output"]["outcome"] == "approved"
-    eventually(lambda: _runtime_status(home, execution_id) == "COMPLETED")
+    _becomes(home, execution_id, "COMPLETED")
 
     tree = _ok(millrace(home, "executions", "tree", execution_id, "--json"))["tree"]
     (child,) = tree["children"]
@@ -80,9 +85,9 @@ def test_a_service_request_runs_to_its_end_through_a_person(home: Path) -> None:
 def test_an_execution_is_cancelled_with_what_it_waits_for(home: Path) -> None:
     answer = _ok(millrace(home, "execute", "streetlight-repair", REQUEST, "--json"))
     execution_id = answer["executionId"]
-    eventually(lambda: _ok(millrace(home, "executions", "show", execution_id, "--json"))["waitingFor"])
+    eventually(lambda: _seen(home, execution_id)["waitingFor"])
     assert millrace(home, "executions", "cancel", execution_id).code == 0
-    eventually(lambda: _runtime_status(home, execution_id) == "CANCELLED")
+    _becomes(home, execution_id, "CANCELLED")
     second = millrace(home, "executions", "cancel", execution_id)
     assert (second.code, second.err.split(":")[0]) == (1, "EXECUTION_ENDED")
 

@@ -48,6 +48,48 @@ def write(target: str, value: Any) -> Document:
     return {"targetPath": target, "value": value}
 
 
+def _every_kind_of_step() -> list[Document]:
+    return
+
+
+def everything() -> Document:
+    """A valid definition with every kind of step, groups, variables, an older system's keys and a loop."""
+    return {
+        "inputSchema": {"type": "object", "properties": {"amount": {"type": "number"}}},
+        "variables": [{"key": "region", "dataType": "string", "default": "EU"}],
+        "legacyServiceRequestType": "DSC",
+        "steps": _every_kind_of_step(),
+        "stepTransitions": [edge(*pair) for pair in pairwise(ids)],
+    }
+
+
+def graph(kinds: dict[str, str], *edges: str | Document) -> Document:
+    """Steps by id and type, and transitions, as `a-b` or with all their fields."""
+    return {
+        "steps": [step(name, kind) for name, kind in kinds.items()],
+        "stepTransitions": [edge(*each.split("-")) if isinstance(each, str) else each for each in edges],
+    }
+
+
+def expr(source: str, **fields: Any) -> Document:
+    """A JSONata value."""
+    return {"type": "expr", "expr": {"src": source}, **fields}
+
+
+def const(value: Any) -> Document:
+    """A constant value."""
+    return {"type": "const", "value": value}
+
+
+def write(target: str, value: Any) -> Document:
+    """A mapping."""
+    return {"targetPath": target, "value": value}
+
+
+def _every_kind_of_step() -> list[Document]:
+    return
+
+
 def everything() -> Document:
     """A valid definition with every kind of step, groups, variables, an older system's keys and a loop."""
     return {

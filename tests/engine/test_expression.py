@@ -22,6 +22,7 @@ CONTEXT: dict[str, Any] = {
     "empty": [],
     "a b": {"c": 1},
     "orders": [{"id": 7, "lines": [{"n": 1}, {"n": 2}]}],
+    "order": {"id": 7, "lines": [{"n": 1}, {"n": 2}]},
 }
 SCOPE: dict[str, object] = {
     "__context__": Map(CONTEXT),
@@ -296,8 +297,9 @@ def test_only_what_is_referred_to_is_handed_over() -> None:
 
 
 def test_what_a_parent_is_looked_up_in_is_handed_over_whole() -> None:
-    source = '__context__.orders.lines.{"line": n, "order": %.id}'
-    assert value(source) == [{"line": 1, "order": 7}, {"line": 2, "order": 7}]
+    for orders in ("orders", "order"):
+        source = f'__context__.{orders}.lines.{{"line": n, "order": %.id}}'
+        assert value(source) == [{"line": 1, "order": 7}, {"line": 2, "order": 7}]
 
 
 def test_nothing_stays_from_one_evaluation_to_the_next() -> None:

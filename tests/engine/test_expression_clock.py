@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ClockExceeded, EngineError, ExpressionError
-from engine.expression import MAX_COMPILED, Moment, compile_expression, evaluate
+from engine.expression import _THREAD, MAX_COMPILED, Moment, compile_expression, evaluate
 
 MOMENT = Moment(0, "seed")
 
@@ -29,6 +29,44 @@ def test_what_no_count_stops_is_stopped_by_the_clock() -> None:
 
 def test_an_expression_can_be_evaluated_after_the_clock_stopped_one() -> None:
     assert evaluate(compile_expression("1 + 1"), {}, MOMENT) == 2
+
+
+class InterruptingSeed(str):
+    """A seed that is interrupted while it is used, as a signal would interrupt it."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_not_taken_for_the_expression_s_fault() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(compile_expression("$random()"), {}, Moment(0, InterruptingSeed("s")))
+
+
+def test_a_panic_of_the_library_is_an_error_with_a_code() -> None:
+    expression = compile_expression("40 + 2")
+    assert evaluate(expression, {}, MOMENT) == 42
+    own, caught = dict(_THREAD.compiled), list[BaseException]()
+
+    def use_another_thread_s_object() -> None:
+        _THREAD.compiled.update(own)
+        try:
+            evaluate(expression, {}, MOMENT)
+        except BaseException as error:  # noqa: BLE001 - to be looked at below
+            caught.append(error)
+        _THREAD.compiled.clear()
+        assert evaluate(expression, {}, MOMENT) == 42
+        caught.append(AssertionError("went on"))
+
+    thread = threading.Thread(target=use_another_thread_s_object)
+    thread.start()
+    thread.join()
+    panic, end = caught
+    assert isinstance(panic, ExpressionError)
+    assert panic.code == "EXPRESSION_FAILED"
+    assert str(end) == "went on"
 
 
 def test_threads_share_expressions_but_nothing_of_the_library_s() -> None:
