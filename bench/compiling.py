@@ -38,10 +38,13 @@ def measure(say: Say) -> list[Figure]:
     _check(validating[0], catalogue)
     cold = _milliseconds(compile_document, compiling)
     warm = _milliseconds(compile_document, compiling[-1:] * ROUNDS)
+    plain = [mixed(STEPS, ACTION_KEY, salt, reckoned=False) for salt in range(2 * ROUNDS, 3 * ROUNDS)]
+    few = _milliseconds(compile_document, plain)
     checked = _milliseconds(lambda document: validate(document, catalogue), validating[1:])
     contents = _contents(compiling[0])
     return [
         _figure("compile", contents, cold, f"the same again {_shown(warm)}", REACH),
+        _figure("compile", _contents(plain[0]), few, "", REACH),
         _figure("validate, all rules", contents, checked),
     ]
 

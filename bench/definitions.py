@@ -69,18 +69,18 @@ def parallel(count: int) -> Document:
 MIXED_BLOCK = 20
 
 
-def mixed(count: int, action_key: str, salt: int = 0) -> Document:
+def mixed(count: int, action_key: str, salt: int, *, reckoned: bool = True) -> Document:
     """About `count` steps as people write them: blocks of twenty, in a row.
 
-    Each block has a parallel part with three actions, an exclusive choice, an inclusive choice and values by
-    expression. No two expressions have the same text, nor do those of two salts, so that nothing compiled earlier
-    can be used again.
+    Each block has a parallel part with three actions, an exclusive choice, an inclusive choice, and values that are
+    `reckoned` by expressions, or else constants and references. No two expressions have the same text, nor do those
+    of two salts, so that nothing compiled earlier can be used again.
     """
     steps: list[Document] = []
     arrows: list[Document] = []
     before = "start"
     for at in range(count // MIXED_BLOCK):
-        block = _Block(f"b{at}", salt * count + at, action_key)
+        block = _Block(f"b{at}", salt * count + at, action_key, reckoned)
         steps += block.steps
         arrows += [arrow(before, block.first), *block.arrows]
         before = block.last
@@ -90,8 +90,9 @@ def mixed(count: int, action_key: str, salt: int = 0) -> Document:
 class _Block:
     """Twenty steps with one way in and one way out."""
 
-    def __init__(self, name: str, number: int, action_key: str) -> None:
+    def __init__(self, name: str, number: int, action_key: str, reckoned: bool) -> None:
         self.name = name
+        self.reckoned = reckoned
         self.number = number
         self.action_key = action_key
         self.steps: list[Document] = []
@@ -150,12 +151,16 @@ class _Block:
         return str(added["id"])
 
     def _writes(self, first: str, second: str) -> list[Document]:
-        reckoned = expression(f"__context__.n * {self.number} + {len(self.steps)}")
         return [
-            {"targetPath": first, "value": reckoned},
+            {"targetPath": first, "value": self._value(f"__context__.n * {self.number} + {len(self.steps)}", "n")},
             {"targetPath": second, "value": {"type": "const", "value": self.number}},
         ]
 
     def _call(self, seen: str) -> Document:
-        text = expression(f'"{self.name} " & $string(__context__.n + {self.number} + {len(self.steps)})')
-        return {"actionKey": self.action_key, "parameters": {"text": text, "of": seen}}
+        source = f'"{self.name} " & $string(__context__.n + {self.number} + {len(self.steps)})'
+        return {"actionKey": self.action_key, "parameters": {"text": self._value(source, "text"), "of": seen}}
+
+    def _value(self, source: str, path: str) -> Document:
+        if self.reckoned:
+            return expression(source)
+        return {"type": "field", "ref": {"source": "CONTEXT", "path": path}}

@@ -17,7 +17,6 @@ from sqlmodel import col
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from app.contracts import workflow_id
 from app.db.session import Database
@@ -33,7 +32,7 @@ from bench.figures import Figure, Say
 from bench.load import Side, take_turns
 from bench.servers import database_url, own_servers, store_template
 from millrace.actions import Action, action
-from worker import PASSED_THROUGH, build_worker
+from worker import build_worker, workflow_runner
 
 ACTION_KEY = "bench.add"
 SLUG = "five-actions"
@@ -90,7 +89,7 @@ class Sides:
             self.database,
             self.temporal,
             self.settings,
-            lambda session: find_target(session, SLUG, None, request.key),
+            lambda connection: find_target(connection, SLUG, None, request.key),
             request,
         )
         if started is None:
@@ -163,9 +162,7 @@ def _worker_by_hand(client: Client, settings: Settings) -> Worker:
         task_queue=QUEUE_BY_HAND,
         workflows=[ByHand],
         activities=activities,
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
-        ),
+        workflow_runner=workflow_runner(),
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),

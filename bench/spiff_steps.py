@@ -76,14 +76,16 @@ def main() -> None:
     # Below this level it gathers every task of the workflow for log lines that nobody reads.
     for name in ("spiff", "spiff.workflow", "spiff.task"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    spec = {"chain": chain, "parallel": parallel}[shape](size)
     try:
-        times = measure({"chain": chain, "parallel": parallel}[shape](size))
+        times = measure(spec)
     except RecursionError:
         print(json.dumps({"died": "died: RecursionError"}))
         return
+    steps = len(spec.task_specs)
     answer = {
-        "best": times.best / size * 1e6,
-        "median": times.median / size * 1e6,
+        "best": times.best / steps * 1e6,
+        "median": times.median / steps * 1e6,
         "samples": times.samples,
         "seconds": times.best,
     }

@@ -49,7 +49,42 @@ def write(target: str, value: Any) -> Document:
 
 
 def _every_kind_of_step() -> list[Document]:
-    return
+    return [
+        step("start", "START"),
+        step(
+            "collect",
+            "HUMAN_CONFIRM",
+            legacyServiceRequestTaskKey="collect-documents",
+            group={"groupId": "kyc", "order": 1},
+            assignment={"assignee": expr("__context__.owner"), "candidateGroups": ["agents"]},
+            outcomes=["approved", "rejected"],
+        ),
+        step("route", "GATEWAY_EXCLUSIVE_SPLIT"),
+        step(
+            "fetch",
+            "SYS_ACTION",
+            actionKey="http.request",
+            parameters={"method": "GET", "url": expr("__context__.url"), "headers": {"x": "y"}},
+            outputMapping=[write("answer", expr("__steps__.fetch.status"))],
+        ),
+        step("fork", "GATEWAY_PARALLEL_SPLIT"),
+        step(
+            "batch",
+            "SYS_SUB_WORKFLOW",
+            mode="BATCH",
+            childWorkflowTemplateVersionId="director@1.0.0",
+            iterable={"type": "EXPRESSION", "expr": {"src": "__context__.directors"}},
+            inputMapping=[write("director", expr("__each__")), write("at", expr("__index__"))],
+            contextProjection=[write("done", expr("__child__"))],
+        ),
+        step("single", "SYS_SUB_WORKFLOW", childWorkflowTemplateId="filing"),
+        step("meet", "GATEWAY_PARALLEL_JOIN"),
+        step("choose", "GATEWAY_INCLUSIVE_SPLIT"),
+        step("mark", "SYS_SET", assignments=[write("marked.at", expr("__steps__.single.at"))]),
+        step("gather", "GATEWAY_INCLUSIVE_JOIN"),
+        step("either", "GATEWAY_EXCLUSIVE_JOIN"),
+        step("end", "END"),
+    ]
 
 
 def everything() -> Document:
@@ -59,79 +94,6 @@ def everything() -> Document:
         "variables": [{"key": "region", "dataType": "string", "default": "EU"}],
         "legacyServiceRequestType": "DSC",
         "steps": _every_kind_of_step(),
-        "stepTransitions": [edge(*pair) for pair in pairwise(ids)],
-    }
-
-
-def graph(kinds: dict[str, str], *edges: str | Document) -> Document:
-    """Steps by id and type, and transitions, as `a-b` or with all their fields."""
-    return {
-        "steps": [step(name, kind) for name, kind in kinds.items()],
-        "stepTransitions": [edge(*each.split("-")) if isinstance(each, str) else each for each in edges],
-    }
-
-
-def expr(source: str, **fields: Any) -> Document:
-    """A JSONata value."""
-    return {"type": "expr", "expr": {"src": source}, **fields}
-
-
-def const(value: Any) -> Document:
-    """A constant value."""
-    return {"type": "const", "value": value}
-
-
-def write(target: str, value: Any) -> Document:
-    """A mapping."""
-    return {"targetPath": target, "value": value}
-
-
-def _every_kind_of_step() -> list[Document]:
-    return
-
-
-def everything() -> Document:
-    """A valid definition with every kind of step, groups, variables, an older system's keys and a loop."""
-    return {
-        "inputSchema": {"type": "object", "properties": {"amount": {"type": "number"}}},
-        "variables": [{"key": "region", "dataType": "string", "default": "EU"}],
-        "legacyServiceRequestType": "DSC",
-        "steps": [
-            step("start", "START"),
-            step(
-                "collect",
-                "HUMAN_CONFIRM",
-                legacyServiceRequestTaskKey="collect-documents",
-                group={"groupId": "kyc", "order": 1},
-                assignment={"assignee": expr("__context__.owner"), "candidateGroups": ["agents"]},
-                outcomes=["approved", "rejected"],
-            ),
-            step("route", "GATEWAY_EXCLUSIVE_SPLIT"),
-            step(
-                "fetch",
-                "SYS_ACTION",
-                actionKey="http.request",
-                parameters={"method": "GET", "url": expr("__context__.url"), "headers": {"x": "y"}},
-                outputMapping=[write("answer", expr("__steps__.fetch.status"))],
-            ),
-            step("fork", "GATEWAY_PARALLEL_SPLIT"),
-            step(
-                "batch",
-                "SYS_SUB_WORKFLOW",
-                mode="BATCH",
-                childWorkflowTemplateVersionId="director@1.0.0",
-                iterable={"type": "EXPRESSION", "expr": {"src": "__context__.directors"}},
-                inputMapping=[write("director", expr("__each__")), write("at", expr("__index__"))],
-                contextProjection=[write("done", expr("__child__"))],
-            ),
-            step("single", "SYS_SUB_WORKFLOW", childWorkflowTemplateId="filing"),
-            step("meet", "GATEWAY_PARALLEL_JOIN"),
-            step("choose", "GATEWAY_INCLUSIVE_SPLIT"),
-            step("mark", "SYS_SET", assignments=[write("marked.at", expr("__steps__.single.at"))]),
-            step("gather", "GATEWAY_INCLUSIVE_JOIN"),
-            step("either", "GATEWAY_EXCLUSIVE_JOIN"),
-            step("end", "END"),
-        ],
         "stepTransitions": [
             edge("start", "collect"),
             edge("collect", "route"),
