@@ -38,7 +38,7 @@ def measure(say: Say) -> list[Figure]:
     _check(validating[0], catalogue)
     cold = _milliseconds(compile_document, compiling)
     warm = _milliseconds(compile_document, compiling[-1:] * ROUNDS)
-    plain = [mixed(STEPS, ACTION_KEY, salt, reckoned=False) for salt in range(2 * ROUNDS, 3 * ROUNDS)]
+    plain = [mixed(STEPS, ACTION_KEY, salt, reckoned=False) for salt in range(2 * ROUNDS + 1, 3 * ROUNDS + 1)]
     few = _milliseconds(compile_document, plain)
     checked = _milliseconds(lambda document: validate(document, catalogue), validating[1:])
     contents = _contents(compiling[0])

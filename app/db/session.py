@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.exceptions import InterfaceError, PostgresError
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -33,6 +33,7 @@ class Database:
             pool_timeout=settings.connect_timeout,
             connect_args={"timeout": settings.connect_timeout, "command_timeout": LONGEST_STATEMENT},
         )
+        event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
 
     @asynccontextmanager
@@ -51,7 +52,7 @@ class Database:
         """The driver's own connection: each statement is a transaction, unless one is opened on it.
 
         For the statements that callers of a trigger wait for, where the ORM would cost more than PostgreSQL does.
-        JSON goes in and comes out as text. Raises what `transaction` raises.
+        Raises what `transaction` raises.
         """
         with translated():
             async with self.engine.connect() as connection:
@@ -86,6 +87,12 @@ def translated() -> Iterator[None]:
         raise _meaning(error, str(error.sqlstate or "")) from error
 
 
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """A pooled connection that PostgreSQL has closed meanwhile is replaced, instead of failing its next user."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
 def driver_url(url: str) -> str:
     """The URL with asyncpg as its driver; `postgres://…` and `postgresql://…` are taken too."""
     if url.startswith("postgres://"):
@@ -106,8 +113,8 @@ def sqlstate(error: DBAPIError) -> str:
 def _meaning(error: Exception, state: str) -> Exception:
     """What an error with this SQLSTATE is to users; the error itself when it is a bug."""
     match state[:2]:
-        case "08" | "53" | "57":
-            # Connection exceptions, insufficient resources, operator intervention.
+        case "08" | "28" | "3D" | "53" | "57":
+            # Connections, authorisation, no such database, resources, intervention: nothing a caller could mend.
             return unreachable()
         case "23":
             return Conflict("CONFLICT", "The change contradicts what is stored, perhaps since a moment ago.")

@@ -27,7 +27,7 @@ from app.versions.queries import as_uuid
 TARGET = """
     SELECT template.id, template.slug, template.name, template.status,
         version.id, version.version, version.status,
-        CASE WHEN earlier.id IS NULL THEN version.definition END, version.definition->'inputSchema',
+        CASE WHEN earlier.id IS NULL THEN version.definition::text END, (version.definition->'inputSchema')::text,
         earlier.id, earlier.status, earlier.request_hash
     FROM workflow_template AS template
     LEFT JOIN workflow_execution AS earlier
@@ -44,9 +44,9 @@ LINKED_TARGET = f"""
 """
 EARLIER = "SELECT id, status, request_hash FROM workflow_execution WHERE template_id = $1 AND idempotency_key = $2"
 LEFT_CREATED = """
-    SELECT execution.id, execution.name, execution.context, execution.trigger,
+    SELECT execution.id, execution.name, execution.context::text AS context, execution.trigger::text AS trigger,
         template.id AS template_id, template.slug, template.name AS template_name,
-        version.id AS version_id, version.version, version.definition
+        version.id AS version_id, version.version, version.definition::text AS definition
     FROM workflow_execution AS execution
     JOIN workflow_template AS template ON template.id = execution.template_id
     JOIN workflow_template_version AS version ON version.id = execution.version_id

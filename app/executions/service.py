@@ -64,11 +64,12 @@ async def wait_for_end(database: Database, temporal: Temporal, started: Started,
         return None
     try:
         outcome = await runs.find_outcome(temporal, started.execution_id, seconds)
+        if outcome is None:
+            return None
+        row = await get_row(database, started.execution_id)
     except Unavailable:
+        # The start is stored; that it cannot be followed now takes nothing away from it.
         return None
-    if outcome is None:
-        return None
-    row = await get_row(database, started.execution_id)
     view = StartView(execution_id=row.id, status=row.status, runtime_status=outcome.status)
     if outcome.error is not None:
         view.error = error_view(outcome)

@@ -49,7 +49,7 @@ LONGEST_SUMMARY = 380
 INSERT = """
     INSERT INTO workflow_execution
         (id, name, version_id, template_id, root_id, context, trigger, status, idempotency_key, request_hash)
-    VALUES ($1, $2, $3, $4, $1, $5, $6, 'CREATED', $7, $8)
+    VALUES ($1, $2, $3, $4, $1, $5::text::jsonb, $6::text::jsonb, 'CREATED', $7, $8)
     ON CONFLICT (template_id, idempotency_key) DO NOTHING
     RETURNING id
 """

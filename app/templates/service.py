@@ -92,7 +92,7 @@ def refuse_archived(template: WorkflowTemplate) -> None:
 
 
 def slug_of(name: str) -> str:
-    """`Größe ändern!` → `grosse-andern`-like: ASCII letters and digits with dashes. Raises SLUG_INVALID."""
+    """`Größe ändern!` → `grosse-andern`: ASCII letters, digits and dashes. Raises SLUG_INVALID."""
     ascii_only = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:100].rstrip("-")
     if not slug:

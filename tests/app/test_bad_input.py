@@ -10,6 +10,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from app.db.migrate import migrate
 from app.db.session import Database
 from app.errors import AppError, Invalid, Unavailable
 from app.main import check_listen
@@ -203,9 +204,7 @@ async def test_a_connection_lost_to_postgres_is_made_anew(
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     await other.close()
-    first = await api.get("/templates")
-    if first.status_code != 200:
-        refused(first, 503, "DATABASE_UNAVAILABLE")
+    await asyncio.sleep(0.1)
     await ok(await api.get("/templates"))
 
 
@@ -265,7 +264,5 @@ def test_the_api_refuses_to_listen_beyond_loopback_unless_told_to(host: str) -> 
 
 
 async def test_a_migration_of_a_database_that_is_down_says_so(closed_port: int) -> None:
-    from app.db.migrate import migrate
-
     with pytest.raises(Unavailable):
         await migrate(f"postgresql://nobody@127.0.0.1:{closed_port}/none")

@@ -328,3 +328,50 @@ async def test_the_background_task_outlives_errors(
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+class Fatal(Temporal):
+    """Ends every connection to the database before the start is sent, as often as it is told to."""
+
+    victim: Database
+    armed = False
+
+    async def client(self) -> Client:
+        if self.armed:
+            self.armed = False
+            await _end_connections(self.victim)
+        return await super().client()
+
+    async def assure(self) -> None:
+        """Says nothing against it, so that the start is what meets the fault."""
+
+
+async def _end_connections(database: Database) -> None:
+    other = Database(database.engine.url.render_as_string(hide_password=False))
+    async with other.engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    await other.close()
+
+
+async def test_postgres_going_down_while_temporal_is_asked_loses_nothing(
+    serve: Serve,
+    settings: Settings,
+    database: Database,
+    temporal: Temporal,
+    template: Json,
+    temporal_client: Client,
+) -> None:
+    fatal = Fatal(settings.temporal)
+    fatal.victim = database
+    api = await serve(settings, database, fatal)
+    fatal.armed = True
+    answer = await ok(await api.post(f"/templates/{template['id']}/execute", json={}), 202)
+    assert answer["status"] == "CREATED"
+    # The run has begun; only the row has not heard of it.
+    assert await _exists(temporal_client, answer["executionId"])
+    assert (await _row(database, answer["executionId"])).status == "CREATED"
+    assert (await reconcile_once(database, temporal, NOW)).started == 1
+    assert (await _row(database, answer["executionId"])).status == "STARTED"
