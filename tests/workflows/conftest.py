@@ -25,6 +25,16 @@ async def executions(client: Client, database_url: str) -> AsyncIterator[Executi
     await database.close()
 
 
+@pytest.fixture
+async def cached(executions: Executions) -> AsyncIterator[Executions]:
+    """Executions with a worker that keeps runs in memory, for trees of runs: without a cache the SDK lets a task of
+    one run wait, until it times out, while another one's local activity is under way.
+    """
+    async with executions.worker():
+        yield executions
+    await executions.replay_all()
+
+
 @pytest.fixture(params=[100, 0], ids=["cached", "uncached"])
 async def running(executions: Executions, request: pytest.FixtureRequest) -> AsyncIterator[Executions]:
     """Executions with a worker; uncached, every workflow task replays the whole history."""

@@ -6,9 +6,11 @@ exists is never written again: delete it only when no run that old can still be 
 
 import asyncio
 import contextlib
+import json
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from temporalio.client import Client, WorkflowFailureError
@@ -156,8 +158,23 @@ async def record() -> None:
                 await executions.template("recorded-slow", line(slow))
                 for name, play in missing.items():
                     history = await (await play(executions)).fetch_history()
-                    (FOLDER / f"{name}.json").write_text(history.to_json() + "\n")
+                    (FOLDER / f"{name}.json").write_text(_without_traces(history.to_json()))
             await database.close()
+
+
+def _without_traces(text: str) -> str:
+    """A history without stack traces, which tell of the machine it was recorded on and of nothing else."""
+    return json.dumps(_trimmed(json.loads(text)), indent=2) + "\n"
+
+
+def _trimmed(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _trimmed(member) for key, member in value.items() if key != "stackTrace"}
+        case list():
+            return [_trimmed(item) for item in value]
+        case _:
+            return value
 
 
 if __name__ == "__main__":

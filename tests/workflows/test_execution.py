@@ -157,14 +157,14 @@ async def test_temporal_s_own_ui_shows_the_steps_and_what_is_waited_for(running:
     await handle.terminate()
 
 
-async def test_children_and_grandchildren_are_linked_to_parent_and_root(running: Executions) -> None:
-    suffix = running.task_queue[-8:]
-    await running.template(f"leaf-{suffix}", DOUBLE)
+async def test_children_and_grandchildren_are_linked_to_parent_and_root(cached: Executions) -> None:
+    suffix = cached.task_queue[-8:]
+    await cached.template(f"leaf-{suffix}", DOUBLE)
     copy = [{"targetPath": "n", "value": expr("__context__.n")}]
     nested = child("sub", childWorkflowTemplateVersionId=f"leaf-{suffix}@1.0.0", inputMapping=copy)
-    await running.template(f"middle-{suffix}", line(nested, output=expr("__steps__.sub + 1")))
+    await cached.template(f"middle-{suffix}", line(nested, output=expr("__steps__.sub + 1")))
     mapping = [{"targetPath": "n", "value": expr("__each__")}]
-    handle = await running.start(
+    handle = await cached.start(
         line(
             batch(
                 "all",
@@ -177,8 +177,8 @@ async def test_children_and_grandchildren_are_linked_to_parent_and_root(running:
         )
     )
     assert await handle.result() == [3, 5, 7]
-    rows = await running.rows(handle)
-    root = await running.row(handle)
+    rows = await cached.rows(handle)
+    root = await cached.row(handle)
     assert len(rows) == 7
     assert {row.status for row in rows} == {"COMPLETED"}
     middles = [row for row in rows if row.parent_id == root.id]
@@ -209,15 +209,15 @@ async def test_an_unknown_child_fails_its_parent_with_a_code(running: Executions
     assert len(await running.rows(handle)) == 1
 
 
-async def test_a_cancel_reaches_every_descendant(running: Executions) -> None:
-    suffix = running.task_queue[-8:]
-    await running.template(f"leaf-{suffix}", line(confirm("wait")))
-    await running.template(
+async def test_a_cancel_reaches_every_descendant(cached: Executions) -> None:
+    suffix = cached.task_queue[-8:]
+    await cached.template(f"leaf-{suffix}", line(confirm("wait")))
+    await cached.template(
         f"middle-{suffix}", line(batch("all", "[1, 2]", childWorkflowTemplateVersionId=f"leaf-{suffix}@1.0.0"))
     )
-    handle = await running.start(line(child("top", childWorkflowTemplateVersionId=f"middle-{suffix}@1.0.0")))
+    handle = await cached.start(line(child("top", childWorkflowTemplateVersionId=f"middle-{suffix}@1.0.0")))
     for _ in range(200):
-        rows = await running.rows(handle)
+        rows = await cached.rows(handle)
         if len(rows) == 4 and all(row.status == "STARTED" for row in rows):
             break
         await asyncio.sleep(0.05)
@@ -225,7 +225,7 @@ async def test_a_cancel_reaches_every_descendant(running: Executions) -> None:
     with pytest.raises(WorkflowFailureError) as ended:
         await handle.result()
     assert isinstance(ended.value.cause, CancelledError)
-    assert [row.closed_as for row in await running.rows(handle)] == ["CANCELLED"] * 4
+    assert [row.closed_as for row in await cached.rows(handle)] == ["CANCELLED"] * 4
 
 
 async def test_a_failure_withdraws_what_still_runs(running: Executions) -> None:

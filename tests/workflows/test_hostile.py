@@ -47,7 +47,9 @@ async def guarded(executions: Executions) -> AsyncIterator[Executions]:
 @pytest.mark.parametrize(("source", "code"), HOSTILE.values(), ids=HOSTILE.keys())
 async def test_a_hostile_expression_fails_its_run_and_nothing_else(guarded: Executions, source: str, code: str) -> None:
     handle = await guarded.start(line(put("bad", x=expr(source))))
-    assert (await failure_of(handle))["code"] == code
+    # On a slow machine the clock, the last net, may be faster than the count.
+    clock = {"EXPRESSION_TIMEOUT"} if code == "EXPRESSION_LIMIT" else set()
+    assert (await failure_of(handle))["code"] in {code} | clock
     types = await event_types(handle)
     assert "workflow_task_failed" not in types
     assert "workflow_task_timed_out" not in types
