@@ -188,25 +188,21 @@ async def test_children_and_grandchildren_are_linked_to_parent_and_root(cached: 
     assert all(row.started_at is not None for row in rows if row is not root)
 
 
-async def test_a_failing_grandchild_carries_its_code_to_the_root(running: Executions) -> None:
-    suffix = running.task_queue[-8:]
-    await running.template(
-        f"leaf-{suffix}", line(action("bad", actionKey="test.fail", parameters={"code": "NO_STOCK"}))
-    )
-    await running.template(
-        f"middle-{suffix}", line(child("sub", childWorkflowTemplateVersionId=f"leaf-{suffix}@1.0.0"))
-    )
-    handle = await running.start(line(child("top", childWorkflowTemplateVersionId=f"middle-{suffix}@1.0.0")))
+async def test_a_failing_grandchild_carries_its_code_to_the_root(cached: Executions) -> None:
+    suffix = cached.task_queue[-8:]
+    await cached.template(f"leaf-{suffix}", line(action("bad", actionKey="test.fail", parameters={"code": "NO_STOCK"})))
+    await cached.template(f"middle-{suffix}", line(child("sub", childWorkflowTemplateVersionId=f"leaf-{suffix}@1.0.0")))
+    handle = await cached.start(line(child("top", childWorkflowTemplateVersionId=f"middle-{suffix}@1.0.0")))
     failure = await failure_of(handle)
     assert (failure["code"], failure["stepId"]) == ("NO_STOCK", "top")
-    assert {row.closed_as for row in await running.rows(handle)} == {"FAILED"}
+    assert {row.closed_as for row in await cached.rows(handle)} == {"FAILED"}
 
 
-async def test_an_unknown_child_fails_its_parent_with_a_code(running: Executions) -> None:
-    handle = await running.start(line(child("sub", childWorkflowTemplateVersionId="nobody@1.0.0")))
+async def test_an_unknown_child_fails_its_parent_with_a_code(cached: Executions) -> None:
+    handle = await cached.start(line(child("sub", childWorkflowTemplateVersionId="nobody@1.0.0")))
     failure = await failure_of(handle)
     assert (failure["code"], failure["stepId"]) == ("CHILD_NOT_FOUND", "sub")
-    assert len(await running.rows(handle)) == 1
+    assert len(await cached.rows(handle)) == 1
 
 
 async def test_a_cancel_reaches_every_descendant(cached: Executions) -> None:
@@ -320,10 +316,10 @@ async def test_thousands_of_pure_steps_in_a_loop_trip_no_deadlock_detector(runni
     assert "workflow_task_failed" not in await event_types(handle)
 
 
-async def test_names_longer_than_the_server_s_summaries_do_no_harm(running: Executions) -> None:
+async def test_names_longer_than_the_server_s_summaries_do_no_harm(cached: Executions) -> None:
     long = "ä" * 200
-    slug = f"leaf-{running.task_queue[-8:]}"
-    await running.template(slug, line(action("call")))
+    slug = f"leaf-{cached.task_queue[-8:]}"
+    await cached.template(slug, line(action("call")))
     mapping = {"childWorkflowTemplateVersionId": f"{slug}@1.0.0", "childWorkflowName": long * 2}
     steps = [action("a") | {"name": long}, child("sub", **mapping) | {"name": long}]
     people = [confirm(f"person-{'x' * 80}-{n}", timeout=60) | {"name": long} for n in range(5)]
@@ -339,7 +335,7 @@ async def test_names_longer_than_the_server_s_summaries_do_no_harm(running: Exec
         *(arrow(f"{one['id']} -> j") for one in people),
         arrow("j -> end"),
     )
-    handle = await running.start(definition)
-    await running.waits_for(handle, *(one["id"] for one in people))
+    handle = await cached.start(definition)
+    await cached.waits_for(handle, *(one["id"] for one in people))
     assert "workflow_task_failed" not in await event_types(handle)
     await handle.terminate()
