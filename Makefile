@@ -37,7 +37,7 @@ format: .venv/.dev  ## put the code into its format
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
 
-bench: .venv/.dev  ## the figures of bench/README.md, measured here
+bench: .venv/.dev bench/.venv/.ready  ## the figures of bench/README.md, measured here
 	@exec $(BIN)/python -m bench
 
 lock: .venv/.dev  ## choose versions anew and write the lock files
@@ -45,8 +45,13 @@ lock: .venv/.dev  ## choose versions anew and write the lock files
 	@$(COMPILE) --upgrade --extra build --extra dev --constraint requirements.txt \
 		--output-file requirements-dev.txt pyproject.toml
 
+bench/.venv/.ready: bench/requirements.txt .venv/.python
+	@$(PYTHON) -m venv bench/.venv
+	@bench/.venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install --require-hashes -r bench/requirements.txt
+	@touch $@
+
 clean:  ## remove what was built; the data in .millrace stays
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv bench/.venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.python:

@@ -12,7 +12,6 @@ from datetime import timedelta
 import structlog
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
@@ -27,29 +26,6 @@ from workflows.execution import Execution
 
 log = structlog.get_logger(__name__)
 
-# Shared with the sandbox instead of being imported again for every run: pure code, and libraries with native parts.
-PASSED_THROUGH = (
-    "app",
-    "engine",
-    "immutables",
-    "jsonata",
-    "jsonschema_rs",
-    "pydantic",
-    "pydantic_core",
-    "workflows.clocks",
-    "workflows.effects",
-    "workflows.failures",
-    "workflows.plans",
-    "workflows.policies",
-    "workflows.search",
-    "workflows.view",
-)
-
-
-def workflow_runner() -> SandboxedWorkflowRunner:
-    """The sandbox that executions run in, here and wherever a history is replayed."""
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
-
 
 def build_worker(client: Client, database: Database, settings: Settings, actions: Iterable[Action]) -> Worker:
     """A worker for the actions. Raises `RegistryError` when they and the workflows do not fit together."""
@@ -60,7 +36,6 @@ def build_worker(client: Client, database: Database, settings: Settings, actions
         task_queue=settings.temporal.task_queue,
         workflows=[Execution],
         activities=[*own, *action_activities(actions)],
-        workflow_runner=workflow_runner(),
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),

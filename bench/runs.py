@@ -9,6 +9,7 @@ import statistics
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -26,13 +27,13 @@ from app.executions.service import start_execution
 from app.executions.starting import StartRequest
 from app.settings import Settings
 from app.temporal import Temporal, connect, register_search_attributes
-from bench.by_hand import ADD, BY_HAND, STEPS, ByHand
+from bench.by_hand import ADD, BY_HAND, BY_HAND_OUTSIDE, STEPS, ByHand, ByHandOutside
 from bench.definitions import Document, expression, line, step
 from bench.figures import Figure, Say
 from bench.load import Side, take_turns
 from bench.servers import database_url, own_servers, store_template
 from millrace.actions import Action, action
-from worker import build_worker, workflow_runner
+from worker import build_worker
 
 ACTION_KEY = "bench.add"
 SLUG = "five-actions"
@@ -98,13 +99,13 @@ class Sides:
         self.of_millrace.append(run)
         _expect(number, await self.client.get_workflow_handle(run).result())
 
-    async def by_hand(self) -> None:
+    async def by_hand(self, name: str = BY_HAND) -> None:
         """One workflow."""
         number = next(self._numbers)
         run = f"by-hand/{uuid4()}"
         self.of_hand.append(run)
         output = await self.client.execute_workflow(
-            BY_HAND, {"n": number}, id=run, task_queue=QUEUE_BY_HAND, result_type=int
+            name, {"n": number}, id=run, task_queue=QUEUE_BY_HAND, result_type=int
         )
         _expect(number, output)
 
@@ -130,11 +131,16 @@ async def measure(say: Say) -> list[Figure]:
     """Rates, latencies and events of both sides."""
     say("starting PostgreSQL and Temporal")
     async with own_servers("bench-millrace") as settings, both_sides(settings) as sides:
-        say(f"{BLOCKS * BLOCK_SIZE} executions on each side, {AT_ONCE} at a time")
-        ours, theirs = await take_turns(sides.millrace, sides.by_hand, blocks=BLOCKS, size=BLOCK_SIZE, at_once=AT_ONCE)
+        figures: list[Figure] = []
+        for name, called in ((BY_HAND, "by hand"), (BY_HAND_OUTSIDE, "by hand, no sandbox")):
+            say(f"{BLOCKS * BLOCK_SIZE} executions on each side, {AT_ONCE} at a time: {called}")
+            ours, theirs = await take_turns(
+                sides.millrace, partial(sides.by_hand, name), blocks=BLOCKS, size=BLOCK_SIZE, at_once=AT_ONCE
+            )
+            figures += [_rate(ours, theirs, called), *(_latency(ours, theirs, part, called) for part in (0.50, 0.95))]
         await sides.check_rows()
-        events = (await sides.events(sides.of_millrace), await sides.events(sides.of_hand))
-    return [_rate(ours, theirs), _latency(ours, theirs, 0.50), _latency(ours, theirs, 0.95), _events(*events)]
+        figures.append(_events(await sides.events(sides.of_millrace), await sides.events(sides.of_hand)))
+    return figures
 
 
 @asynccontextmanager
@@ -160,9 +166,8 @@ def _worker_by_hand(client: Client, settings: Settings) -> Worker:
     return Worker(
         client,
         task_queue=QUEUE_BY_HAND,
-        workflows=[ByHand],
+        workflows=[ByHand, ByHandOutside],
         activities=activities,
-        workflow_runner=workflow_runner(),
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),
@@ -171,14 +176,14 @@ def _worker_by_hand(client: Client, settings: Settings) -> Worker:
     )
 
 
-def _rate(ours: Side, theirs: Side) -> Figure:
+def _rate(ours: Side, theirs: Side, called: str) -> Figure:
     ratio = ours.rate / theirs.rate
     by_block = [mine / other for mine, other in zip(ours.blocks, theirs.blocks, strict=True)]
     return Figure(
         part="runs",
         case=f"five actions, {AT_ONCE} at a time",
         millrace=f"{ours.rate:.1f} /s",
-        beside=f"by hand {theirs.rate:.1f} /s",
+        beside=f"{called} {theirs.rate:.1f} /s",
         ratio=f"{ratio:.2f} × ({min(by_block):.2f} to {max(by_block):.2f})",
         goal=f"≥ {REACH_RATE} ×",
         reached=ratio >= REACH_RATE,
@@ -186,13 +191,13 @@ def _rate(ours: Side, theirs: Side) -> Figure:
     )
 
 
-def _latency(ours: Side, theirs: Side, part: float) -> Figure:
+def _latency(ours: Side, theirs: Side, part: float, called: str) -> Figure:
     mine, other = ours.milliseconds(part), theirs.milliseconds(part)
     return Figure(
         part="runs",
         case=f"latency, p{part * 100:.0f}",
         millrace=f"{mine:.0f} ms",
-        beside=f"by hand {other:.0f} ms",
+        beside=f"{called} {other:.0f} ms",
         ratio=f"{mine / other:.2f} ×",
         numbers={"ratio": mine / other},
     )

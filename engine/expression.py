@@ -39,7 +39,7 @@ __all__ = [
 
 CLOCK_MS: Final = 400
 MAX_RECURSION: Final = 2_000
-MAX_COMPILED: Final = 512
+MAX_COMPILED: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,51 +15,54 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
-with workflow.unsafe.imports_passed_through():
-    from app.contracts import (
-        CLOSE_EXECUTION,
-        COMPLETE_STEP,
-        MARK_STARTED,
-        STEPS_QUERY,
-        CloseExecution,
-        ExecutionStart,
-        RunView,
-        StepCompletion,
-    )
-    from engine.draft import Step, iso
-    from engine.errors import EngineError
-    from engine.interpreter import Overdue, Pace, advance, resume, start
-    from engine.plan import Plan
-    from engine.protocol import (
-        Cancel,
-        CancelRequested,
-        Command,
-        Complete,
-        Event,
-        Fail,
-        Failure,
-        HumanCompleted,
-        RunInput,
-        events_from_json,
-        events_to_json,
-    )
-    from engine.state import State, state_from_json, state_to_json
-    from engine.tasks import OpenTask, find_task
-    from workflows.clocks import ClockRecord
-    from workflows.effects import Effects, now
-    from workflows.plans import plan_of
-    from workflows.policies import ROW
-    from workflows.search import WAITING_FOR
-    from workflows.view import details, run_view, waits_for_people
+from app.contracts import (
+    CLOSE_EXECUTION,
+    COMPLETE_STEP,
+    MARK_STARTED,
+    STEPS_QUERY,
+    CloseExecution,
+    ExecutionStart,
+    RunView,
+    StepCompletion,
+)
+from engine.draft import Step, iso
+from engine.errors import EngineError
+from engine.interpreter import Overdue, Pace, advance, resume, start
+from engine.plan import Plan
+from engine.protocol import (
+    Cancel,
+    CancelRequested,
+    Command,
+    Complete,
+    Event,
+    Fail,
+    Failure,
+    HumanCompleted,
+    RunInput,
+    events_from_json,
+    events_to_json,
+)
+from engine.state import State, state_from_json, state_to_json
+from engine.tasks import OpenTask, find_task
+from workflows.clocks import ClockRecord
+from workflows.effects import Effects, now
+from workflows.plans import plan_of
+from workflows.policies import ROW
+from workflows.search import WAITING_FOR
+from workflows.view import details, run_view, waits_for_people
 
 Ending = Complete | Fail | Cancel
 
 _LONG_HISTORY = 8_000
 
 
-@workflow.defn(dynamic=True)
+@workflow.defn(dynamic=True, sandboxed=False)
 class Execution:
-    """One run of a version. Arguments: `ExecutionStart`, then the definition as stored."""
+    """One run of a version. Arguments: `ExecutionStart`, then the definition as stored.
+
+    It runs outside the SDK's sandbox, which would import this module again for every run: what the sandbox guards
+    against is kept out by lint, and found by replaying every history of every test (decision 0006).
+    """
 
     def __init__(self) -> None:
         self._plan: Plan | None = None

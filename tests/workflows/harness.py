@@ -21,7 +21,7 @@ from app.db.session import Database
 from app.db.tables import WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion, new_id
 from app.settings import DatabaseSettings, HttpActionSettings, Settings, TemporalSettings, WorkerSettings
 from millrace.actions import Action, ActionFailure, Call, action
-from worker import build_worker, workflow_runner
+from worker import build_worker
 from workflows.execution import Execution
 
 Handle = WorkflowHandle[Any, Any]
@@ -71,9 +71,7 @@ class Executions:
 
     async def replay_all(self) -> None:
         """Replays every history of this test: none may have depended on anything but its events."""
-        replayer = Replayer(
-            workflows=[Execution], workflow_runner=workflow_runner(), data_converter=pydantic_data_converter
-        )
+        replayer = Replayer(workflows=[Execution], data_converter=pydantic_data_converter)
         async for run in self.client.list_workflows(f"TaskQueue = '{self.task_queue}'"):
             handle = self.client.get_workflow_handle(run.id, run_id=run.run_id)
             await replayer.replay_workflow(await handle.fetch_history())

@@ -8,7 +8,6 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-from worker import workflow_runner
 from workflows.execution import Execution
 
 FOLDER = Path(__file__).with_name("histories")
@@ -16,7 +15,7 @@ RECORDED = sorted(FOLDER.glob("*.json"))
 
 
 def replayer() -> Replayer:
-    return Replayer(workflows=[Execution], workflow_runner=workflow_runner(), data_converter=pydantic_data_converter)
+    return Replayer(workflows=[Execution], data_converter=pydantic_data_converter)
 
 
 @pytest.mark.parametrize("file", RECORDED, ids=[file.stem for file in RECORDED])
