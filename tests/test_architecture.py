@@ -147,7 +147,7 @@ def _text_files() -> Iterator[Path]:
     for name in ours:
         top = ROOT / name
         for file in [top] if top.is_file() else top.rglob("*"):
-            if file.is_file() and file.suffix in TEXT_FILES and file.parent.name != "__pycache__":
+            if file.is_file() and file.suffix in TEXT_FILES and not {"__pycache__", ".venv"} & set(file.parts):
                 yield file
 
 
