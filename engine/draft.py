@@ -13,7 +13,7 @@ from engine.errors import EngineError
 from engine.expression import Moment
 from engine.json_types import JSON
 from engine.plan import Edge, Plan, PlanNode, Write
-from engine.protocol import Command, Failure, visit_key
+from engine.protocol import Command, visit_key
 from engine.state import State, StepRecord, StepStatus, Work
 from engine.values import Const
 
@@ -33,6 +33,7 @@ class Draft:
 
     __slots__ = (
         "_facts",
+        "answers",
         "arrived",
         "at",
         "base",
@@ -41,6 +42,7 @@ class Draft:
         "commands",
         "context",
         "ending",
+        "expired",
         "filled",
         "output",
         "outputs",
@@ -73,6 +75,8 @@ class Draft:
         self.work = state.work
         self.batches = state.batches
         self.timers = state.timers
+        self.answers = state.answers
+        self.expired = state.expired
         self.waiting: deque[str] = deque(state.waiting)
         self.running = state.running
         self.taken = state.taken
@@ -95,6 +99,8 @@ class Draft:
             work=self.work,
             batches=self.batches,
             timers=self.timers,
+            answers=self.answers,
+            expired=self.expired,
             waiting=tuple(self.waiting),
             running=self.running,
             taken=self.taken,
@@ -132,15 +138,13 @@ class Draft:
         self.work = self.work.set(key, Work(node.id, visit, 1, self.at, who))
         return key
 
-    def close(self, key: str, status: StepStatus, failure: Failure | None = None) -> Work:
-        """Ends an activation; the step's record follows it unless a later visit owns the record."""
+    def close(self, key: str) -> None:
+        """Ends an activation well; the step's record follows it unless a later visit owns the record."""
         work = self.work[key]
         self.work = self.work.delete(key)
-        record = self.steps[work.step_id]
-        if record.visits == work.visit or status is not StepStatus.COMPLETED:
-            ended = StepRecord(status, record.visits, work.since, self.at, failure)
+        if self.steps[work.step_id].visits == work.visit:
+            ended = StepRecord(StepStatus.COMPLETED, work.visit, work.since, self.at)
             self.steps = self.steps.set(work.step_id, ended)
-        return work
 
     def send(self, *edges: Edge) -> None:
         """Puts a token on each transition."""

@@ -4,7 +4,7 @@ Maps are `immutables.Map`, so that a change costs the same whether the run has m
 and an earlier state stays what it was.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -82,7 +82,8 @@ class State:
     `outputs` holds the output of each step's last completed visit; `arrived` counts tokens waiting at joins, by
     transition id, and `filled` the transitions of a join that hold one; `ready` are transitions whose token has not
     been moved yet; `work` is open activations by key, `timers` when each armed timer is due, `waiting` the keys of
-    actions that wait for a free place, `running` those under way.
+    actions that wait for a free place, `running` those under way; `answers` is what people answered, by key, and
+    `expired` holds children that were withdrawn because they took too long.
     """
 
     run: RunInput
@@ -97,15 +98,13 @@ class State:
     work: Map[str, Work] = field(default_factory=Map)
     batches: Map[str, Batch] = field(default_factory=Map)
     timers: Map[str, int] = field(default_factory=Map)
+    answers: Map[str, JSON] = field(default_factory=Map)
+    expired: Map[str, int] = field(default_factory=Map)
     waiting: tuple[str, ...] = ()
     running: int = 0
     taken: int = 0
     ending: Ending | None = None
     output: JSON = None
-
-    def with_changes(self, **changes: Any) -> "State":
-        """A new state that differs in the given fields."""
-        return replace(self, **changes)
 
 
 def state_to_json(state: State) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def state_from_json(document: dict[str, Any]) -> State:
     plain["steps"] = Map({key: _record(value) for key, value in plain["steps"].items()})
     plain["work"] = Map({key: Work(*value) for key, value in plain["work"].items()})
     plain["batches"] = Map({key: _batch(value) for key, value in plain["batches"].items()})
-    for name in ("context", "outputs", "arrived", "filled", "timers"):
+    for name in ("context", "outputs", "arrived", "filled", "timers", "answers", "expired"):
         plain[name] = Map(plain[name])
     plain["ready"] = tuple(plain["ready"])
     plain["waiting"] = tuple(plain["waiting"])

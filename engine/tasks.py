@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from engine.errors import EngineError
 from engine.plan import HumanNode, Plan
 from engine.protocol import visit_key
-from engine.state import Phase, State, StepStatus
+from engine.state import Phase, State
 from engine.work import CONFIRMED
 
 
@@ -50,11 +50,11 @@ def _human_node(plan: Plan, step_id: str) -> HumanNode:
 def _completed(state: State, node: HumanNode, visit: int | None) -> OpenTask | None:
     """An activation that is over: completing it again gives what was given the first time."""
     record = state.steps.get(node.id)
-    if record is None or record.status is not StepStatus.COMPLETED or _open_visits(state, node):
+    if record is None or (visit is None and _open_visits(state, node)):
         return None
-    if visit is not None and visit != record.visits:
-        return None
-    return OpenTask(visit_key(node.id, record.visits), node.id, record.visits, open=False)
+    answered = record.visits if visit is None else visit
+    key = visit_key(node.id, answered)
+    return OpenTask(key, node.id, answered, open=False) if key in state.answers else None
 
 
 def _open(state: State, node: HumanNode, visit: int | None) -> OpenTask:

@@ -36,6 +36,9 @@ from engine.values import listed, required, resolve
 
 CONFIRMED = "confirmed"
 
+# Children are direct children of the run, and the server ends a run whose history is too long.
+MAX_ITEMS = 2_000
+
 N = TypeVar("N", bound=WorkNode)
 
 
@@ -106,6 +109,7 @@ def end_human(draft: Draft, event: HumanCompleted) -> None:
         "completedBy": event.completed_by,
         "completedAt": iso(event.at),
     }
+    draft.answers = draft.answers.set(event.key, output)
     complete(draft, node, event.key, output)
 
 
@@ -123,11 +127,12 @@ def begin_child(draft: Draft, node: ChildNode, edge: Edge | None) -> None:
         items = listed(node.items, draft.scope(), draft.moment(key))
         draft.open(node, visit, StepStatus.IN_PROGRESS)
         draft.batches = draft.batches.set(key, Batch(tuple(items), 0, Map(), Map()))
+        if len(items) > MAX_ITEMS:
+            raise EngineError("BATCH_TOO_LARGE", f"a batch runs over {MAX_ITEMS} items at most, not {len(items)}")
         if not items:
             complete(draft, node, key, [])
             return
         _refill(draft, node, key)
-    _arm_timeout(draft, node, key)
 
 
 def end_child(draft: Draft, event: ChildDone | ChildFailed) -> None:
@@ -136,6 +141,11 @@ def end_child(draft: Draft, event: ChildDone | ChildFailed) -> None:
     if key not in draft.work:
         return
     node = _node(draft, key, ChildNode)
+    _disarm(draft, event.key)
+    if event.key in draft.expired:
+        draft.expired = draft.expired.delete(event.key)
+        if isinstance(event, ChildFailed):
+            event = ChildFailed(event.key, event.at, _timed_out(node))
     if isinstance(event, ChildFailed):
         if not _try_again(draft, node, key, event):
             _drop_child(draft, key, event.key)
@@ -164,32 +174,35 @@ def retry_child(draft: Draft, key: str) -> None:
         return
     node = _node(draft, key, ChildNode)
     batch = draft.batches.get(parsed.visit_key)
+    place = ""
     if batch is None or parsed.item is None:
         more: dict[str, object] = {}
         attempt = work.attempt
         child_key = parsed.visit_key
     else:
+        place = f"{parsed.item + 1}/{len(batch.items)}"
         more = {"__each__": batch.items[parsed.item], "__index__": parsed.item}
         child_key = item_key(parsed.visit_key, parsed.item)
         attempt = batch.running[child_key]
-    _spawn(draft, node, [_child(draft, node, child_key, more)], attempt)
+    _spawn(draft, node, [_child(draft, node, child_key, more, place)], attempt)
 
 
 def time_out(draft: Draft, key: str) -> None:
-    """A human step or a child took longer than its `timeout`."""
-    if key not in draft.work:
+    """A human step fails; an attempt of a child is withdrawn, and counts as failed once it has answered."""
+    if Key.parse(key).visit_key not in draft.work:
         return
     node = draft.plan.node(Key.parse(key).step_id)
-    failure = Failure("STEP_TIMED_OUT", f"step {node.id} took longer than its timeout", node.id)
-    fail_at(draft, node, failure)
+    if isinstance(node, ChildNode):
+        draft.expired = draft.expired.set(key, draft.at)
+        draft.commands.append(Withdraw((key,)))
+    elif isinstance(node, HumanNode):
+        fail_at(draft, node, _timed_out(node))
 
 
 def complete(draft: Draft, node: WorkNode, key: str, output: JSON) -> None:
     """Ends an activation well: output, projection, mapping, then on to the next step."""
-    if role_key(key, TIMEOUT) in draft.timers:
-        draft.timers = draft.timers.delete(role_key(key, TIMEOUT))
-        draft.commands.append(Withdraw((role_key(key, TIMEOUT),)))
-    draft.close(key, StepStatus.COMPLETED)
+    _disarm(draft, key)
+    draft.close(key)
     if key in draft.batches:
         draft.batches = draft.batches.delete(key)
     draft.outputs = draft.outputs.set(node.id, output)
@@ -217,8 +230,20 @@ def _node(draft: Draft, key: str, kind: type[N]) -> N:
 
 
 def _arm_timeout(draft: Draft, node: WorkNode, key: str) -> None:
-    if node.timeout is not None and key in draft.work:
+    """Starts the clock of one attempt: of a human step's visit, or of one child."""
+    if node.timeout is not None:
         arm(draft, role_key(key, TIMEOUT), node.timeout, f"timeout of {node.name}")
+
+
+def _disarm(draft: Draft, key: str) -> None:
+    timer = role_key(key, TIMEOUT)
+    if timer in draft.timers:
+        draft.timers = draft.timers.delete(timer)
+        draft.commands.append(Withdraw((timer,)))
+
+
+def _timed_out(node: WorkNode) -> Failure:
+    return Failure("STEP_TIMED_OUT", f"step {node.id} took longer than its timeout", node.id)
 
 
 def arm(draft: Draft, key: str, seconds: float, summary: str) -> None:
@@ -264,6 +289,8 @@ def _spawn(draft: Draft, node: ChildNode, children: list[ChildSpec], attempt: in
             children[0].key, node.id, node.name, node.version_ref, node.template_ref, tuple(children), attempt
         )
     )
+    for child in children:
+        _arm_timeout(draft, node, child.key)
 
 
 def _try_again(draft: Draft, node: ChildNode, key: str, event: ChildFailed) -> bool:

@@ -17,8 +17,16 @@ LOCAL: dict[str, Any] = {
     ),
 }
 
-# What a run says of its own row must not hold up its end for ever: the reconciler puts right what is left.
-ROW: dict[str, Any] = {**LOCAL, "schedule_to_close_timeout": timedelta(seconds=60)}
+# What a run says of its own row must not hold up its end for ever: about a minute, then the reconciler puts it right.
+ROW: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=200),
+        backoff_coefficient=2.0,
+        maximum_interval=timedelta(seconds=10),
+        maximum_attempts=12,
+    ),
+}
 
 # Bytes; the server refuses a summary of more than 400.
 _LONGEST_SUMMARY = 380
@@ -41,9 +49,9 @@ def action_options(command: RunAction) -> dict[str, Any]:
 def retry_policy(retry: Retry) -> RetryPolicy:
     """Temporal's own policy; linear backoff and jitter, which it lacks, are asked for by the activity itself."""
     return RetryPolicy(
-        initial_interval=timedelta(seconds=retry.initial_interval),
+        initial_interval=timedelta(seconds=min(retry.initial_interval, retry.max_interval)),
         backoff_coefficient=retry.multiplier if retry.backoff == "exponential" else 1.0,
-        maximum_interval=timedelta(seconds=max(retry.max_interval, retry.initial_interval)),
+        maximum_interval=timedelta(seconds=retry.max_interval),
         maximum_attempts=retry.max_attempts,
         non_retryable_error_types=list(retry.non_retryable),
     )

@@ -95,3 +95,46 @@ def test_a_failed_child_withdraws_its_siblings_and_waits_for_their_answer() -> N
 def test_children_of_children_stop_at_the_greatest_depth() -> None:
     world = World(line(child("sub"), limits={"maxDepth": 2}), depth=2)
     assert world.failure.code == "MAX_DEPTH_EXCEEDED"
+
+
+def test_each_attempt_of_a_child_has_its_own_timeout() -> None:
+    definition = line(child("sub", timeout=10, retry={"maxAttempts": 2, "initialInterval": 1}))
+    world = World(definition).failed("sub#1")
+    assert "sub#1/timeout" not in world.open
+    world.done("sub#1/retry")
+    timer = world.open["sub#1/timeout"]
+    assert isinstance(timer, StartTimer)
+    assert timer.due == world.at + 10_000
+    assert world.done("sub#1", {"n": 1}).output == {}
+
+
+def test_a_child_that_takes_too_long_is_withdrawn_and_tried_again_when_it_has_answered() -> None:
+    world = World(line(child("sub", timeout=10, retry={"maxAttempts": 2})))
+    world.done("sub#1/timeout")
+    assert world.withdrawn == {"sub#1"}
+    assert world.ended is None
+    world.failed("sub#1", "CANCELLED", retryable=False).done("sub#1/retry")
+    command = world.open["sub#1"]
+    assert isinstance(command, SpawnChildren)
+    assert command.attempt == 2
+    world.done("sub#1/timeout")
+    assert world.failed("sub#1", "CANCELLED", retryable=False).failure.code == "STEP_TIMED_OUT"
+
+
+def test_a_child_that_completes_while_it_is_withdrawn_has_completed() -> None:
+    world = World(line(child("sub", timeout=10), output=expr("__steps__.sub.n")))
+    assert world.done("sub#1/timeout").done("sub#1", {"n": 1}).output == 1
+
+
+def test_an_item_that_is_tried_again_keeps_its_name_and_its_own_timeout() -> None:
+    world = World(line(batch("all", "[1, 2]", timeout=10, retry={"maxAttempts": 2})))
+    world.failed("all#1/item/1").done("all#1/item/1/retry")
+    command = world.open["all#1/item/1"]
+    assert isinstance(command, SpawnChildren)
+    assert command.children[0].name == "all 2/2"
+    assert "all#1/item/0/timeout" in world.open
+    assert world.done("all#1/item/1", "b").done("all#1/item/0", "a").output == {}
+
+
+def test_a_batch_over_too_many_items_fails_with_a_code() -> None:
+    assert World(line(batch("all", "[1..3000]"))).failure.code == "BATCH_TOO_LARGE"

@@ -44,6 +44,14 @@ def test_where_several_visits_are_open_one_must_be_named() -> None:
     assert find_task(world.plan, world.state, "person", None, None).key == "person#1"
 
 
+def test_each_completed_visit_keeps_its_own_answer() -> None:
+    world = twice_open().done("person#2").done("person#1")
+    for visit in (1, 2):
+        task = find_task(world.plan, world.state, "person", visit, None)
+        assert (task.key, task.open) == (f"person#{visit}", False)
+    assert world.state.answers["person#1"] != world.state.answers["person#2"]
+
+
 def test_a_completed_step_is_found_and_is_not_open() -> None:
     world = World(line(confirm("person"), confirm("then"))).done("person#1")
     assert not find_task(world.plan, world.state, "person", None, "whatever").open
