@@ -3,7 +3,9 @@
 import asyncio
 import ipaddress
 import json
+import math
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,6 +15,9 @@ from pydantic.alias_generators import to_camel
 
 from app.settings import HttpActionSettings
 from millrace.actions import Action, ActionFailure, Call, action
+
+# NAT64 prefixes and the like lie outside.
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 _TRY_AGAIN = frozenset({408, 425, 429})
 
@@ -42,36 +47,45 @@ class HttpResponse(BaseModel):
 class _GuardedTransport(httpx.AsyncHTTPTransport):
     """Connects only to the address that has been checked, so a name cannot resolve to another one afterwards."""
 
-    def __init__(self, allowed: frozenset[str]) -> None:
-        super().__init__()
+    def __init__(self, allowed: frozenset[str], context: ssl.SSLContext) -> None:
+        super().__init__(verify=context)
         self._allowed = allowed
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        host = request.url.host
-        address = await self._address(host, request.url.port or (443 if request.url.scheme == "https" else 80))
+        # As it goes over the wire: an international name in its ASCII form, not in the one Python would make of it.
+        host = request.url.raw_host.decode()
+        port = request.url.port or (443 if request.url.scheme == "https" else 80)
         request.extensions = {**request.extensions, "sni_hostname": host}
-        request.url = request.url.copy_with(host=address)
+        *others, last = await self._addresses(host, port)
+        for address in others:
+            request.url = request.url.copy_with(host=address)
+            try:
+                return await super().handle_async_request(request)
+            except httpx.ConnectError:
+                continue
+        request.url = request.url.copy_with(host=last)
         return await super().handle_async_request(request)
 
-    async def _address(self, host: str, port: int) -> str:
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        """Where a host is. Raises `ActionFailure` HTTP_ADDRESS_REFUSED when that is not public and not allowed."""
+        name = host.strip("[]")
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+            found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
             raise httpx.ConnectError(f"cannot resolve {host}") from error
-        addresses = [str(entry[4][0]) for entry in found]
-        if host in self._allowed or f"{host}:{port}" in self._allowed:
-            return addresses[0]
-        refused = [address for address in addresses if not _is_public(address)]
-        if refused:
-            raise ActionFailure(
-                "HTTP_ADDRESS_REFUSED", f"{host} is at {refused[0]}, which is not a public address", retryable=False
-            )
-        return addresses[0]
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not self._allowed & {host, name, f"{host}:{port}"}:
+            refused = [address for address in addresses if not is_public(address)]
+            if refused:
+                message = f"{host} is at {refused[0]}, which is not a public address"
+                raise ActionFailure("HTTP_ADDRESS_REFUSED", message, retryable=False)
+        return addresses
 
 
 def http_request_action(settings: HttpActionSettings) -> Action:
     """The action, bound to what this installation allows."""
     allowed = frozenset(settings.allowed_private_hosts)
+    context = httpx.create_ssl_context()  # made once: reading the certificates takes tens of milliseconds
 
     @action("http.request")
     async def request(parameters: HttpRequest, call: Call) -> HttpResponse:
@@ -81,7 +95,7 @@ def http_request_action(settings: HttpActionSettings) -> Action:
         try:
             async with (
                 httpx.AsyncClient(
-                    transport=_GuardedTransport(allowed), timeout=parameters.timeout_seconds, trust_env=False
+                    transport=_GuardedTransport(allowed, context), timeout=parameters.timeout_seconds, trust_env=False
                 ) as client,
                 client.stream(
                     parameters.method,
@@ -149,15 +163,26 @@ def _body(response: httpx.Response, content: bytes) -> JsonValue:
     text = content.decode(response.charset_encoding or "utf-8", errors="replace")
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            body: JsonValue = json.loads(content)
+            body: JsonValue = json.loads(content, parse_float=_finite, parse_constant=_finite)
         except ValueError as error:
             raise ActionFailure("HTTP_BODY_INVALID", "the answer is not the JSON it says", retryable=False) from error
         return body
     return text
 
 
-def _is_public(address: str) -> bool:
+def is_public(address: str) -> bool:
+    """Whether an address is one of the public internet, also where it carries another one inside."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return parsed.is_global and not parsed.is_multicast
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return parsed.is_global and not parsed.is_multicast
+    carried = parsed.ipv4_mapped or parsed.sixtofour
+    if carried is not None:
+        return is_public(str(carried))
+    return parsed in _GLOBAL_UNICAST and parsed.is_global and not parsed.is_multicast and parsed.teredo is None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number that JSON has")
+    return number

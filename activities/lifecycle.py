@@ -1,6 +1,7 @@
 """What a run writes about itself: its row's life, and the rows of its children. All of it may be repeated safely."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -25,20 +26,29 @@ def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
 
     @activity.defn(name=MARK_STARTED)
     async def mark_started(execution_id: UUID) -> None:
-        async with database.transaction() as session:
-            await lifecycle.mark_started(session, execution_id)
+        with _translated():
+            async with database.transaction() as session:
+                await lifecycle.mark_started(session, execution_id)
 
     @activity.defn(name=CLOSE_EXECUTION)
     async def close_execution(request: CloseExecution) -> None:
-        async with database.transaction() as session:
-            await lifecycle.close_execution(session, request)
+        with _translated():
+            async with database.transaction() as session:
+                await lifecycle.close_execution(session, request)
 
     @activity.defn(name=REGISTER_CHILDREN)
     async def register_children(request: RegisterChildren) -> RegisteredChildren:
-        try:
+        with _translated():
             async with database.transaction() as session:
                 return await lifecycle.register_children(session, request)
-        except AppError as error:
-            raise ApplicationError(error.message, type=error.code, non_retryable=error.status < 500) from error
 
     return [mark_started, close_execution, register_children]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """A refusal keeps its code; only what is unavailable is worth another attempt."""
+    try:
+        yield
+    except AppError as error:
+        raise ApplicationError(error.message, type=error.code, non_retryable=error.status < 500) from error

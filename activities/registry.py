@@ -12,15 +12,12 @@ from structlog.contextvars import bound_contextvars
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from app.contracts import ActionCall
+from app.contracts import ActionCall, readable
 from app.errors import AppError
 from engine.retry import pause_after
 from millrace.actions import Action, ActionFailure, Call
 
 Activity = Callable[..., Any]
-
-# A message goes into history, into the row and into answers; a page of HTML that some library raised is no message.
-_LONGEST_MESSAGE = 2_000
 
 
 class RegistryError(AppError):
@@ -102,7 +99,7 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
         output = await entry.run(accepted, described)
     except ActionFailure as failure:
         raise ApplicationError(
-            failure.message[:_LONGEST_MESSAGE],
+            readable(failure.message),
             {"attempts": attempt},
             type=failure.code,
             non_retryable=not failure.retryable,
@@ -110,7 +107,7 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
         ) from failure
     except Exception as error:  # an edge: whatever an author's code raises becomes one coded failure
         raise ApplicationError(
-            f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE],
+            readable(f"{type(error).__name__}: {error}"),
             {"attempts": attempt},
             type="ACTION_FAILED",
             next_retry_delay=_next_pause(call, attempt),

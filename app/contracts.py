@@ -21,6 +21,9 @@ MARK_STARTED = "millrace.mark_started"
 CLOSE_EXECUTION = "millrace.close_execution"
 ENGINE_REVISION = 1
 
+# Characters. A message goes into history, into rows and into answers; a page of HTML that some library raised is none.
+LONGEST_MESSAGE = 2_000
+
 # Search attributes, all of type Keyword.
 ATTRIBUTE_TEMPLATE = "MillraceTemplate"
 ATTRIBUTE_VERSION = "MillraceVersion"
@@ -48,6 +51,12 @@ def workflow_id(execution_id: UUID | str) -> str:
 def child_id(parent_id: str, key: str, attempt: int) -> UUID:
     """A child's id: the same for the same (parent, step, visit, item, attempt), so it is never spawned twice."""
     return uuid5(UUID(parent_id), f"{key}/attempt/{attempt}")
+
+
+def readable(message: str) -> str:
+    """A message that every store takes: no NUL, no half characters, at most 2,000 characters."""
+    whole = message.encode(errors="replace").decode(errors="replace")
+    return whole.replace("\0", "\ufffd")[:LONGEST_MESSAGE]
 
 
 class Contract(BaseModel):

@@ -44,6 +44,7 @@ from workflows.policies import LOCAL, action_options, summary
 from workflows.search import search_attributes
 
 _A_MOMENT = timedelta(milliseconds=1)
+_YIELD = "yield"
 
 
 def now() -> int:
@@ -60,22 +61,28 @@ class Effects:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._children: set[str] = set()
         self._timers: set[str] = set()
+        self._broken: BaseException | None = None
         self._definitions: dict[UUID, dict[str, Any]] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether anything is under way that would be lost when the run continues as new."""
-        return bool(self._tasks)
+        """Whether anything is under way that the next run could not begin again from the state, as it can timers."""
+        return len(self._tasks) > len(self._timers)
 
     @property
     def has_children(self) -> bool:
         """Whether a child is open: children do not survive their parent's continue-as-new."""
         return bool(self._children)
 
-    def stop_timers(self) -> None:
-        """Lets go of timers; the next run arms them again from the state."""
-        for timer in sorted(self._timers):
-            self._tasks[timer].cancel()
+    @property
+    def broken(self) -> bool:
+        """Whether something broke in the background."""
+        return self._broken is not None
+
+    def check(self) -> None:
+        """Raises what broke in the background: a bug of ours, which must fail the workflow task, not hide."""
+        if self._broken is not None:
+            raise self._broken
 
     def perform(self, command: Command) -> None:
         """Starts what the command asks for."""
@@ -89,27 +96,39 @@ class Effects:
                 self._spawn(command)
             case Withdraw(keys):
                 for key in keys:
-                    if key in self._tasks:
-                        self._tasks[key].cancel()
+                    self._stop(key)
             case Yield():
-                self._begin("yield", self._yield())
+                self._timers.add(_YIELD)
+                self._begin(_YIELD, self._yield())
             case OpenHumanTask():
                 pass  # the state remembers it; nothing in Temporal waits
             case _:
                 raise AssertionError(f"{command} ends the run and has no effect of its own")
 
     def _begin(self, key: str, work: Coroutine[Any, Any, Event | None]) -> None:
-        self._tasks[key] = asyncio.create_task(self._answer(key, work), name=key)
+        task = asyncio.create_task(self._answer(key, work), name=key)
+        task.add_done_callback(self._look_at)
+        self._tasks[key] = task
+
+    def _stop(self, key: str) -> None:
+        """Cancels what runs under a key, after its first step: a task cancelled before that would never answer."""
+        task = self._tasks.get(key)
+        if task is not None:
+            asyncio.get_running_loop().call_soon(task.cancel)
 
     async def _answer(self, key: str, work: Coroutine[Any, Any, Event | None]) -> None:
-        try:
-            event = await work
-        finally:
+        event = await work
+        if self._tasks.get(key) is asyncio.current_task():
             del self._tasks[key]
             self._children.discard(key)
             self._timers.discard(key)
         if event is not None:
             self._report(event)
+
+    def _look_at(self, task: asyncio.Task[None]) -> None:
+        """Keeps what escaped from a background task: the run would wait for its answer for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
 
     async def _run_action(self, command: RunAction) -> Event:
         call = ActionCall(

@@ -24,6 +24,7 @@ from app.contracts import (
     ExecutionStart,
     RunView,
     StepCompletion,
+    readable,
 )
 from engine.draft import Step, iso
 from engine.errors import EngineError
@@ -71,7 +72,7 @@ class Execution:
         self._received = 0
         self._applied = 0
         self._calls = 0
-        self._leaving = False
+        self._urgent = False
         self._ended = False
         self._waiting_for: str | None = None
 
@@ -104,14 +105,21 @@ class Execution:
             ending = _perform(step.commands, effects)
             if ending is not None:
                 return ending
-            if not self._inbox:
-                self._show(plan, step.state, given)
-                await self._wait()
-            if _history_is_long() and not effects.has_children:
-                await self._continue_as_new(given, effects, definition)
-            event = self._inbox.popleft()
+            event = await self._next(plan, given, effects, definition)
             step = self._call(partial(advance, plan, step.state, event))
             self._applied += 1
+
+    async def _next(self, plan: Plan, given: ExecutionStart, effects: Effects, definition: RawValue) -> Event:
+        """The next event to apply; where history has grown long, a new run may begin instead."""
+        while True:
+            if not self._inbox:
+                self._show(plan, given)
+                await self._wait(lambda: bool(self._inbox) or effects.broken or _may_leave(effects))
+            effects.check()
+            if _history_is_long() and not effects.has_children:
+                await self._continue_as_new(given, effects, definition)
+            if self._inbox:
+                return self._inbox.popleft()
 
     def _begin(self, plan: Plan, given: ExecutionStart) -> Step:
         if given.state is not None:
@@ -147,10 +155,12 @@ class Execution:
                 record.yielded(step.commands)
                 return step
 
-    async def _wait(self) -> None:
+    async def _wait(self, condition: Callable[[], bool]) -> None:
+        """Waits for the condition, or for a cancel."""
         try:
-            await workflow.wait_condition(lambda: bool(self._inbox))
+            await workflow.wait_condition(condition)
         except asyncio.CancelledError:
+            self._urgent = True
             self._receive(CancelRequested(now(), workflow.cancellation_reason() or None))
 
     def _receive(self, event: Event) -> None:
@@ -158,22 +168,25 @@ class Execution:
         self._received += 1
 
     async def _continue_as_new(self, given: ExecutionStart, effects: Effects, definition: RawValue) -> None:
-        """Drains what is under way without applying it, then goes on as a new run with state and inbox."""
-        self._leaving = True
-        try:
-            effects.stop_timers()
-            await workflow.wait_condition(lambda: not effects.busy and workflow.all_handlers_finished())
-        except asyncio.CancelledError:
-            self._receive(CancelRequested(now(), workflow.cancellation_reason() or None))
-            await workflow.wait_condition(lambda: not effects.busy and workflow.all_handlers_finished())
-        if self._state is None:
-            raise AssertionError("a run without a state cannot continue")
+        """Drains what is under way without applying it, then goes on as a new run with state and inbox.
+
+        Comes back without having done so when something must be applied at once: a person waits for the answer, or
+        the run is cancelled, which the next run would not know how to end as.
+        """
+        self._urgent = any(isinstance(event, HumanCompleted | CancelRequested) for event in self._inbox)
+        await self._wait(lambda: self._urgent or effects.broken or _is_drained(effects))
+        effects.check()
+        if self._urgent or self._state is None:
+            return
         inbox = events_to_json(self._inbox)
         carried = given.model_copy(update={"state": state_to_json(self._state), "inbox": inbox, "context": {}})
         workflow.continue_as_new(args=[carried, definition])
 
-    def _show(self, plan: Plan, state: State, given: ExecutionStart) -> None:
+    def _show(self, plan: Plan, given: ExecutionStart) -> None:
         """Temporal's own UI shows the steps and what is waited for."""
+        state = self._state
+        if state is None:
+            return
         workflow.set_current_details(details(plan, state))
         waiting_for = waits_for_people(plan, state)
         if given.has_search_attributes and waiting_for != self._waiting_for:
@@ -190,6 +203,8 @@ class Execution:
                 closed_as, reason = "FAILED", f"{failure.code}: {failure.message}"
             case Cancel(given_reason):
                 closed_as, reason = "CANCELLED", given_reason
+        if reason is not None:
+            reason = readable(reason)
         request = CloseExecution.model_validate(
             {
                 "executionId": given.execution_id,
@@ -215,14 +230,15 @@ class Execution:
         """A person completes a step; answers when it has been applied. A repetition gives the first result."""
         task = self._task(completion)
         if task.open:
+            self._urgent = True
             self._receive(
                 HumanCompleted(task.key, now(), completion.outcome, completion.comment, completion.completed_by)
             )
         mine = self._received
-        await workflow.wait_condition(lambda: self._applied >= mine or self._leaving or self._ended)
-        if self._ended and self._applied < mine:
+        await workflow.wait_condition(lambda: self._applied >= mine or self._ended)
+        if self._state is None or task.key not in self._state.answers:
             raise _application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
-        output = None if self._state is None else self._state.outputs.get(task.step_id)
+        output = self._state.answers[task.key]
         return {"stepId": task.step_id, "visit": task.visit, "status": "COMPLETED", "output": output}
 
     @complete_step.validator
@@ -247,6 +263,14 @@ def _perform(commands: Sequence[Command], effects: Effects) -> Ending | None:
             return command
         effects.perform(command)
     return None
+
+
+def _is_drained(effects: Effects) -> bool:
+    return not effects.busy and workflow.all_handlers_finished()
+
+
+def _may_leave(effects: Effects) -> bool:
+    return _history_is_long() and not effects.has_children and _is_drained(effects)
 
 
 def _history_is_long() -> bool:

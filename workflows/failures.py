@@ -13,6 +13,7 @@ from temporalio.exceptions import (
     WorkflowAlreadyStartedError,
 )
 
+from app.contracts import readable
 from engine.protocol import Failure
 
 
@@ -26,7 +27,7 @@ def failure_of(error: BaseException, step_id: str) -> Failure:
         case ApplicationError():
             return Failure(
                 cause.type or "ACTION_FAILED",
-                cause.message,
+                readable(cause.message),
                 step_id,
                 attempts=_attempts(cause.details),
                 retryable=not cause.non_retryable or isinstance(error, ChildWorkflowError),

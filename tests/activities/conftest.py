@@ -61,7 +61,19 @@ async def moved(request: Request) -> Response:
     return RedirectResponse("http://127.0.0.1:1/")
 
 
+async def nan(request: Request) -> Response:
+    """A number that is none."""
+    return Response(b'{"n": NaN}', media_type="application/json")
+
+
+async def infinite(request: Request) -> Response:
+    """A number beyond all numbers."""
+    return Response(b'{"n": 1e999}', media_type="application/json")
+
+
 ROUTES = [
+    Route("/nan", nan),
+    Route("/infinite", infinite),
     Route("/echo", echo, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     Route("/status/{status:int}", status, methods=["GET", "POST"]),
     Route("/large", large),

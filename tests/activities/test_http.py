@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.http import http_request_action
+from activities.http import http_request_action, is_public
 from app.settings import HttpActionSettings
 from tests.activities.conftest import CallAction
 
@@ -130,3 +130,33 @@ async def test_an_address_that_is_not_http_is_refused(call_action: CallAction, u
 async def test_unknown_parameters_are_refused(call_action: CallAction) -> None:
     error = await refused(call_action, ALLOWED, url="http://x/", bogus=1)
     assert (error.type, error.non_retryable) == ("ACTION_PARAMETERS_INVALID", True)
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1:248:1893:25c8:1946", True),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b:1::1", False),
+        ("2002:7f00:1::", False),
+        ("::127.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("fec0::1", False),
+        ("fe80::1%eth0", False),
+        ("fc00::1", False),
+        ("ff02::1", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+    ],
+)
+def test_only_addresses_of_the_public_internet_are_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
+
+
+@pytest.mark.parametrize("path", ["nan", "infinite"])
+async def test_numbers_that_json_does_not_have_are_refused(
+    call_action: CallAction, http_server: str, path: str
+) -> None:
+    assert (await refused(call_action, ALLOWED, url=f"{http_server}/{path}")).type == "HTTP_BODY_INVALID"

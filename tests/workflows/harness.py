@@ -34,9 +34,9 @@ async def echo(call: Call, n: Any = None) -> dict[str, Any]:
 
 
 @action("test.fail")
-async def fail(code: str = "BROKEN", retryable: bool = False) -> None:
+async def fail(code: str = "BROKEN", retryable: bool = False, nul: bool = False) -> None:
     """Fails as it is told to."""
-    raise ActionFailure(code, "told to fail", retryable=retryable)
+    raise ActionFailure(code, "told\0to fail" if nul else "told to fail", retryable=retryable)
 
 
 @action("test.sleep")

@@ -339,3 +339,28 @@ async def test_names_longer_than_the_server_s_summaries_do_no_harm(cached: Execu
     await cached.waits_for(handle, *(one["id"] for one in people))
     assert "workflow_task_failed" not in await event_types(handle)
     await handle.terminate()
+
+
+async def test_an_action_begun_and_withdrawn_in_one_activation_ends_the_run(executions: Executions) -> None:
+    arrows = ("start -> s", "s -> ok", "s -> bad", "ok -> next", "next -> j", "bad -> j", "j -> end")
+    definition = document(
+        split("s"),
+        action("ok"),
+        action("next"),
+        action("bad", actionKey="test.fail"),
+        join("j"),
+        *(arrow(text) for text in arrows),
+    )
+    async with executions.worker():
+        handles = [await executions.start(definition) for _ in range(20)]
+        failures = [await asyncio.wait_for(failure_of(handle), 30) for handle in handles]
+    assert {failure["code"] for failure in failures} == {"BROKEN"}
+    await executions.replay_all()
+
+
+async def test_a_failure_message_that_no_row_could_hold_still_closes_the_row(running: Executions) -> None:
+    handle = await running.start(line(action("bad", actionKey="test.fail", parameters={"nul": True})))
+    failure = await asyncio.wait_for(failure_of(handle), 20)
+    assert failure["stepId"] == "bad"
+    row = await running.row(handle)
+    assert (row.closed_as, row.status_reason) == ("FAILED", "BROKEN: told\ufffdto fail")

@@ -8,8 +8,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import CancelledError
 
 from app.contracts import COMPLETE_STEP, StepCompletion
 from app.db.session import Database
@@ -150,3 +151,48 @@ async def test_open_children_put_the_new_run_off_and_none_is_lost(running: Execu
     rows = await running.rows(handle)
     assert len(rows) == 13
     assert {row.closed_as for row in rows} == {"COMPLETED"}
+
+
+def beside_a_slow_action(*more: dict[str, Any]) -> dict[str, Any]:
+    """A counting loop long enough for a new run, while a slow action and a person keep this one."""
+    return document(
+        split("s"),
+        confirm("person"),
+        action("slow", actionKey="test.sleep", parameters={"seconds": 4}, timeout=60),
+        join("again", "EXCLUSIVE"),
+        action("call", parameters={"n": expr("__context__.n")}),
+        put("count", n=expr("__context__.n + 1")),
+        split("x", "EXCLUSIVE"),
+        join("j"),
+        *(arrow(f"s -> {name}") for name in ("person", "slow", "again")),
+        *(arrow(text) for text in ("start -> s", "person -> j", "slow -> j", "again -> call", "call -> count")),
+        arrow("count -> x"),
+        arrow("x -> again", condition="__context__.n < 20"),
+        arrow("x -> j", isDefault=True),
+        arrow("j -> end"),
+        output=expr("__steps__.person.comment"),
+    )
+
+
+async def drains(handle: Handle) -> None:
+    """Returns when the history is long enough for the run to want to go on as a new one."""
+    while (await handle.describe()).history_length <= SUGGESTED_AFTER:
+        await asyncio.sleep(0.05)
+
+
+async def test_a_person_who_answers_while_the_run_drains_gets_what_was_applied(running: Executions) -> None:
+    handle = await running.start(beside_a_slow_action(), {"n": 0})
+    await drains(handle)
+    answer = await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id="person", comment="now"))
+    assert answer["output"]["comment"] == "now"
+    assert await handle.result() == "now"
+
+
+async def test_a_cancel_while_the_run_drains_ends_it_as_cancelled(running: Executions) -> None:
+    handle = await running.start(beside_a_slow_action(), {"n": 0})
+    await drains(handle)
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError) as ended:
+        await handle.result()
+    assert isinstance(ended.value.cause, CancelledError)
+    assert (await running.row(handle)).closed_as == "CANCELLED"
