@@ -5,6 +5,7 @@ Plain ASGI, because a body that is too large must be refused while it streams in
 
 import time
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers
@@ -12,7 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import AppError, Invalid
 from app.problem_details import problem_response
+from app.settings import ApiSettings
 from app.untrusted import check_json
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 log = structlog.get_logger(__name__)
 
@@ -20,9 +25,10 @@ log = structlog.get_logger(__name__)
 class Intake:
     """Refuses what no route should see, and logs every request."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = settings.max_body_bytes
+        self._hosts = None if settings.allow_remote else _LOOPBACK | {settings.host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,6 +60,7 @@ class Intake:
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise Invalid("TEXT_NOT_STORABLE", "The address must not contain NUL characters.")
         headers = Headers(scope=scope)
+        _check_sender(scope["method"], headers, self._hosts)
         body = await self._read(headers, receive)
         if body is None:
             return
@@ -79,6 +86,23 @@ class Intake:
 
     def _too_large(self) -> AppError:
         return AppError("BODY_TOO_LARGE", 413, f"A body may have {self._max_body_bytes} bytes.")
+
+
+def _check_sender(method: str, headers: Headers, hosts: frozenset[str] | None) -> None:
+    """Refuses what a web page elsewhere makes a browser send: loopback keeps strangers out, not their pages.
+
+    `hosts` are the names under which the API may be spoken to; None allows any.
+    """
+    host = headers.get("host", "")
+    name = urlsplit(f"//{host}").hostname or ""
+    if hosts is not None and name not in hosts:
+        raise AppError("HOST_REFUSED", 403, f"The API is not to be found under the name {name[:100]}.")
+    if method in _SAFE:
+        return
+    origin = headers.get("origin")
+    foreign = origin is not None and urlsplit(origin).netloc != host
+    if foreign or headers.get("sec-fetch-site") == "cross-site":
+        raise AppError("ORIGIN_REFUSED", 403, "A page of another site may not change anything here.")
 
 
 def _is_json(content_type: str) -> bool:

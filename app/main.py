@@ -65,7 +65,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
     app.state.database = database
     app.state.temporal = temporal
     answer_with_problems(app)
-    app.add_middleware(Intake, max_body_bytes=settings.api.max_body_bytes)
+    app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)
     api = APIRouter(prefix=PREFIX)
     for router in (templates, versions, links, triggers, executions, registry):

@@ -1,6 +1,8 @@
 """How a run looks to people: the steps query, what it waits for, and the page that Temporal's UI shows."""
 
 from collections.abc import Iterator
+from heapq import nlargest
+from operator import itemgetter
 
 from app.contracts import FailureView, RunView, StepView, WaitingFor
 from engine.draft import iso
@@ -15,7 +17,8 @@ _LONGEST_KEYWORD = 255
 
 def run_view(plan: Plan, state: State) -> RunView:
     """Every step in plan order, and what the run waits for."""
-    steps = [_step_view(plan, state, step_id) for step_id in plan.by_id]
+    still_open = {work.step_id for work in state.work.values()}
+    steps = [_step_view(plan, state, step_id, step_id in still_open) for step_id in plan.by_id]
     return RunView(steps=steps, waiting_for=list(waiting_for(plan, state)))
 
 
@@ -49,11 +52,8 @@ def details(plan: Plan, state: State) -> str:
         lines += ["| waiting for | kind | since | from | until |", "|---|---|---|---|---|"]
         lines += [_wait_row(plan, wait) for wait in waits[:_WAITS]]
         lines += [f"… and {len(waits) - _WAITS} more", ""] if len(waits) > _WAITS else [""]
-    begun = sorted(
-        ((plan.by_id[step_id], record) for step_id, record in state.steps.items() if step_id in plan.by_id),
-        key=lambda pair: pair[0],
-    )
-    shown = begun[-_ROWS:]
+    begun = [(plan.by_id[step_id], record) for step_id, record in state.steps.items() if step_id in plan.by_id]
+    shown = sorted(nlargest(_ROWS, begun, key=itemgetter(0)), key=itemgetter(0))
     lines += ["| step | status | visits | since |", "|---|---|---|---|"]
     lines += [_step_row(plan, index, record) for index, record in shown]
     if len(begun) > _ROWS:
@@ -61,20 +61,24 @@ def details(plan: Plan, state: State) -> str:
     return "\n".join(lines)
 
 
-def _step_view(plan: Plan, state: State, step_id: str) -> StepView:
+def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> StepView:
     node = plan.node(step_id)
     record = state.steps.get(step_id)
     if record is None:
         return StepView(id=step_id, name=node.name, type=node.type, status=StepStatus.NOT_STARTED.value, visits=0)
     error = record.error
+    status = record.status
+    if still_open and status is StepStatus.COMPLETED:
+        # The last visit is over; an earlier one is not.
+        status = StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS
     return StepView(
         id=step_id,
         name=node.name,
         type=node.type,
-        status=record.status.value,
+        status=status.value,
         visits=record.visits,
         started_at=iso(record.started_at),
-        ended_at=None if record.ended_at is None else iso(record.ended_at),
+        ended_at=None if record.ended_at is None or still_open else iso(record.ended_at),
         error=None
         if error is None
         else FailureView(code=error.code, message=error.message, step_id=error.step_id, attempts=error.attempts),

@@ -194,6 +194,12 @@ class WorkflowExecution(SQLModel, table=True):
             "created_at",
             postgresql_where=text("status = 'CREATED' AND parent_id IS NULL"),
         ),
+        Index(
+            "ix_workflow_execution_cancel_unconfirmed",
+            "id",
+            postgresql_where=text("status_reason = 'CANCEL_UNCONFIRMED'"),
+        ),
+        Index("ix_workflow_execution_closed_as", "closed_as", "id"),
         Index("ix_workflow_execution_entity", text("(trigger->>'entityType')"), text("(trigger->>'entityId')")),
     )
 

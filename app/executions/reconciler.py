@@ -141,8 +141,15 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
         ids = await list_open(session, after=sweep.after, limit=PAGE)
     sweep.after = ids[-1] if len(ids) == PAGE else None
     runs = await find_runs(temporal, ids)
+    running = [execution_id for execution_id, run in runs.items() if run.status == RuntimeStatus.IN_PROGRESS]
     closed = 0
     async with database.transaction() as session:
+        # A child that could not say so itself: Postgres was away when it began.
+        await session.execute(
+            update(WorkflowExecution)
+            .where(col(WorkflowExecution.id).in_(running), col(WorkflowExecution.status) == RecordStatus.CREATED)
+            .values(status=RecordStatus.STARTED, started_at=func.now())
+        )
         for execution_id, run in runs.items():
             if run.status == RuntimeStatus.IN_PROGRESS or run.closed_at is None:
                 continue

@@ -92,9 +92,9 @@ async def complete_step(
     With an idempotency key a repetition gets the first answer, also when the run has ended meanwhile.
     """
     row = await get_row(database, execution_id)
-    if row.status == RecordStatus.CREATED:
+    if row.status == RecordStatus.CREATED and await runs.find_run(temporal, execution_id) is None:
         raise Conflict("STEP_NOT_OPEN", "The execution has not begun.")
-    over = row.status != RecordStatus.STARTED
+    over = row.status not in (RecordStatus.CREATED, RecordStatus.STARTED)
     if row.status == RecordStatus.FAILED_TO_START or (over and idempotency_key is None):
         raise runs.ended()
     completion = StepCompletion(

@@ -84,7 +84,7 @@ async def test_an_oversized_body_is_refused(api: httpx.AsyncClient) -> None:
     # By its content-length, before any of it has come.
     reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
     writer.write(
-        b"POST /api/v1/templates HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"POST /api/v1/templates HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         b"content-length: 999999999\r\n\r\n"
     )
     assert b" 413 " in await reader.readline()
@@ -266,3 +266,19 @@ def test_the_api_refuses_to_listen_beyond_loopback_unless_told_to(host: str) -> 
 async def test_a_migration_of_a_database_that_is_down_says_so(closed_port: int) -> None:
     with pytest.raises(Unavailable):
         await migrate(f"postgresql://nobody@127.0.0.1:{closed_port}/none")
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "code"),
+    [
+        ("GET", {"Host": "evil.example"}, "HOST_REFUSED"),
+        ("POST", {"Origin": "https://evil.example"}, "ORIGIN_REFUSED"),
+        ("POST", {"Origin": "null"}, "ORIGIN_REFUSED"),
+        ("POST", {"Sec-Fetch-Site": "cross-site"}, "ORIGIN_REFUSED"),
+    ],
+)
+async def test_a_page_of_another_site_can_neither_read_nor_change_anything(
+    api: httpx.AsyncClient, method: str, headers: dict[str, str], code: str
+) -> None:
+    answer = await api.request(method, "/templates", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, code)
