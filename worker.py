@@ -15,12 +15,12 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
-from activities.registry import action_activities, check_activities, load_actions
+from activities.registry import action_activities, check_activities, load_actions, unknown_action
 from app.contracts import CLOSE_EXECUTION, MARK_STARTED, REGISTER_CHILDREN
 from app.db.session import Database
 from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import Settings
-from app.temporal import connect, register_search_attributes
+from app.temporal import check_namespace, connect, register_search_attributes
 from millrace.actions import Action
 from workflows.execution import Execution
 
@@ -35,7 +35,7 @@ def build_worker(client: Client, database: Database, settings: Settings, actions
         client,
         task_queue=settings.temporal.task_queue,
         workflows=[Execution],
-        activities=[*own, *action_activities(actions)],
+        activities=[*own, *action_activities(actions), unknown_action],
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),
@@ -55,6 +55,7 @@ async def serve(settings: Settings, ready: asyncio.Event | None = None, actions:
     database = Database(url.get_secret_value(), settings.database)
     try:
         client = await connect(settings.temporal)
+        await check_namespace(client)
         await register_search_attributes(client)
         known = (http_request_action(settings.http_action), *load_actions(settings.worker.actions), *actions)
         worker = build_worker(client, database, settings, known)

@@ -122,9 +122,10 @@ def _url(parameters: HttpRequest) -> httpx.URL:
         url = httpx.URL(parameters.url)
         if parameters.query:
             url = url.copy_merge_params(_texts(parameters.query))
-    except httpx.InvalidURL as error:
+        host = url.host
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ActionFailure("HTTP_URL_INVALID", str(error), retryable=False) from error
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not host:
         raise ActionFailure("HTTP_URL_INVALID", "the URL needs http:// or https:// and a host", retryable=False)
     return url
 

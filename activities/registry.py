@@ -7,9 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 from structlog.contextvars import bound_contextvars
 from temporalio import activity
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from app.contracts import ActionCall, readable
@@ -18,6 +20,9 @@ from engine.retry import pause_after
 from millrace.actions import Action, ActionFailure, Call
 
 Activity = Callable[..., Any]
+
+# Bytes; the server refuses a payload of two mebibytes.
+_LARGEST_RESULT = 1_500_000
 
 
 class RegistryError(AppError):
@@ -93,7 +98,7 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
     try:
         accepted = entry.parameters.model_validate(parameters if parameters is not None else {})
     except ValidationError as error:
-        raise _refused(error, attempt) from error
+        raise _refused(error, attempt) from None
     described = Call(call.idempotency_key, str(call.execution_id), call.template, call.step_id, attempt)
     try:
         output = await entry.run(accepted, described)
@@ -104,7 +109,7 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
             type=failure.code,
             non_retryable=not failure.retryable,
             next_retry_delay=_next_pause(call, attempt),
-        ) from failure
+        ) from None
     except Exception as error:  # an edge: whatever an author's code raises becomes one coded failure
         raise ApplicationError(
             readable(f"{type(error).__name__}: {error}"),
@@ -112,7 +117,32 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
             type="ACTION_FAILED",
             next_retry_delay=_next_pause(call, attempt),
         ) from error
-    return output.model_dump(mode="json", by_alias=True) if isinstance(output, BaseModel) else output
+    return _result(output, attempt)
+
+
+def _result(output: Any, attempt: int) -> Any:
+    """An action's output as JSON. What is none, or is more than history takes, fails the step once and for all."""
+    try:
+        written = to_json(output, by_alias=True, inf_nan_mode="constants")
+        result = from_json(written, allow_inf_nan=False)
+    except ValueError as error:
+        reason = readable(f"the action's result is not JSON: {error}")
+        raise ApplicationError(
+            reason, {"attempts": attempt}, type="ACTION_RESULT_INVALID", non_retryable=True
+        ) from None
+    if len(written) > _LARGEST_RESULT:
+        reason = f"the action's result has {len(written)} bytes; history takes {_LARGEST_RESULT}"
+        raise ApplicationError(reason, {"attempts": attempt}, type="ACTION_RESULT_TOO_LARGE", non_retryable=True)
+    return result
+
+
+@activity.defn(dynamic=True)
+async def unknown_action(arguments: Sequence[RawValue]) -> None:
+    """What runs for an action that this worker does not have; another worker of the task queue may have it."""
+    info = activity.info()
+    raise ApplicationError(
+        f"this worker has no action {info.activity_type}", {"attempts": info.attempt}, type="ACTION_NOT_REGISTERED"
+    )
 
 
 def _refused(error: ValidationError, attempt: int) -> ApplicationError:

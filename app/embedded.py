@@ -44,6 +44,7 @@ RETENTION = timedelta(days=30)
 
 _READY_WITHIN = 60.0
 _POLL = 0.05
+_LOOK_EVERY = 0.5
 _LONGEST_SOCKET_PATH = 100
 # PostgreSQL refuses to run as root; this account exists everywhere and owns nothing.
 _UNPRIVILEGED = "nobody"
@@ -87,10 +88,13 @@ class _Started:
 
 
 @asynccontextmanager
-async def embedded_servers(settings: Settings) -> AsyncIterator[Settings]:
+async def embedded_servers(
+    settings: Settings, *, died: "asyncio.Future[None] | None" = None
+) -> AsyncIterator[Settings]:
     """The settings with `database.url`, `temporal.address`, `temporal.ui_url` filled in, for the block.
 
-    Call it from the main thread.
+    Call it from the main thread. A server that ends by itself during the block ends `died`, with `Unavailable`
+    EMBEDDED_SERVER_ENDED and the tail of the server's log.
 
     Raises `Conflict` HOME_IN_USE, and `Unavailable` with code EMBEDDED_POSTGRES_FAILED or
     EMBEDDED_TEMPORAL_FAILED and the tail of the server's log.
@@ -107,7 +111,20 @@ async def embedded_servers(settings: Settings) -> AsyncIterator[Settings]:
             log.warning("left_over_servers_stopped", pids=[record.pid for record in left])
         stack.push_async_callback(started.stop)
         postgres, temporal = await _start_missing(settings, home, started)
+        if died is not None:
+            watching = asyncio.create_task(_watch(started.processes, died))
+            stack.callback(watching.cancel)
         yield _with_servers(settings, postgres, temporal)
+
+
+async def _watch(processes: Sequence[OwnProcess], died: "asyncio.Future[None]") -> None:
+    while True:
+        for process in processes:
+            if process.ended() and not died.done():
+                message = f"{process.name} ended by itself:\n{process.last_words()}"
+                died.set_exception(Unavailable("EMBEDDED_SERVER_ENDED", message))
+                return
+        await asyncio.sleep(_LOOK_EVERY)
 
 
 async def _start_missing(

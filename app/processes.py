@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from app.errors import Conflict
+from app.errors import Conflict, Invalid
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _SAME_START = 2.0
@@ -129,10 +129,14 @@ def spawn(
 def held_home(home: Path) -> Iterator[None]:
     """Keeps a home folder to this process; the lock goes with the process, so a killed run leaves none.
 
-    Raises `Conflict` HOME_IN_USE, with the pid of the holder.
+    Raises `Conflict` HOME_IN_USE, with the pid of the holder, and `Invalid` HOME_NOT_USABLE.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("a+") as lock:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        opened = (home / "lock").open("a+")
+    except OSError as error:
+        raise Invalid("HOME_NOT_USABLE", f"The folder {home} cannot be used: {error.strerror}.") from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -4,19 +4,31 @@ Entry points build it once and hand it down; nothing else reads the environment.
 servers under `./.millrace/`.
 """
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.contracts import TASK_QUEUE
+
+_POSTGRES = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 
 
 class DatabaseSettings(BaseModel):
     """PostgreSQL 14 or newer. Without a URL the embedded server is used."""
 
     url: SecretStr | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(_POSTGRES):
+            raise ValueError("a database URL begins with postgresql://")
+        return url
+
     pool_size: int = Field(default=10, ge=1, le=200)
     connect_timeout: float = Field(default=5.0, gt=0, description="seconds")
 
@@ -77,7 +89,9 @@ class LogSettings(BaseModel):
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
-    model_config = SettingsConfigDict(env_prefix="MILLRACE_", env_nested_delimiter="__", extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="MILLRACE_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid"
+    )
 
     home: Path = Path(".millrace")
     database: DatabaseSettings = DatabaseSettings()
@@ -87,3 +101,26 @@ class Settings(BaseSettings):
     http_action: HttpActionSettings = HttpActionSettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _know_every_variable(self) -> Self:
+        """A mistyped name would silently mean the default, which may be another database."""
+        known = known_variables()
+        for name in sorted(os.environ):
+            if name.startswith("MILLRACE_") and name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"there is no setting {name}{hint}")
+        return self
+
+
+def known_variables() -> frozenset[str]:
+    """Every environment variable that means something; MILLRACE_API_URL is the command line's own."""
+    names = {"MILLRACE_API_URL"}
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        variable = f"MILLRACE_{name.upper()}"
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            names |= {f"{variable}__{member.upper()}" for member in group.model_fields}
+        names.add(variable)
+    return frozenset(names)

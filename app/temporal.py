@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import GetSearchAttributesRequest, GetSystemInfoRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSearchAttributesRequest, GetSystemInfoRequest
 from temporalio.client import Client, RPCTimeoutOrCancelledError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
@@ -83,6 +83,16 @@ async def connect(settings: TemporalSettings, retry: RetryConfig | None = None) 
         return await asyncio.wait_for(connecting, settings.connect_timeout)
     except (RuntimeError, RPCError, TimeoutError) as error:
         raise unreachable() from error
+
+
+async def check_namespace(client: Client) -> None:
+    """Raises `Unavailable` TEMPORAL_NAMESPACE_NOT_FOUND when the server has no such namespace."""
+    try:
+        with translated():
+            await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        message = f"Temporal has no namespace {client.namespace}."
+        raise Unavailable("TEMPORAL_NAMESPACE_NOT_FOUND", message) from error
 
 
 async def register_search_attributes(client: Client) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -205,7 +206,9 @@ class Effects:
             version = next(item for item in answer.versions if item.version_id == row.version_id)
             output = await self._execute_child(command, child, row, version)
         except (FailureError, asyncio.CancelledError) as error:
-            return ChildFailed(child.key, now(), failure_of(error, command.step_id))
+            failure = failure_of(error, command.step_id)
+            whose = child.name or command.step_name
+            return ChildFailed(child.key, now(), replace(failure, message=f"child {whose}: {failure.message}"))
         return ChildDone(child.key, now(), output)
 
     async def _execute_child(

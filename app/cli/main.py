@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from app.cli import definitions, demo, executions, servers, starts
 from app.cli.output import print_refusal
@@ -36,6 +37,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
         print_refusal(error, "--json" in words)
     except ValidationError as error:
         print_refusal(_bad_settings(error), "--json" in words)
+    except SettingsError as error:
+        print_refusal(Invalid("SETTINGS_INVALID", f"The configuration is not valid: {error}."), "--json" in words)
     except KeyboardInterrupt:
         sys.exit(130)
     # The edge: a mistake of ours is logged with its trace, and the user is told that it is ours.
@@ -47,7 +50,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def _bad_settings(error: ValidationError) -> Invalid:
     problems = [
-        {"path": "MILLRACE_" + "__".join(str(part) for part in found["loc"]).upper(), "message": found["msg"]}
+        {
+            "path": "__".join(["MILLRACE", *map(str, found["loc"])]).upper().replace("__", "_", 1),
+            "message": found["msg"],
+        }
         for found in error.errors(include_url=False, include_input=False, include_context=False)
     ]
     return Invalid("SETTINGS_INVALID", "The configuration is not valid.", problems)

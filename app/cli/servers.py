@@ -12,6 +12,10 @@ from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+Actions = Annotated[
+    list[str] | None, typer.Option(metavar="MODULE", help="A Python module with actions; may be given again.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
@@ -21,11 +25,11 @@ def register(app: typer.Typer) -> None:
     app.command("migrate")(migrate)
 
 
-def dev(as_json: AsJson = False) -> None:
+def dev(actions: Actions = None, as_json: AsJson = False) -> None:
     """Run everything on this machine until Ctrl-C: PostgreSQL, Temporal with its UI, worker and API."""
     from app.cli import serving
 
-    settings = _settings()
+    settings = _with_actions(_settings(), actions)
 
     async def run() -> None:
         async with serving.everything(settings) as addresses:
@@ -56,17 +60,12 @@ def api() -> None:
 
 def worker(
     with_api: Annotated[bool, typer.Option("--with-api", help="Run the HTTP API in the same process.")] = False,
-    actions: Annotated[
-        list[str] | None, typer.Option(metavar="MODULE", help="A Python module with actions; may be given again.")
-    ] = None,
+    actions: Actions = None,
 ) -> None:
     """Run a worker."""
     from app.cli import serving
 
-    settings = serving.complete_settings(_settings())
-    if actions:
-        more = settings.worker.model_copy(update={"actions": (*settings.worker.actions, *actions)})
-        settings = settings.model_copy(update={"worker": more})
+    settings = _with_actions(serving.complete_settings(_settings()), actions)
     serving.run_until_stopped(serving.serve_worker(settings, with_api=with_api))
 
 
@@ -83,6 +82,11 @@ def migrate(as_json: AsJson = False) -> None:
         print_json({"migrated": True})
     else:
         out.print("The database is up to date.")
+
+
+def _with_actions(settings: Settings, modules: list[str] | None) -> Settings:
+    more = settings.worker.model_copy(update={"actions": (*settings.worker.actions, *(modules or ()))})
+    return settings.model_copy(update={"worker": more})
 
 
 def _settings() -> Settings:

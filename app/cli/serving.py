@@ -112,7 +112,9 @@ async def everything(settings: Settings) -> AsyncIterator[dict[str, str | None]]
 
     The file is there while the block runs. Raises what a part raises when it cannot start or ends by itself.
     """
-    async with embedded_servers(settings) as whole:
+    check_listen(settings)
+    died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with embedded_servers(settings, died=died) as whole:
         await migrate(database_url(whole))
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         working = asyncio.Event()
@@ -120,6 +122,7 @@ async def everything(settings: Settings) -> AsyncIterator[dict[str, str | None]]
             parts = [
                 group.create_task(worker.serve(whole, working)),
                 group.create_task(serve_api(whole, listening)),
+                group.create_task(_until(died)),
             ]
             try:
                 await working.wait()
@@ -129,6 +132,11 @@ async def everything(settings: Settings) -> AsyncIterator[dict[str, str | None]]
             finally:
                 for part in parts:
                     part.cancel()
+
+
+async def _until(died: "asyncio.Future[None]") -> None:
+    """Raises what ended an embedded server, when one ends by itself."""
+    await died
 
 
 def complete_settings(settings: Settings) -> Settings:

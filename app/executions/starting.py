@@ -289,7 +289,8 @@ def _as_stored(definition: str) -> RawValue:
 
 def _summary(launch: Launch) -> str:
     start = launch.start
-    text = f"{launch.template_name} v{start.version}"
+    named = "" if start.name == launch.template_name else f"{start.name} · "
+    text = f"{named}{launch.template_name} v{start.version}"
     if start.entity_type is not None:
         text += f" · {start.entity_type} {start.entity_id}"
     return text.encode()[:LONGEST_SUMMARY].decode(errors="ignore")

@@ -100,8 +100,26 @@ def test_a_function_that_is_not_async_or_not_typed_is_refused() -> None:
 
 
 def test_a_module_s_actions_are_found_and_one_without_any_is_refused() -> None:
-    assert {entry.key for entry in load_actions([__name__])} == {"stock.reserve", "stock.order", "stock.broken"}
+    assert {entry.key for entry in load_actions([__name__])} == {
+        "stock.reserve",
+        "stock.order",
+        "stock.broken",
+        "stock.strange",
+    }
     with pytest.raises(RegistryError, match="holds no @action"):
         load_actions(["tests.documents"])
     with pytest.raises(RegistryError, match="cannot be imported"):
         load_actions(["no.such.module"])
+
+
+@action("stock.strange")
+async def strange(kind: str) -> Any:
+    """Gives what history does not take."""
+    return object() if kind == "object" else "x" * 2_000_000
+
+
+@pytest.mark.parametrize(("kind", "code"), [("object", "ACTION_RESULT_INVALID"), ("large", "ACTION_RESULT_TOO_LARGE")])
+async def test_a_result_that_history_does_not_take_has_a_code(call_action: CallAction, kind: str, code: str) -> None:
+    with pytest.raises(ApplicationError) as raised:
+        await call_action(strange, {"kind": kind})
+    assert (raised.value.type, raised.value.non_retryable) == (code, True)

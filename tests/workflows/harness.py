@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
 from sqlmodel import select
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -19,7 +18,7 @@ from temporalio.worker import Replayer
 from app.contracts import STEPS_QUERY, ExecutionStart, RunView, workflow_id
 from app.db.session import Database
 from app.db.tables import WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion, new_id
-from app.settings import DatabaseSettings, HttpActionSettings, Settings, TemporalSettings, WorkerSettings
+from app.settings import HttpActionSettings, Settings, TemporalSettings, WorkerSettings
 from millrace.actions import Action, ActionFailure, Call, action
 from worker import build_worker
 from workflows.execution import Execution
@@ -64,7 +63,6 @@ class Executions:
             temporal=TemporalSettings(task_queue=self.task_queue),
             worker=WorkerSettings(max_cached_workflows=cached, graceful_shutdown=0),
             http_action=HttpActionSettings(),
-            database=DatabaseSettings(url=SecretStr("")),
         )
         async with build_worker(self.client, self.database, settings, actions):
             yield

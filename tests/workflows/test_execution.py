@@ -364,3 +364,9 @@ async def test_a_failure_message_that_no_row_could_hold_still_closes_the_row(run
     assert failure["stepId"] == "bad"
     row = await running.row(handle)
     assert (row.closed_as, row.status_reason) == ("FAILED", "BROKEN: told\ufffdto fail")
+
+
+async def test_an_action_that_no_worker_has_fails_with_a_code_of_its_own(running: Executions) -> None:
+    unknown = action("call", actionKey="nobody.knows", retry={"maxAttempts": 2, "initialInterval": 0.05})
+    failure = await failure_of(await running.start(line(unknown)))
+    assert (failure["code"], failure["attempts"]) == ("ACTION_NOT_REGISTERED", 2)
