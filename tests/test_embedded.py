@@ -1,5 +1,6 @@
 """The embedded servers are the real ones, only what is missing is started, and nothing of them stays behind."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -172,6 +173,17 @@ async def test_what_a_killed_run_left_is_stopped_by_the_next(home: Path) -> None
     settings = _settings(home, temporal=TemporalSettings(address="127.0.0.1:1"))
     async with embedded_servers(settings):
         assert orphan.ended()
+
+
+async def test_a_server_that_ends_by_itself_is_reported_with_its_log(home: Path) -> None:
+    died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with embedded_servers(_settings(home), died=died):
+        (temporal,) = [record for record in _records(home) if record.name == "temporal"]
+        os.kill(temporal.pid, signal.SIGKILL)
+        with pytest.raises(AppError) as told:
+            await asyncio.wait_for(died, 10)
+    assert told.value.code == "EMBEDDED_SERVER_ENDED"
+    assert "temporal" in told.value.message
 
 
 async def test_a_pid_that_was_used_again_is_left_alone(home: Path) -> None:

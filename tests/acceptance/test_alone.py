@@ -100,3 +100,27 @@ def test_help_is_there(group: tuple[str, ...], tmp_path: Path) -> None:
     said = millrace(tmp_path, *group, "--help")
     assert said.code == 0
     assert "Usage: millrace" in said.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "named"),
+    [
+        ({"MILLRACE_DATABASE_URL": "postgresql://a/b"}, "SETTINGS_INVALID", "MILLRACE_DATABASE__URL"),
+        ({"MILLRACE_DATABASE__URL": "mysql://a/b"}, "SETTINGS_INVALID", "postgresql://"),
+        ({"MILLRACE_WORKER__ACTIONS": "not-json"}, "SETTINGS_INVALID", "worker"),
+        ({"MILLRACE_API__HOST": "0.0.0.0"}, "REMOTE_NOT_ALLOWED", "0.0.0.0"),
+        ({"MILLRACE_HOME": "/dev/null/home"}, "HOME_NOT_USABLE", "/dev/null/home"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named_before_anything_starts(
+    settings: dict[str, str], code: str, named: str, tmp_path: Path
+) -> None:
+    said = millrace(tmp_path, "dev", **settings)
+    assert (said.code, said.err.split(":")[0]) == (1, code)
+    assert named in said.err
+    assert "Traceback" not in said.err
+
+
+def test_an_empty_setting_is_not_set(tmp_path: Path) -> None:
+    said = millrace(tmp_path, "migrate", MILLRACE_DATABASE__URL="")
+    assert (said.code, said.err.split(":")[0]) == (1, "NOT_CONFIGURED")
