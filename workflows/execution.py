@@ -69,7 +69,6 @@ class Execution:
         self._plan: Plan | None = None
         self._state: State | None = None
         self._inbox: deque[Event] = deque()
-        self._received = 0
         self._applied = 0
         self._calls = 0
         self._urgent = False
@@ -165,7 +164,6 @@ class Execution:
 
     def _receive(self, event: Event) -> None:
         self._inbox.append(event)
-        self._received += 1
 
     async def _continue_as_new(self, given: ExecutionStart, effects: Effects, definition: RawValue) -> None:
         """Drains what is under way without applying it, then goes on as a new run with state and inbox.
@@ -234,7 +232,8 @@ class Execution:
             self._receive(
                 HumanCompleted(task.key, now(), completion.outcome, completion.comment, completion.completed_by)
             )
-        mine = self._received
+        # Counted from what is left, not from what came: a new run begins with what the last one left in its inbox.
+        mine = self._applied + len(self._inbox)
         await workflow.wait_condition(lambda: self._applied >= mine or self._ended)
         if self._state is None or task.key not in self._state.answers:
             raise _application_error(Failure("EXECUTION_ENDED", "the execution ended first"))

@@ -1,6 +1,6 @@
 """Compiled plans, shared by every run of a definition in this process.
 
-Lives outside the workflow sandbox: a plan is frozen and depends on nothing but the definition's bytes, so sharing it
+A plan is frozen and depends on nothing but the definition's bytes, so sharing it
 cannot make a run nondeterministic.
 """
 
