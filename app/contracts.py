@@ -9,14 +9,19 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from engine.definition import Retry
+from engine.steps import Retry
 
 TASK_QUEUE = "millrace"
 
 COMPLETE_STEP = "complete_step"
+DELIVER_SIGNAL = "deliver_signal"
+CONTROL = "control"
+MIGRATE = "migrate"
 STEPS_QUERY = "steps"
+STATE_QUERY = "state"
 
 REGISTER_CHILDREN = "millrace.register_children"
+RECORD_STEPS = "millrace.record_steps"
 MARK_STARTED = "millrace.mark_started"
 CLOSE_EXECUTION = "millrace.close_execution"
 ENGINE_REVISION = 1
@@ -166,16 +171,153 @@ class CloseExecution(Contract):
     closed_as: Literal["COMPLETED", "FAILED", "CANCELLED", "TERMINATED", "TIMED_OUT"]
     reason: str | None = None
     ended_at: str
+    dead_letter: "DeadLetterRecord | None" = None
+
+
+class DeadLetterRecord(Contract):
+    """A run that failed for good, with no parent waiting for it, and everything that is needed to retry it."""
+
+    step_id: str | None = None
+    code: str
+    message: str
+    attempts: int = 1
+    failed_execution_id: UUID | None = None
+    state: dict[str, Any]
+
+
+class TaskRecord(Contract):
+    """What the row of a human task is to say; fields that are None are left as they are. Times are ISO 8601."""
+
+    key: str
+    step_id: str
+    visit: int
+    item: int | None = None
+    status: Literal["OPEN", "COMPLETED", "CANCELLED", "EXPIRED"]
+    at: str
+    name: str | None = None
+    type: str | None = None
+    assignee: str | None = None
+    candidate_groups: list[str] | None = None
+    due_at: str | None = None
+    form: dict[str, Any] | None = None
+    outcome: Any = None
+
+
+class IncidentRecord(Contract):
+    """What the row of an incident is to say; `resolution` None means that it is open."""
+
+    key: str
+    step_id: str
+    visit: int
+    item: int | None = None
+    at: str
+    code: str | None = None
+    message: str | None = None
+    resolution: Literal["RETRIED", "COMPLETED", "FAILED", "WITHDRAWN"] | None = None
+    actor: str | None = None
+
+
+class RecordSteps(Contract):
+    """Rows of human tasks and incidents to write, in this order; repeating it changes nothing."""
+
+    execution_id: UUID
+    tasks: list[TaskRecord] = []
+    incidents: list[IncidentRecord] = []
 
 
 class StepCompletion(Contract):
-    """A person completes a human step; `visit` chooses where several are open."""
+    """A person completes a human step; `visit` and `item` choose where several are open.
+
+    `data` is what a form was filled with, or the documents handed in by key.
+    """
 
     step_id: str
     outcome: str | None = None
     comment: str | None = None
     completed_by: str | None = None
     visit: int | None = None
+    item: int | None = None
+    data: Any = None
+
+
+class SignalDelivery(Contract):
+    """A named signal. `id` makes repetitions one, also over continue-as-new."""
+
+    name: str
+    payload: Any = None
+    correlation_key: str | None = None
+    id: str | None = None
+
+
+class SignalReceipt(Contract):
+    """What became of a signal: a step took it, or it waits for one."""
+
+    status: Literal["DELIVERED", "BUFFERED"]
+
+
+class ControlRequest(Contract):
+    """What an operator wants of a run. `step_id` (with `visit` and `item` where several are open) says which step.
+
+    RESUME_STEP enters a suspended action again with `data`; RETRY_INCIDENT may bring other `parameters`
+    (`edit_parameters` tells that it does); COMPLETE_INCIDENT brings the step's `output`.
+    """
+
+    what: Literal[
+        "PAUSE",
+        "RESUME",
+        "CANCEL",
+        "SKIP_TIMER",
+        "RESUME_STEP",
+        "RETRY_INCIDENT",
+        "COMPLETE_INCIDENT",
+        "FAIL_INCIDENT",
+    ]
+    step_id: str | None = None
+    visit: int | None = None
+    item: int | None = None
+    compensate: bool = True
+    reason: str | None = None
+    actor: str | None = None
+    data: Any = None
+    edit_parameters: bool = False
+    parameters: Any = None
+    output: Any = None
+
+
+class ControlReceipt(Contract):
+    """What became of it: APPLIED, or UNCHANGED where it was so already (a second pause, a second cancel)."""
+
+    status: Literal["APPLIED", "UNCHANGED"]
+    step_id: str | None = None
+    visit: int | None = None
+    item: int | None = None
+
+
+class MigrationRequest(Contract):
+    """Go on with another version's definition. `mapping` says which step of it an open step has become."""
+
+    version_id: UUID
+    version: str
+    definition: dict[str, Any]
+    mapping: dict[str, str] = {}
+    dry_run: bool = False
+    actor: str | None = None
+
+
+class MigrationFinding(Contract):
+    """Why a run cannot go on as it is: one open step, and what is the matter with it."""
+
+    step_id: str
+    code: Literal["NEEDS_MAPPING", "IMPOSSIBLE"]
+    reason: str
+
+
+class MigrationReport(Contract):
+    """SAFE, NEEDS_MAPPING or IMPOSSIBLE, with the reasons; `migrated` tells that it was done."""
+
+    verdict: Literal["SAFE", "NEEDS_MAPPING", "IMPOSSIBLE"]
+    findings: list[MigrationFinding] = []
+    migrated: bool = False
 
 
 class FailureView(Contract):
@@ -201,7 +343,12 @@ class StepView(Contract):
 
 
 class WaitingFor(Contract):
-    """What a run waits for, since when, from whom. `kind` is ACTION, PERSON, CHILD, BATCH, TIMER or SLOT."""
+    """What a run waits for, since when, from whom.
+
+    `kind` is ACTION, PERSON, CHILD, TIMER, SIGNAL, DATA, SLOT (a place among `limits.parallelism`), MUTEX, MILESTONE
+    (`enabledWhile`), SUSPENDED, INCIDENT, RESUME (the execution is paused) or COMPENSATION. Of a step over items one
+    entry stands for all of them that wait for the same kind; `count` says how many.
+    """
 
     step_id: str
     visit: int
@@ -210,6 +357,8 @@ class WaitingFor(Contract):
     since: str
     who: str | None = None
     until: str | None = None
+    count: int = 1
+    code: str | None = None
 
 
 class RunView(Contract):

@@ -1,19 +1,13 @@
-"""The whole border of the engine: commands out, events in.
+"""The border of the engine, outwards: what a run is started with, and the commands it gives.
 
-A command is what the interpreter wants done, in the imperative; an event is what has happened, in the past tense,
-with the workflow's time in milliseconds since the epoch. A command and the event that answers it share a key made
-from step and visit: `fetch#2`, for a batch's child `fetch#2/item/17`. Both are plain frozen values with a JSON form,
-so an inbox can travel with the state into the next run.
+A command is what the interpreter wants done, in the imperative. The event that answers it (`engine.events`) has the
+same key (`engine.keys`). Times are in milliseconds since the epoch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
 
-from pydantic import Field, TypeAdapter
-
-from engine.definition import Retry
 from engine.json_types import JSON
+from engine.steps import Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +44,10 @@ class RunInput:
 
 @dataclass(frozen=True, slots=True)
 class RunAction:
-    """Run a registered action; its retries (`retry`) are the driver's to carry out. `timeout` in seconds."""
+    """Run a registered action; its retries (`retry`) are the driver's to carry out. `timeout` in seconds.
+
+    `idempotency_key` is what the action is told; `resumed` is there when a suspended action is entered again.
+    """
 
     key: str
     step_id: str
@@ -59,6 +56,16 @@ class RunAction:
     parameters: JSON
     retry: Retry
     timeout: float | None
+    idempotency_key: str
+    resumed: "Resumption | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What an action is entered again with: what it suspended itself with, and what came."""
+
+    suspended: JSON
+    data: JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +79,65 @@ class StartTimer:
 
 @dataclass(frozen=True, slots=True)
 class OpenHumanTask:
-    """A person is asked; nothing else happens until a `HumanCompleted` comes."""
+    """A person is asked; nothing else happens until a `HumanCompleted` comes. `type` is the step's; `due` is in
+    milliseconds since the epoch; `form` is `{schema, uiSchema}`; `documents` are `{key, label, required, …}`.
+    """
 
     key: str
     step_id: str
     step_name: str
+    type: str
     assignee: JSON
     candidate_groups: tuple[str, ...]
     outcomes: tuple[str, ...]
+    due: int | None = None
+    form: JSON = None
+    url: JSON = None
+    documents: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseHumanTask:
+    """A person is no longer asked: COMPLETED with the output, CANCELLED, or EXPIRED."""
+
+    key: str
+    status: str
+    outcome: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReassignHumanTask:
+    """The task is overdue and goes to somebody else."""
+
+    key: str
+    assignee: JSON
+    candidate_groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIncident:
+    """A step has failed for good and is parked until an operator decides."""
+
+    key: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class CloseIncident:
+    """An incident is over: `resolution` is RETRIED, COMPLETED, FAILED or WITHDRAWN."""
+
+    key: str
+    resolution: str
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TellChildren:
+    """Pass on to running children: PAUSE, RESUME, or LEAVE_DONE (do not compensate when you are cancelled)."""
+
+    keys: tuple[str, ...]
+    what: str
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +152,9 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class SpawnChildren:
-    """Write the children's rows, then start them; each answers with its own event."""
+    """Write the children's rows, then start them; each answers with its own event: with `wait` when it has ended,
+    without as soon as it has started.
+    """
 
     key: str
     step_id: str
@@ -103,6 +163,7 @@ class SpawnChildren:
     template_ref: str | None
     children: tuple[ChildSpec, ...]
     attempt: int = 1
+    wait: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +192,10 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The execution has failed for good."""
+    """The execution has failed for good; `compensated` are the steps that were undone, latest first."""
 
     failure: Failure
+    compensated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,151 +205,19 @@ class Cancel:
     reason: str | None
 
 
-Command = RunAction | StartTimer | OpenHumanTask | SpawnChildren | Withdraw | Yield | Complete | Fail | Cancel
-
-
-# Events
-
-
-@dataclass(frozen=True, slots=True)
-class ActionDone:
-    """An action succeeded."""
-
-    key: str
-    at: int
-    output: JSON
-    type: Literal["ActionDone"] = "ActionDone"
-
-
-@dataclass(frozen=True, slots=True)
-class ActionFailed:
-    """An action failed for good: its retries are over, or it was withdrawn (code CANCELLED)."""
-
-    key: str
-    at: int
-    failure: Failure
-    type: Literal["ActionFailed"] = "ActionFailed"
-
-
-@dataclass(frozen=True, slots=True)
-class ChildDone:
-    """A child execution completed, with its output."""
-
-    key: str
-    at: int
-    output: JSON
-    type: Literal["ChildDone"] = "ChildDone"
-
-
-@dataclass(frozen=True, slots=True)
-class ChildFailed:
-    """A child execution could not be started, failed, or ended cancelled (code CANCELLED)."""
-
-    key: str
-    at: int
-    failure: Failure
-    type: Literal["ChildFailed"] = "ChildFailed"
-
-
-@dataclass(frozen=True, slots=True)
-class TimerFired:
-    """A timer came due."""
-
-    key: str
-    at: int
-    type: Literal["TimerFired"] = "TimerFired"
-
-
-@dataclass(frozen=True, slots=True)
-class HumanCompleted:
-    """A person completed an open step."""
-
-    key: str
-    at: int
-    outcome: str | None = None
-    comment: str | None = None
-    completed_by: str | None = None
-    type: Literal["HumanCompleted"] = "HumanCompleted"
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """Someone wants the execution to end; a second request changes nothing."""
-
-    at: int
-    reason: str | None = None
-    type: Literal["CancelRequested"] = "CancelRequested"
-
-
-@dataclass(frozen=True, slots=True)
-class Yielded:
-    """The server took note; the interpreter may go on."""
-
-    at: int
-    type: Literal["Yielded"] = "Yielded"
-
-
-Event = ActionDone | ActionFailed | ChildDone | ChildFailed | TimerFired | HumanCompleted | CancelRequested | Yielded
-
-_EVENTS: TypeAdapter[tuple[Event, ...]] = TypeAdapter(tuple[Annotated[Event, Field(discriminator="type")], ...])
-
-
-def events_to_json(events: Sequence[Event]) -> list[Any]:
-    """The JSON form of an inbox."""
-    dumped: list[Any] = _EVENTS.dump_python(tuple(events), mode="json")
-    return dumped
-
-
-def events_from_json(document: Sequence[Any]) -> tuple[Event, ...]:
-    """The inbox that `events_to_json` wrote."""
-    return _EVENTS.validate_python(document)
-
-
-def visit_key(step_id: str, visit: int) -> str:
-    """The key of one activation of a step."""
-    return f"{step_id}#{visit}"
-
-
-def item_key(key: str, index: int) -> str:
-    """The key of one item of an activation."""
-    return f"{key}/item/{index}"
-
-
-TIMEOUT = "timeout"
-RETRY = "retry"
-DEADLINE = "deadline"
-
-
-def role_key(key: str, role: str) -> str:
-    """The key of a timer that belongs to an activation: its timeout, or the pause before its next attempt."""
-    return f"{key}/{role}"
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key taken apart: `fetch#2/item/17` → step, visit, item and no role; `fetch#2/timeout` has a role."""
-
-    step_id: str
-    visit: int
-    item: int | None = field(default=None)
-    role: str | None = field(default=None)
-
-    @classmethod
-    def parse(cls, key: str) -> "Key":
-        """Reads a key that the engine wrote."""
-        head, *tail = key.split("/")
-        step_id, _, visit = head.rpartition("#")
-        match tail:
-            case ["item", index]:
-                return cls(step_id, int(visit), int(index))
-            case ["item", index, role]:
-                return cls(step_id, int(visit), int(index), role)
-            case [role]:
-                return cls(step_id, int(visit), None, role)
-            case _:
-                return cls(step_id, int(visit))
-
-    @property
-    def visit_key(self) -> str:
-        """The key of the activation this key belongs to."""
-        return visit_key(self.step_id, self.visit)
+Command = (
+    RunAction
+    | StartTimer
+    | OpenHumanTask
+    | CloseHumanTask
+    | ReassignHumanTask
+    | OpenIncident
+    | CloseIncident
+    | SpawnChildren
+    | TellChildren
+    | Withdraw
+    | Yield
+    | Complete
+    | Fail
+    | Cancel
+)

@@ -24,7 +24,7 @@ from engine.tokens import invalid
 KEYED_ROOTS = {"__steps__": "step", "__datasources__": "datasource", "__variables__": "variable"}
 ROOTS = frozenset(KEYED_ROOTS) | {
     "__context__", "__each__", "__index__", "__iteration__", "__trigger__", "__execution__", "__error__",
-    "__child__", "__previous__", "__result__",
+    "__child__", "__previous__", "__result__", "__results__", "__counts__",
 }  # fmt: skip
 
 _NAMES = ("name", "quoted", "string")

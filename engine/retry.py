@@ -2,7 +2,7 @@
 
 import hashlib
 
-from engine.definition import Retry
+from engine.steps import Retry
 
 
 def pause_after(retry: Retry, attempt: int, seed: str) -> float:

@@ -29,6 +29,7 @@ _FIELD_ROOTS = {
     "EACH": "__each__",
     "TRIGGER": "__trigger__",
     "VARIABLE": "__variables__",
+    "DATASOURCE": "__datasources__",
 }
 
 
@@ -145,7 +146,7 @@ class ValueReader:
         members = _dot_path(ref.get("path"))
         if members is None:
             return self._fault(f"{path}.ref.path", "a path is dot separated text")
-        first = {"__steps__": "stepId", "__variables__": "key"}.get(root)
+        first = {"__steps__": "stepId", "__variables__": "key", "__datasources__": "key"}.get(root)
         if first is not None:
             name = ref.get(first)
             if not isinstance(name, str):

@@ -6,8 +6,8 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from engine.definition import Retry
 from engine.protocol import RunAction
+from engine.steps import Retry
 
 # Local activities write a row or two. They are tried until Postgres answers: the run cannot go on without.
 LOCAL: dict[str, Any] = {

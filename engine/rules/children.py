@@ -11,9 +11,9 @@ split may leave out, or a batch, which may be empty, can end the recursion; ther
 from collections.abc import Iterator
 
 from engine.catalogue import Catalogue
-from engine.definition import ChildStep, ItemSource, StepType
 from engine.problems import Severity
 from engine.rules.examined import Examined, Finding, not_checked
+from engine.steps import ChildStep, ItemSource, StepType
 
 _PINNED = "childWorkflowTemplateVersionId"
 _ACTIVE = "childWorkflowTemplateId"

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from engine.definition import ChildStep, SetStep, Variable
+from engine.definition import Variable
 from engine.rules.examined import Examined, Finding
 from engine.schema import check_schema
+from engine.steps import ChildStep, SetStep
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from engine.catalogue import Catalogue
-from engine.definition import Definition, GatewayStep, Step, StepType, Transition
+from engine.definition import Definition, Transition
 from engine.problems import Problem, Severity
 from engine.rules.flow import Flow
 from engine.rules.hints import Hints
 from engine.sites import Sites, read_sites
+from engine.steps import GatewayStep, Step, StepType
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 
-from engine.definition import ActionStep, ChildStep, ConfirmStep, Step, StepType
 from engine.problems import Severity
 from engine.references import Reference
 from engine.rules.children import incomplete_iterables
 from engine.rules.examined import Examined, Finding
 from engine.rules.hints import listed
 from engine.sites import Site
+from engine.steps import ActionStep, ChildStep, ConfirmStep, Step, StepType
 from engine.values import leaves
 
 EXECUTION_FACTS = ("id", "name", "rootId", "parentId", "templateId", "version", "startedAt")

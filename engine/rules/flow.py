@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 
-from engine.definition import StepType
 from engine.reach import components, plan_order
+from engine.steps import StepType
 
 MOST_EVALUATIONS_PER_STEP = 40
 MOST_SPLIT_TESTS = 50_000

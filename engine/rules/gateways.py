@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from engine.definition import StepType, Transition
+from engine.definition import Transition
 from engine.problems import Severity
 from engine.rules.examined import Examined, Finding
+from engine.steps import StepType
 
 SPLITS = frozenset(
     {

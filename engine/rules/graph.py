@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from engine.definition import StepType
 from engine.rules.examined import Examined, Finding
 from engine.rules.hints import listed
+from engine.steps import StepType
 
 
 def exactly_one_start(examined: Examined) -> Iterator[Finding]:

@@ -6,9 +6,9 @@ keys are then without effect, which is a warning.
 
 from collections.abc import Iterator, Mapping
 
-from engine.definition import ConfirmStep
 from engine.problems import Severity
 from engine.rules.examined import Examined, Finding, not_checked
+from engine.steps import ConfirmStep
 
 _NO_EFFECT = "this key has no effect: the definition has no legacyServiceRequestType"
 _UNKNOWN_HERE = "the older service requests' task groups are not known here"

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from engine.catalogue import ActionEntry
-from engine.definition import ActionStep
 from engine.errors import EngineError
 from engine.json_types import JSON
 from engine.rules.examined import Examined, Finding, not_checked
 from engine.schema import Checker, SchemaViolation, path_to
+from engine.steps import ActionStep
 from engine.values import (
     Const,
     ExprValue,

@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.definition import Definition, StepType, read_definition
+from engine.definition import Definition, read_definition
 from engine.rules.examined import Finding
 from engine.schema import clipped, path_to
+from engine.steps import StepType
 
 LARGEST_DOCUMENT = 1024 * 1024
 MOST_STEPS = 5_000

@@ -16,7 +16,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.registry import action_activities
 from app.contracts import ActionCall
-from engine.definition import Retry
+from engine.steps import Retry
 from millrace.actions import Action
 
 CallAction = Callable[..., Awaitable[Any]]

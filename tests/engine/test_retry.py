@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.definition import Retry
 from engine.retry import pause_after
+from engine.steps import Retry
 
 
 def policy(**fields: object) -> Retry:
