@@ -13,9 +13,10 @@ from bench.definitions import chain, parallel
 from bench.figures import Figure, Say
 from bench.measuring import time_calls
 from engine.compile import compile_document
+from engine.events import Yielded
 from engine.interpreter import advance, start
 from engine.plan import Plan
-from engine.protocol import RunInput, Yield, Yielded
+from engine.protocol import RunInput, Yield
 from engine.state import Phase
 
 SIZES = (10, 100, 1_000, 5_000)

@@ -7,17 +7,26 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from engine.context import written
 from engine.errors import EngineError
 from engine.expression import Moment
 from engine.json_types import JSON
-from engine.plan import Edge, Plan, PlanNode, Write
-from engine.protocol import Command, visit_key
-from engine.state import State, StepRecord, StepStatus, Work
+from engine.keys import visit_key
+from engine.plan import Edge, Node, Plan, Write
+from engine.protocol import Command, Failure, Yield
+from engine.state import Stage, State, StepRecord, StepStatus, Token, Work
 from engine.values import Const
 
 _NO_MOMENT = Moment(0, "")
+
+# The fields of a state that a draft holds as they are; `ready`, `todo` and `waiting` are queues there.
+_PLAIN = (
+    "phase", "context", "outputs", "steps", "arrived", "filled", "regions", "yielded", "work", "fans", "leaving",
+    "timers", "answers", "running", "gated", "guarded", "locks", "paused", "signals", "receipts", "undo", "taken",
+    "ending", "lost", "output",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,87 +38,102 @@ class Step:
 
 
 class Draft:
-    """A state being changed. Attributes have the names and meanings of `State`."""
+    """A state being changed. Attributes have the names and meanings of `State`.
+
+    `scope`, `error`, `race` and `data` (what datasources gave) are those of the token or activation whose turn it is;
+    what it sends inherits the first two.
+    """
 
     __slots__ = (
-        "_facts",
-        "answers",
-        "arrived",
-        "at",
-        "base",
-        "batches",
-        "clock",
-        "commands",
-        "context",
-        "ending",
-        "expired",
-        "filled",
-        "output",
-        "outputs",
-        "phase",
-        "plan",
-        "ready",
-        "run",
-        "running",
-        "steps",
-        "taken",
-        "timers",
-        "waiting",
-        "work",
-    )
+        *_PLAIN, "_facts", "at", "base", "clock", "commands", "data", "error", "plan", "race", "ready", "run", "scope",
+        "todo", "waiting",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan, state: State, at: int, clock: Callable[[], None] | None = None) -> None:
         self.plan = plan
         self.clock = clock
         self.base = state
         self.at = max(at, state.at)
-        self.commands: list[Command] = []
         self.run = state.run
+        self.commands: list[Command] = []
         self.phase = state.phase
         self.context = state.context
         self.outputs = state.outputs
         self.steps = state.steps
         self.arrived = state.arrived
         self.filled = state.filled
-        self.ready: deque[Edge] = deque(plan.edges[edge] for edge in state.ready)
+        self.regions = state.regions
+        self.ready: deque[Token] = deque(state.ready)
+        self.todo: deque[str] = deque(state.todo)
+        self.yielded = state.yielded
         self.work = state.work
-        self.batches = state.batches
+        self.fans = state.fans
+        self.leaving = state.leaving
         self.timers = state.timers
         self.answers = state.answers
-        self.expired = state.expired
         self.waiting: deque[str] = deque(state.waiting)
         self.running = state.running
+        self.gated = state.gated
+        self.guarded = state.guarded
+        self.locks = state.locks
+        self.paused = state.paused
+        self.signals = state.signals
+        self.receipts = state.receipts
+        self.undo = state.undo
         self.taken = state.taken
         self.ending = state.ending
+        self.lost = state.lost
         self.output = state.output
+        self.scope = ""
+        self.error: Failure | None = None
+        self.race = ""
+        self.data: JSON = None
         self._facts: dict[str, JSON] | None = None
 
     def freeze(self) -> Step:
         """The state as it stands now, with the commands collected on the way."""
+        kept = {name: getattr(self, name) for name in _PLAIN}
         state = replace(
             self.base,
-            phase=self.phase,
             at=self.at,
-            context=self.context,
-            outputs=self.outputs,
-            steps=self.steps,
-            arrived=self.arrived,
-            filled=self.filled,
-            ready=tuple(edge.id for edge in self.ready),
-            work=self.work,
-            batches=self.batches,
-            timers=self.timers,
-            answers=self.answers,
-            expired=self.expired,
+            ready=tuple(self.ready),
+            todo=tuple(self.todo),
             waiting=tuple(self.waiting),
-            running=self.running,
-            taken=self.taken,
-            ending=self.ending,
-            output=self.output,
+            **kept,
         )
         return Step(state, tuple(self.commands))
 
-    def enter(self, node: PlanNode) -> int:
+    def mark(self) -> tuple[Any, ...]:
+        """What `go_back` needs to undo everything since."""
+        queues = (tuple(self.ready), tuple(self.todo), tuple(self.waiting))
+        return (tuple(self.commands), queues, [getattr(self, name) for name in _PLAIN])
+
+    def go_back(self, mark: tuple[Any, ...]) -> None:
+        """Undoes everything since the mark: a turn has failed, and leaves nothing half done."""
+        commands, queues, plain = mark
+        self.commands = list(commands)
+        ready, todo, waiting = queues
+        _refill(self.ready, ready)
+        _refill(self.todo, todo)
+        _refill(self.waiting, waiting)
+        for name, value in zip(_PLAIN, plain, strict=True):
+            setattr(self, name, value)
+
+    def take(self, token: Token) -> None:
+        """From here on it is this token's turn."""
+        self.scope = token.scope
+        self.error = token.error
+        self.race = token.race
+        self.data = None
+
+    def stand_in(self, work: Work) -> None:
+        """From here on it is this activation's turn."""
+        self.scope = work.scope
+        self.error = work.error
+        self.race = work.race
+        self.data = work.data
+
+    def enter(self, node: Node) -> int:
         """Counts one more activation of a step and gives its number.
 
         Raises `EngineError` when a guardrail is passed.
@@ -127,28 +151,46 @@ class Draft:
             )
         return visit
 
-    def passed(self, node: PlanNode, visit: int) -> None:
+    def passed(self, node: Node, visit: int, status: StepStatus = StepStatus.COMPLETED) -> None:
         """Records a step that began and ended in this moment."""
-        self.steps = self.steps.set(node.id, StepRecord(StepStatus.COMPLETED, visit, self.at, self.at))
+        self.steps = self.steps.set(node.id, StepRecord(status, visit, self.at, self.at))
 
-    def open(self, node: PlanNode, visit: int, status: StepStatus, who: JSON = None) -> str:
+    def open(self, node: Node, visit: int, edge: Edge | None, status: StepStatus, stage: Stage) -> str:
         """Records an activation that goes on, and gives its key."""
         key = visit_key(node.id, visit)
-        self.steps = self.steps.set(node.id, StepRecord(status, visit, self.at))
-        self.work = self.work.set(key, Work(node.id, visit, 1, self.at, who))
+        shown = edge.arrival_status if edge is not None and edge.arrival_status is not None else node.active_status
+        self.steps = self.steps.set(node.id, StepRecord(StepStatus(shown) if shown else status, visit, self.at))
+        entered = "" if edge is None else edge.id
+        work = Work(node.id, visit, self.at, stage, edge=entered, scope=self.scope, error=self.error, race=self.race)
+        self.work = self.work.set(key, work)
         return key
 
-    def close(self, key: str) -> None:
-        """Ends an activation well; the step's record follows it unless a later visit owns the record."""
-        work = self.work[key]
-        self.work = self.work.delete(key)
-        if self.steps[work.step_id].visits == work.visit:
-            ended = StepRecord(StepStatus.COMPLETED, work.visit, work.since, self.at)
-            self.steps = self.steps.set(work.step_id, ended)
+    def change(self, key: str, **fields: Any) -> Work:
+        """Sets fields of an open activation, and gives it as it is then."""
+        work = self.work[key]._replace(**fields)
+        self.work = self.work.set(key, work)
+        return work
+
+    def show(self, work: Work, status: StepStatus, *, ended: bool = True, error: Failure | None = None) -> None:
+        """What users read of a step, unless a later visit owns its record."""
+        record = self.steps[work.step_id]
+        if record.visits == work.visit:
+            over = self.at if ended else None
+            self.steps = self.steps.set(work.step_id, StepRecord(status, work.visit, work.since, over, error))
 
     def send(self, *edges: Edge) -> None:
-        """Puts a token on each transition."""
-        self.ready.extend(edges)
+        """Puts a token on each transition, in the branch and on the error path of whose turn it is."""
+        for edge in edges:
+            self.ready.append(Token(edge.id, self.scope, self.error))
+
+    def later(self, what: str, key: str) -> None:
+        """Goes on with an activation when it is its turn: no sooner than the present turn's end, nor while paused."""
+        self.todo.append(f"{what} {key}")
+
+    def ask_for_breath(self, late_at: int | None = None) -> None:
+        """Lets the server take note before more is done."""
+        self.yielded = True
+        self.commands.append(Yield(late_at))
 
     def write(self, writes: tuple[Write, ...], key: str, **more: object) -> None:
         """Writes into the context, as the activation `key`: all of it, or nothing when a value has an error."""
@@ -157,11 +199,11 @@ class Draft:
         if all(type(write.value) is Const for write in writes):
             self.context = written(self.context, writes, {}, _NO_MOMENT)
         else:
-            self.context = written(self.context, writes, self.scope(**more), self.moment(key))
+            self.context = written(self.context, writes, self.seen(**more), self.moment(key))
 
-    def scope(self, **more: object) -> dict[str, object]:
+    def seen(self, **more: object) -> dict[str, object]:
         """What an expression can see here."""
-        return {
+        scope: dict[str, object] = {
             "__context__": self.context,
             "__steps__": self.outputs,
             "__trigger__": self.run.trigger or {},
@@ -169,6 +211,11 @@ class Draft:
             "__execution__": self._execution(),
             **more,
         }
+        if self.data is not None:
+            scope["__datasources__"] = self.data
+        if self.error is not None:
+            scope["__error__"] = described(self.error)
+        return scope
 
     def moment(self, key: str) -> Moment:
         """The time and the seed of chance for an activation."""
@@ -187,6 +234,22 @@ class Draft:
                 "startedAt": iso(run.at),
             }
         return self._facts
+
+
+def _refill(queue: deque[Any], kept: tuple[Any, ...]) -> None:
+    """In place: whoever moves tokens holds on to the queue."""
+    queue.clear()
+    queue.extend(kept)
+
+
+def described(failure: Failure) -> dict[str, JSON]:
+    """A failure as `__error__` shows it."""
+    return {
+        "code": failure.code,
+        "message": failure.message,
+        "stepId": failure.step_id,
+        "attempt": failure.attempts,
+    }
 
 
 def iso(at: int) -> str:

@@ -1,74 +1,74 @@
-"""How a run ends: complete, failed or cancelled. What is under way is withdrawn first, and awaited."""
+"""How a run ends: complete, failed or cancelled. What is under way is withdrawn first, and awaited; then what was done
+is undone, latest first, where the ending asks for it.
+"""
 
 from immutables import Map
 
+from engine import compensation
 from engine.context import plain
 from engine.draft import Draft
-from engine.plan import ActionNode, ChildNode, PlanNode
-from engine.protocol import (
-    RETRY,
-    Cancel,
-    Command,
-    Complete,
-    Fail,
-    Failure,
-    OpenHumanTask,
-    RunAction,
-    SpawnChildren,
-    StartTimer,
-    Withdraw,
-    Yield,
-    role_key,
-)
-from engine.state import Ending, Phase, StepRecord, StepStatus
+from engine.errors import EngineError
+from engine.keys import DEADLINE
+from engine.plan import ChildNode, Node
+from engine.protocol import Cancel, Complete, Fail, Failure, TellChildren, Withdraw
+from engine.regions import is_late
+from engine.state import Ending, Lost, Phase, Stage, StepRecord, StepStatus
 from engine.values import required
+from engine.withdrawal import command_key, withdraw_all
 
 
-def fail_at(draft: Draft, node: PlanNode | None, failure: Failure) -> None:
+def fail_run(draft: Draft, node: Node | None, failure: Failure) -> None:
     """The run fails, at a step when there is one."""
+    record = None if node is None else draft.steps.get(node.id)
+    end(draft, Ending(Phase.FAILED, failure))
     if node is not None:
-        record = draft.steps.get(node.id)
         visit, since = (1, draft.at) if record is None else (record.visits, record.started_at)
         draft.steps = draft.steps.set(node.id, StepRecord(StepStatus.FAILED, visit, since, draft.at, failure))
-    end(draft, Ending(Phase.FAILED, failure))
 
 
-def cancel(draft: Draft, reason: str | None) -> None:
+def cancel(draft: Draft, reason: str | None, compensate: bool) -> None:
     """The run is cancelled; nothing changes when it is ending already."""
     if draft.phase is Phase.RUNNING:
-        end(draft, Ending(Phase.CANCELLED, reason=reason))
+        draft.paused = False
+        if not compensate:
+            _tell_children(draft)
+        end(draft, Ending(Phase.CANCELLED, reason=reason, compensate=compensate))
 
 
 def end(draft: Draft, ending: Ending) -> None:
     """Stops everything: tokens and people at once, actions and children as soon as they have answered."""
     draft.phase = Phase.ENDING
     draft.ending = ending
-    unstarted = _take_back(draft)
-    awaited: list[str] = []
-    for key in sorted(draft.work):
-        outstanding = _outstanding(draft, key, unstarted)
-        awaited.extend(outstanding)
-        _mark_cancelled(draft, key)
-        if not outstanding:
-            draft.work = draft.work.delete(key)
-    if awaited:
-        armed = sorted(key for key in draft.timers if key not in unstarted)
-        draft.commands.append(Withdraw((*awaited, *armed)))
-    draft.timers = draft.arrived = draft.filled = Map()
-    draft.ready.clear()
+    if ending.phase is not Phase.COMPLETED:
+        draft.lost = Lost(tuple(draft.ready), draft.arrived, draft.filled, draft.regions, draft.work, draft.fans)
+    withdraw_all(draft)
+    if DEADLINE in draft.timers:
+        draft.timers = draft.timers.delete(DEADLINE)
+        draft.commands.append(Withdraw((DEADLINE,)))
+    draft.arrived = draft.filled = Map()
+    draft.regions = Map()
+    draft.locks = Map()
+    draft.gated = draft.guarded = ()
+    draft.signals = ()
     draft.waiting.clear()
     settle_ending(draft)
 
 
 def settle_ending(draft: Draft) -> None:
-    """Ends the run for good once nothing that was withdrawn is still to answer."""
+    """Ends the run for good once nothing that was withdrawn is still to answer, and everything is undone."""
     ending = draft.ending
-    if ending is None or draft.phase is not Phase.ENDING or draft.work:
+    if ending is None or draft.leaving:
+        return
+    if draft.phase is Phase.ENDING:
+        draft.phase = Phase.COMPENSATING
+    if draft.phase is not Phase.COMPENSATING:
+        return
+    if ending.phase is not Phase.COMPLETED and ending.compensate and not compensation.go_on(draft):
         return
     draft.phase = ending.phase
     match ending.phase, ending.failure:
         case Phase.FAILED, Failure() as failure:
-            draft.commands.append(Fail(failure))
+            draft.commands.append(Fail(failure, ending.undone))
         case Phase.CANCELLED, _:
             draft.commands.append(Cancel(ending.reason))
         case _:
@@ -76,62 +76,63 @@ def settle_ending(draft: Draft) -> None:
 
 
 def complete_if_done(draft: Draft) -> None:
-    """Completes the run when no token is left; tokens that can never move are a DEADLOCK.
+    """Completes the run when no token is left but late ones; tokens that can never move are a DEADLOCK.
 
     Raises `ExpressionError` from the definition's output.
     """
-    if draft.work or draft.ready or draft.phase is not Phase.RUNNING:
+    if draft.ready or draft.todo or draft.phase is not Phase.RUNNING:
         return
-    if draft.filled:
-        joins = ", ".join(sorted(draft.filled))
-        fail_at(draft, None, Failure("DEADLOCK", f"nothing can move any more; tokens wait at: {joins}"))
+    if any(not work.scope or not is_late(draft, work.scope) for work in draft.work.values()):
         return
+    if any(not fan.work.scope or not is_late(draft, fan.work.scope) for fan in draft.fans.values()):
+        return
+    stuck = sorted(key for key in draft.filled if not is_late(draft, key.partition("@")[2]))
+    if stuck:
+        joins = ", ".join(key.partition("@")[0] for key in stuck)
+        fail_run(draft, None, Failure("DEADLOCK", f"nothing can move any more; tokens wait at: {joins}"))
+        return
+    if draft.regions:
+        splits = ", ".join(sorted({region.split for region in draft.regions.values()}))
+        fail_run(draft, None, Failure("DEADLOCK", f"nothing can move any more; branches never arrived, of: {splits}"))
+        return
+    complete(draft)
+
+
+def complete(draft: Draft) -> None:
+    """The run is complete, with the definition's output. Raises `ExpressionError` from that."""
     output = draft.plan.output
+    draft.scope, draft.error, draft.data = "", None, None
     if output is None:
         draft.output = plain(draft.context)
     else:
-        draft.output = required(output, draft.scope(), draft.moment("output"))
+        draft.output = required(output, draft.seen(), draft.moment("output"))
     end(draft, Ending(Phase.COMPLETED))
 
 
-def _mark_cancelled(draft: Draft, key: str) -> None:
-    work = draft.work[key]
-    record = draft.steps[work.step_id]
-    if record.ended_at is None:
-        cancelled = StepRecord(StepStatus.CANCELLED, record.visits, record.started_at, draft.at)
-        draft.steps = draft.steps.set(work.step_id, cancelled)
-
-
-def _take_back(draft: Draft) -> frozenset[str]:
-    """Drops the commands of this very call that would only be withdrawn, and gives their keys."""
-    unstarted: set[str] = set()
-    kept: list[Command] = []
-    for command in draft.commands:
-        match command:
-            case SpawnChildren(children=children):
-                unstarted.update(child.key for child in children)
-            case RunAction(key=key) | StartTimer(key=key):
-                unstarted.add(key)
-            case OpenHumanTask() | Yield():
-                pass
-            case _:
-                kept.append(command)
-    draft.commands = kept
-    return frozenset(unstarted)
-
-
-def _outstanding(draft: Draft, key: str, unstarted: frozenset[str]) -> list[str]:
-    """The keys under an activation that something outside will still answer to."""
-    match draft.plan.node(draft.work[key].step_id):
-        case ActionNode():
-            return [] if key in unstarted or key in draft.waiting else [key]
-        case ChildNode():
-            batch = draft.batches.get(key)
-            running = [key] if batch is None else sorted(batch.running)
-            left = [item for item in running if item not in unstarted and role_key(item, RETRY) not in draft.timers]
-            if batch is not None:
-                only = Map({item: batch.running[item] for item in left})
-                draft.batches = draft.batches.set(key, batch._replace(running=only))
-            return left
+def terminate(draft: Draft, outcome: str, message: str) -> None:
+    """A step ends the run at once. Raises `EngineError`."""
+    match outcome:
+        case "COMPLETED":
+            complete(draft)
+        case "FAILED":
+            end(draft, Ending(Phase.FAILED, Failure("TERMINATED", message, retryable=False)))
+        case "CANCELLED":
+            end(draft, Ending(Phase.CANCELLED, reason=message, compensate=False))
         case _:
-            return []
+            raise EngineError("DEFINITION_INVALID", f"no outcome: {outcome}")
+
+
+def _tell_children(draft: Draft) -> None:
+    keys = running_children(draft)
+    if keys:
+        draft.commands.append(TellChildren(keys, "LEAVE_DONE"))
+
+
+def running_children(draft: Draft) -> tuple[str, ...]:
+    """The command keys of children that run."""
+    found = []
+    for key, work in sorted(draft.work.items()):
+        node = draft.plan.node(work.step_id)
+        if isinstance(node, ChildNode) and work.stage in (Stage.RUNNING, Stage.EXPIRED):
+            found.append(command_key(node, key, work))
+    return tuple(found)

@@ -6,19 +6,30 @@ at any time, whether or not the state has been through JSON in between.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 from immutables import Map
 
-from engine import gateways, work
+from engine import gateways, opening
+from engine.answers import Consequence
+from engine.closing import fail_token, fail_visit
 from engine.draft import Draft, Step
-from engine.ending import cancel, complete_if_done, fail_at, settle_ending
+from engine.ending import complete_if_done, fail_run, settle_ending
 from engine.errors import ClockExceeded, EngineError
+from engine.events import (
+    Event,
+)
+from engine.fans import look, spread
+from engine.keys import DEADLINE, Key
+from engine.launch import arm
 from engine.plan import (
     ActionNode,
     ChildNode,
+    DelayNode,
+    DisabledNode,
     Edge,
     EndNode,
+    EventSplitNode,
     ExclusiveJoinNode,
     ExclusiveSplitNode,
     HumanNode,
@@ -28,28 +39,16 @@ from engine.plan import (
     ParallelSplitNode,
     Plan,
     PlanNode,
+    RouteNode,
     SetNode,
+    SignalNode,
+    TerminateNode,
+    WorkNode,
 )
-from engine.protocol import (
-    DEADLINE,
-    RETRY,
-    TIMEOUT,
-    ActionDone,
-    ActionFailed,
-    CancelRequested,
-    ChildDone,
-    ChildFailed,
-    Event,
-    Failure,
-    HumanCompleted,
-    Key,
-    RunInput,
-    StartTimer,
-    TimerFired,
-    Yield,
-    Yielded,
-)
-from engine.state import Phase, State
+from engine.protocol import Failure, RunInput, StartTimer
+from engine.reception import receive
+from engine.state import Phase, State, StepRecord, Token
+from engine.units import attempt, begin_round, fail_unit
 
 PURE_STEPS_PER_CALL = 2_000
 
@@ -91,9 +90,9 @@ def start(plan: Plan, run: RunInput, pace: Pace = UNHURRIED) -> Step:
     """The first step of a run. Raises `Overdue`."""
     draft = Draft(plan, State(run=run, at=run.at, context=Map(run.context)), run.at, pace.clock)
     if plan.limits.execution_timeout is not None:
-        work.arm(draft, DEADLINE, plan.limits.execution_timeout, "deadline of the execution")
+        arm(draft, DEADLINE, plan.limits.execution_timeout, "deadline of the execution")
     turns = _Turns(draft, pace)
-    turns.take(plan.start, lambda: _begin(draft, plan.start))
+    turns.take(lambda: _begin(draft, plan.start), lambda failure: fail_run(draft, plan.start, failure))
     turns.go_on()
     return draft.freeze()
 
@@ -102,9 +101,12 @@ def advance(plan: Plan, state: State, event: Event, pace: Pace = UNHURRIED) -> S
     """What follows from one event. An event that answers nothing open changes nothing. Raises `Overdue`."""
     draft = Draft(plan, state, event.at, pace.clock)
     turns = _Turns(draft, pace)
-    turns.take(_node_of(plan, event), lambda: _apply(draft, event))
-    if not state.ready or isinstance(event, Yielded):
-        turns.go_on()
+    consequence = receive(draft, event)
+    if consequence is not None:
+        turns.follow(consequence)
+    else:
+        turns.take(_nothing, lambda failure: None)
+    turns.go_on()
     settle_ending(draft)
     return draft.freeze()
 
@@ -112,12 +114,16 @@ def advance(plan: Plan, state: State, event: Event, pace: Pace = UNHURRIED) -> S
 def resume(plan: Plan, state: State, at: int) -> Step:
     """The commands that a new Temporal run of the same execution needs: timers armed again, nothing else."""
     draft = Draft(plan, state, at)
-    if draft.phase is Phase.RUNNING:
-        for key, due in sorted(draft.timers.items()):
-            draft.commands.append(StartTimer(key, due, f"timer {key}"))
-        if draft.ready:
-            draft.commands.append(Yield())
+    for key, due in sorted(draft.timers.items()):
+        draft.commands.append(StartTimer(key, due, f"timer {key}"))
+    if draft.phase is Phase.RUNNING and (draft.ready or draft.todo or draft.yielded):
+        draft.ask_for_breath()
+    settle_ending(draft)
     return draft.freeze()
+
+
+def _nothing() -> None:
+    """An event that only had to be noted."""
 
 
 class _Turns:
@@ -128,125 +134,157 @@ class _Turns:
         self._pace = pace
         self._turn = 0
 
-    def take(self, node: PlanNode | None, act: Callable[[], None]) -> None:
-        """One turn: an error of the definition in it fails the run at `node`."""
+    def take(self, act: Callable[[], None], fail: Callable[[Failure], None], step_id: str | None = None) -> None:
+        """One turn, undone and answered by `fail` when it has an error of the definition."""
         turn, self._turn = self._turn, self._turn + 1
+        mark = self._draft.mark()
         try:
             if turn in self._pace.overdue:
                 raise EngineError("EXPRESSION_TIMEOUT", "an expression took too long")
             act()
         except EngineError as error:
-            self._fail(node, error)
+            self._draft.go_back(mark)
+            fail(Failure(error.code, str(error), step_id, retryable=False))
         except ClockExceeded as exceeded:
             raise Overdue(turn) from exceeded
 
+    def follow(self, consequence: Consequence) -> None:
+        """One turn: what follows from an event for an activation, which fails when that has an error."""
+        draft, node, key = self._draft, consequence.node, consequence.key
+
+        def fail(failure: Failure) -> None:
+            if key in draft.work:
+                fail_unit(draft, node, key, failure)
+            else:
+                fail_visit(draft, node, key, failure)
+
+        self.take(consequence.act, fail, node.id)
+
     def go_on(self) -> None:
         """Moves every token as far as it goes without waiting, at most PURE_STEPS_PER_CALL of them."""
-        draft, ready, nodes, handlers = self._draft, self._draft.ready, self._draft.plan.nodes, _HANDLERS
+        draft, ready, nodes, edges = self._draft, self._draft.ready, self._draft.plan.nodes, self._draft.plan.edges
         first, last = self._turn, self._turn + PURE_STEPS_PER_CALL
-        while draft.phase is Phase.RUNNING:
-            if ready:
+        while draft.phase is Phase.RUNNING and not draft.paused and not draft.yielded:
+            if ready or draft.todo:
                 if self._turn >= last:
-                    draft.commands.append(Yield())
+                    draft.ask_for_breath()
                     return
                 # One token at least, or a call that is late from the start would never get anywhere.
                 if self._turn > first and self._is_late():
-                    draft.commands.append(Yield(self._turn))
+                    draft.ask_for_breath(self._turn)
                     return
-                edge = ready.popleft()
-                node = nodes[edge.target]
-                self._enter(handlers[type(node)], node, edge)
-            elif draft.waiting and draft.running < draft.plan.limits.parallelism:
-                self._launch()
-            elif not self._release():
-                self.take(None, lambda: complete_if_done(draft))
+                if ready:
+                    token = ready.popleft()
+                    edge = edges[token.edge]
+                    self._enter(nodes[edge.target], edge, token)
+                else:
+                    self._do(*draft.todo.popleft().split(" ", 1))
+            elif not self._idle():
+                self.take(lambda: complete_if_done(draft), lambda failure: fail_run(draft, None, failure))
                 return
 
-    def _enter(self, handler: Handler, node: PlanNode, edge: Edge) -> None:
-        """`take` without a closure: this is the path that every token takes."""
+    def _enter(self, node: PlanNode, edge: Edge, token: Token) -> None:
+        """`take` without its closures for what neither works nor reads: this is the path that most tokens take."""
+        draft = self._draft
+        draft.take(token)
+        if isinstance(node, WorkNode) or node.data:
+            act = _HANDLERS[type(node)] if isinstance(node, WorkNode) else opening.begin_reading
+            self.take(lambda: act(draft, node, edge), lambda failure: fail_token(draft, node, token, failure), node.id)
+            return
         turn = self._turn
         self._turn = turn + 1
         try:
             if turn in self._pace.overdue:
                 raise EngineError("EXPRESSION_TIMEOUT", "an expression took too long")
-            handler(self._draft, node, edge)
+            _HANDLERS[type(node)](draft, node, edge)
         except EngineError as error:
-            self._fail(node, error)
+            fail_token(draft, node, token, Failure(error.code, str(error), node.id, retryable=False))
         except ClockExceeded as exceeded:
             raise Overdue(turn) from exceeded
+
+    def _do(self, what: str, key: str) -> None:
+        """One turn for an activation that was to be gone on with."""
+        draft = self._draft
+        if key not in draft.work and key not in draft.fans:
+            return
+        node = draft.plan.node(Key.parse(key).step_id)
+        if what == "enter":
+            self._enter_after_reading(node, key)
+            return
+        act = _GOING_ON[what]
+        self.follow(Consequence(node, key, lambda: act(draft, node, key)))
+
+    def _enter_after_reading(self, node: PlanNode, key: str) -> None:
+        """A gateway, a delay or a SET whose datasources have answered is entered, as if it were now."""
+        draft = self._draft
+        work = draft.work[key]
+        draft.work = draft.work.delete(key)
+        before = draft.steps[node.id]
+        draft.steps = draft.steps.set(node.id, StepRecord(before.status, work.visit - 1, work.since))
+        token = Token(work.edge, work.scope, work.error, work.race)
+        draft.stand_in(work)
+        edge = draft.plan.edges[work.edge]
+        self.take(
+            lambda: _HANDLERS[type(node)](draft, node, edge),
+            lambda failure: fail_token(draft, node, token, failure),
+            node.id,
+        )
 
     def _is_late(self) -> bool:
         pace = self._pace
         return self._turn == pace.stop_at or (pace.late is not None and pace.late())
 
-    def _fail(self, node: PlanNode | None, error: EngineError) -> None:
-        step_id = None if node is None else node.id
-        fail_at(self._draft, node, Failure(error.code, str(error), step_id, retryable=False))
-
-    def _launch(self) -> None:
+    def _idle(self) -> bool:
+        """No token can move by itself: lets in what was held up; tells whether anything was."""
         draft = self._draft
-        key = draft.waiting[0]
-        node = draft.plan.node(Key.parse(key).step_id)
-        if not isinstance(node, ActionNode):
-            raise AssertionError(f"{key} is not an action's key")
-        self.take(node, lambda: work.launch_waiting(draft, node, key))
+        if draft.waiting and draft.running < draft.plan.limits.parallelism:
+            key = draft.waiting.popleft()
+            self._do("attempt", key)
+            return True
+        return self._lapsed() or self._opened() or self._released()
 
-    def _release(self) -> bool:
-        released = False
+    def _lapsed(self) -> bool:
+        """Withdraws the first activation whose milestone has passed."""
+        draft = self._draft
+        for key in draft.guarded:
+            node = draft.plan.node(Key.parse(key).step_id)
+            if isinstance(node, WorkNode) and self._ask(node, key, lambda: opening.lapse(draft, node, key)):  # noqa: B023
+                return True
+        return False
+
+    def _opened(self) -> bool:
+        """Lets the first activation go on whose mutex is free and whose milestone holds."""
+        draft = self._draft
+        for key in draft.gated:
+            node = draft.plan.node(Key.parse(key).step_id)
+            if self._ask(node, key, lambda: opening.can_open(draft, key)):  # noqa: B023
+                draft.later("admit", key)
+                draft.gated = tuple(name for name in draft.gated if name != key)
+                return True
+        return False
+
+    def _released(self) -> bool:
+        return self._ask(None, None, lambda: gateways.release_inclusive_join(self._draft))
+
+    def _ask(self, node: PlanNode | None, key: str | None, question: Callable[[], bool]) -> bool:
+        """One turn that may change something; tells whether it did. One that fails has changed something."""
+        draft = self._draft
+        answer = True
 
         def act() -> None:
-            nonlocal released
-            released = gateways.release_inclusive_join(self._draft)
+            nonlocal answer
+            answer = question()
 
-        self.take(None, act)
-        return released
+        def fail(failure: Failure) -> None:
+            if node is None or key is None:
+                fail_run(draft, None, failure)
+            else:
+                draft.gated = tuple(name for name in draft.gated if name != key)
+                draft.guarded = tuple(name for name in draft.guarded if name != key)
+                fail_visit(draft, node, key, failure)
 
-
-def _apply(draft: Draft, event: Event) -> None:
-    if draft.phase is not Phase.RUNNING:
-        if isinstance(event, ActionDone | ActionFailed | ChildDone | ChildFailed):
-            work.drop_withdrawn(draft, event)
-        return
-    match event:
-        case ActionDone() | ActionFailed():
-            work.end_action(draft, event)
-        case ChildDone() | ChildFailed():
-            work.end_child(draft, event)
-        case HumanCompleted():
-            work.end_human(draft, event)
-        case TimerFired():
-            _fire(draft, event.key)
-        case CancelRequested():
-            cancel(draft, event.reason)
-        case Yielded():
-            pass
-        case _:
-            assert_never(event)
-
-
-def _fire(draft: Draft, key: str) -> None:
-    if key not in draft.timers:
-        return
-    draft.timers = draft.timers.delete(key)
-    if key == DEADLINE:
-        seconds = draft.plan.limits.execution_timeout
-        fail_at(draft, None, Failure("EXECUTION_TIMED_OUT", f"the execution took longer than {seconds:g} s"))
-        return
-    visit_or_item, _, role = key.rpartition("/")
-    if role == TIMEOUT:
-        work.time_out(draft, visit_or_item)
-    elif role == RETRY:
-        work.retry_child(draft, visit_or_item)
-    else:
-        raise AssertionError(f"unknown timer {key}")
-
-
-def _node_of(plan: Plan, event: Event) -> PlanNode | None:
-    """The step an event speaks of; None for those that speak of the whole run."""
-    key = getattr(event, "key", None)
-    if key is None or key == DEADLINE:
-        return None
-    return plan.node(Key.parse(key).step_id)
+        self.take(act, fail, None if node is None else node.id)
+        return answer
 
 
 def _begin(draft: Draft, node: PlanNode) -> None:
@@ -260,14 +298,28 @@ def _consume(draft: Draft, node: EndNode, edge: Edge | None) -> None:
 
 _HANDLERS: dict[type[PlanNode], Handler] = {
     EndNode: _consume,
-    SetNode: work.begin_set,
-    ActionNode: work.begin_action,
-    HumanNode: work.begin_human,
-    ChildNode: work.begin_child,
+    DisabledNode: opening.pass_by,
+    SetNode: opening.begin_set,
+    DelayNode: opening.begin_delay,
+    TerminateNode: opening.begin_terminate,
+    ActionNode: opening.begin_work,
+    HumanNode: opening.begin_work,
+    SignalNode: opening.begin_work,
+    ChildNode: opening.begin_work,
     ParallelSplitNode: gateways.split_parallel,
     ParallelJoinNode: gateways.join_parallel,
     ExclusiveSplitNode: gateways.split_exclusive,
     ExclusiveJoinNode: gateways.join_exclusive,
     InclusiveSplitNode: gateways.split_inclusive,
     InclusiveJoinNode: gateways.join_inclusive,
+    RouteNode: gateways.route,
+    EventSplitNode: gateways.split_event,
+}
+
+_GOING_ON: dict[str, Callable[[Draft, Any, str], None]] = {
+    "admit": opening.admit,
+    "spread": spread,
+    "fan": look,
+    "round": begin_round,
+    "attempt": attempt,
 }

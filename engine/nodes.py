@@ -11,6 +11,7 @@ from engine.plan import (
     CompensationPlan,
     DataRead,
     DelayNode,
+    DisabledNode,
     EachPlan,
     Edge,
     EndNode,
@@ -115,6 +116,8 @@ class NodeBuilder:
         step = self._steps[position]
         path = f"steps[{position}]"
         shared = self._shared(step, index, path)
+        if shared["active_status"] == "DISABLED":
+            return DisabledNode(**shared)
         match step:
             case StartStep():
                 return StartNode(**shared)
@@ -150,8 +153,7 @@ class NodeBuilder:
             "on_error": tuple(edge for edge in self._outgoing[index] if edge.on != "SUCCESS"),
             "incoming": tuple(self._incoming[index]),
             "output_mapping": self._writes(step.output_mapping, f"{path}.outputMapping"),
-            "disabled": status == "DISABLED",
-            "active_status": status if status in ("IN_PROGRESS", "ACTION_REQUIRED", "NOT_STARTED") else None,
+            "active_status": status,
             "parks": parks,
             "due_in": step.due_in,
             "data": self._data(step, path),

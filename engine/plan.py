@@ -105,11 +105,15 @@ class Node:
     on_error: tuple[Edge, ...] = ()
     incoming: tuple[Edge, ...] = ()
     output_mapping: tuple[Write, ...] = ()
-    disabled: bool = False
     active_status: str | None = None
     parks: bool = False
     due_in: float | None = None
     data: tuple[DataRead, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisabledNode(Node):
+    """A step of any kind that is DISABLED: a token passes it by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +278,7 @@ class InclusiveJoinNode(Node):
 PlanNode = (
     StartNode
     | EndNode
+    | DisabledNode
     | SetNode
     | DelayNode
     | TerminateNode

@@ -4,14 +4,15 @@ Maps are `immutables.Map`, so that a change costs the same whether the run has m
 and an earlier state stays what it was.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from immutables import Map
 
 from engine.json_types import JSON
 from engine.protocol import Failure, RunInput
+from engine.steps import Retry
 
 
 class StepStatus(StrEnum):
@@ -22,20 +23,40 @@ class StepStatus(StrEnum):
     ACTION_REQUIRED = "ACTION_REQUIRED"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    DISABLED = "DISABLED"
     CANCELLED = "CANCELLED"
+    INCIDENT = "INCIDENT"
+    COMPENSATED = "COMPENSATED"
 
 
 class Phase(StrEnum):
-    """Where a run is in its life; ENDING waits for withdrawn work to answer."""
+    """Where a run is in its life; ENDING waits for withdrawn work to answer, COMPENSATING undoes what was done."""
 
     RUNNING = "RUNNING"
     ENDING = "ENDING"
+    COMPENSATING = "COMPENSATING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
 
 
 ENDED = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED})
+
+
+class Stage(StrEnum):
+    """What an open activation waits for."""
+
+    CLOSED = "CLOSED"  # its `enabledWhile` does not hold
+    MUTEX = "MUTEX"  # another step holds its mutex
+    READING = "READING"  # its datasources
+    QUEUED = "QUEUED"  # a place among the actions that may run at once
+    RUNNING = "RUNNING"  # an answer from outside
+    RETRYING = "RETRYING"  # the pause before its next attempt
+    EXPIRED = "EXPIRED"  # the answer of an attempt that took too long and was withdrawn
+    SUSPENDED = "SUSPENDED"  # a resume
+    INCIDENT = "INCIDENT"  # an operator
+    READY = "READY"  # its turn, in this very call or after a yield
 
 
 class StepRecord(NamedTuple):
@@ -48,31 +69,122 @@ class StepRecord(NamedTuple):
     error: Failure | None = None
 
 
+class Token(NamedTuple):
+    """A token on a transition: the branch of a region it is in, the error whose path it is on, and the event split
+    among whose targets it competes (empty or None: none).
+    """
+
+    edge: str
+    scope: str = ""
+    error: Failure | None = None
+    race: str = ""
+
+
 class Work(NamedTuple):
-    """An activation that has not ended: an action, a human step, a child or a batch."""
+    """An open activation of a step, or of one of its items.
+
+    `edge` is the transition that it was entered by; `attempt` counts towards the retry policy, `tries` every child
+    ever spawned for it; `round` counts the iterations of a `repeat`, whose `results` are here with what the last one
+    fed back (`previous`); `data` is what its datasources gave, `reads` those that have not answered; `edited` are
+    parameters that an operator gave instead (in a tuple, so that null can be one); `begun` tells that an attempt has
+    been made; `suspended` is what an action suspended itself with and, after it, what it was resumed with; `signal` is
+    the name (and the correlation key) of the signal it waits for.
+    """
 
     step_id: str
     visit: int
-    attempt: int
     since: int
+    stage: Stage
+    item: int | None = None
+    attempt: int = 1
+    tries: int = 0
     who: JSON = None
+    edge: str = ""
+    scope: str = ""
+    error: Failure | None = None
+    race: str = ""
+    round: int = 0
+    results: tuple[JSON, ...] = ()
+    previous: JSON = None
+    data: JSON = None
+    reads: tuple[str, ...] = ()
+    failure: Failure | None = None
+    suspended: tuple[JSON, ...] = ()
+    edited: tuple[JSON, ...] = ()
+    begun: bool = False
+    signal: tuple[str, ...] = ()
 
 
-class Batch(NamedTuple):
-    """A batch under way: its items, the next one to spawn, how many run, the results by index."""
+class Fan(NamedTuple):
+    """A step over items: the next one to begin, the ones to begin `again`, and what became of those that have ended.
 
+    `work` is the step's own activation; its items have activations besides.
+    """
+
+    work: Work
     items: tuple[JSON, ...]
-    next: int
-    running: Map[str, int]
-    results: Map[int, JSON]
+    next: int = 0
+    again: tuple[int, ...] = ()
+    open: int = 0
+    results: Map[int, JSON] = Map()
+    errors: Map[int, Failure] = Map()
+    tries: Map[int, int] = Map()
+
+
+class Region(NamedTuple):
+    """An activation of a split whose join has a policy of its own: the branches opened, and how each arrived."""
+
+    split: str
+    scope: str
+    error: Failure | None
+    branches: tuple[str, ...]
+    arrived: Map[str, JSON] = Map()
+
+
+class Buffered(NamedTuple):
+    """A signal that no step has taken yet; `expires` is in milliseconds since the epoch."""
+
+    name: str
+    key: str | None
+    payload: JSON
+    at: int
+    expires: int
+    id: str | None = None
+
+
+class Undo(NamedTuple):
+    """What undoes a completed step. `owner` is None for this run's own steps, otherwise the child's execution."""
+
+    key: str
+    step_id: str
+    step_name: str
+    action_key: str
+    parameters: JSON
+    retry: Retry
+    timeout: float
+    idempotency_key: str
+    owner: str | None = None
 
 
 class Ending(NamedTuple):
-    """How a run will end once what was withdrawn has answered."""
+    """How a run will end once what was withdrawn has answered and, with `compensate`, what was done is undone."""
 
     phase: Phase
     failure: Failure | None = None
     reason: str | None = None
+    compensate: bool = True
+    undone: tuple[str, ...] = ()
+
+
+class Lost(NamedTuple):
+    """What was under way when a run failed or was cancelled, for a retry to take up again."""
+
+    ready: tuple[Token, ...]
+    arrived: Map[str, int]
+    filled: Map[str, int]
+    regions: Map[str, Region]
+    work: Map[str, Work]
+    fans: Map[str, Fan]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +192,13 @@ class State:
     """Complete: continue-as-new, queries, tests and support dumps all use this one value.
 
     `outputs` holds the output of each step's last completed visit; `arrived` counts tokens waiting at joins, by
-    transition id, and `filled` the transitions of a join that hold one; `ready` are transitions whose token has not
-    been moved yet; `work` is open activations by key, `timers` when each armed timer is due, `waiting` the keys of
-    actions that wait for a free place, `running` those under way; `answers` is what people answered, by key, and
-    `expired` holds children that were withdrawn because they took too long.
+    transition id (and branch), and `filled` the transitions of a join that hold one; `ready` are tokens that have not
+    been moved yet, `todo` what else is to be gone on with (`yielded`: the driver was asked for breath first); `work`
+    is open activations by key, `fans` those that run over items, `leaving` what was withdrawn and has not answered;
+    `timers` is when each armed timer is due; `waiting` are actions that wait for a free place, `running` counts those
+    under way; `gated` are steps that wait for their mutex or milestone, `guarded` those that go when their milestone
+    does, `locks` who holds which mutex; `answers` is what people answered, by key; `signals` are buffered ones,
+    `receipts` the ids of those that came; `undo` is what compensates the steps completed so far, in their order.
     """
 
     run: RunInput
@@ -94,70 +209,25 @@ class State:
     steps: Map[str, StepRecord] = field(default_factory=Map)
     arrived: Map[str, int] = field(default_factory=Map)
     filled: Map[str, int] = field(default_factory=Map)
-    ready: tuple[str, ...] = ()
+    regions: Map[str, Region] = field(default_factory=Map)
+    ready: tuple[Token, ...] = ()
+    todo: tuple[str, ...] = ()
+    yielded: bool = False
     work: Map[str, Work] = field(default_factory=Map)
-    batches: Map[str, Batch] = field(default_factory=Map)
+    fans: Map[str, Fan] = field(default_factory=Map)
+    leaving: Map[str, Work] = field(default_factory=Map)
     timers: Map[str, int] = field(default_factory=Map)
     answers: Map[str, JSON] = field(default_factory=Map)
-    expired: Map[str, int] = field(default_factory=Map)
     waiting: tuple[str, ...] = ()
     running: int = 0
+    gated: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
+    locks: Map[str, str] = field(default_factory=Map)
+    paused: bool = False
+    signals: tuple[Buffered, ...] = ()
+    receipts: tuple[str, ...] = ()
+    undo: Map[int, Undo] = field(default_factory=Map)
     taken: int = 0
     ending: Ending | None = None
+    lost: Lost | None = None
     output: JSON = None
-
-
-def state_to_json(state: State) -> dict[str, Any]:
-    """The state as plain JSON."""
-    return {item.name: _to_json(getattr(state, item.name)) for item in fields(state)}
-
-
-def state_from_json(document: dict[str, Any]) -> State:
-    """The state that `state_to_json` wrote."""
-    plain = dict(document)
-    plain["run"] = RunInput(**plain["run"])
-    plain["phase"] = Phase(plain["phase"])
-    plain["steps"] = Map({key: _record(value) for key, value in plain["steps"].items()})
-    plain["work"] = Map({key: Work(*value) for key, value in plain["work"].items()})
-    plain["batches"] = Map({key: _batch(value) for key, value in plain["batches"].items()})
-    for name in ("context", "outputs", "arrived", "filled", "timers", "answers", "expired"):
-        plain[name] = Map(plain[name])
-    plain["ready"] = tuple(plain["ready"])
-    plain["waiting"] = tuple(plain["waiting"])
-    plain["ending"] = _ending(plain["ending"])
-    return State(**plain)
-
-
-def _to_json(value: Any) -> Any:
-    match value:
-        case Map():
-            return {str(key): _to_json(member) for key, member in sorted(value.items())}
-        case tuple():
-            return [_to_json(item) for item in value]
-        case RunInput() | Failure():
-            return {item.name: getattr(value, item.name) for item in fields(value)}
-        case StrEnum():
-            return value.value
-        case _:
-            return value
-
-
-def _failure(document: Any) -> Failure | None:
-    return None if document is None else Failure(**document)
-
-
-def _record(document: list[Any]) -> StepRecord:
-    status, visits, started_at, ended_at, error = document
-    return StepRecord(StepStatus(status), visits, started_at, ended_at, _failure(error))
-
-
-def _batch(document: list[Any]) -> Batch:
-    items, following, running, results = document
-    return Batch(tuple(items), following, Map(running), Map({int(key): value for key, value in results.items()}))
-
-
-def _ending(document: list[Any] | None) -> Ending | None:
-    if document is None:
-        return None
-    phase, failure, reason = document
-    return Ending(Phase(phase), _failure(failure), reason)

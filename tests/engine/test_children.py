@@ -2,10 +2,7 @@
 
 import pytest
 
-from engine.protocol import (
-    SpawnChildren,
-    StartTimer,
-)
+from engine.protocol import SpawnChildren, StartTimer
 from tests.documents import (
     batch,
     child,

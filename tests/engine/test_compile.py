@@ -27,7 +27,7 @@ def _node(plan: Plan, node: PlanNode) -> str:
     if isinstance(node, InclusiveJoinNode):
         more = f" reach={[bin(reach) for reach in node.reach]}"
     if isinstance(node, ChildNode):
-        more = f" child={node.version_ref or node.template_ref} batch={node.items is not None}"
+        more = f" child={node.version_ref or node.template_ref} batch={node.each is not None}"
     return f"{node.index:3} {node.type} {node.id}{more} -> {arrows or 'nothing'}"
 
 

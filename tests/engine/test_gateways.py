@@ -3,13 +3,9 @@
 import pytest
 
 from engine.compile import compile_document
+from engine.events import Yielded
 from engine.interpreter import Pace, advance, start
-from engine.protocol import (
-    Complete,
-    Fail,
-    Yield,
-    Yielded,
-)
+from engine.protocol import Complete, Fail, Yield
 from tests.documents import (
     action,
     arrow,

@@ -2,14 +2,7 @@
 
 from dataclasses import replace
 
-from engine.protocol import (
-    Cancel,
-    Fail,
-    OpenHumanTask,
-    RunAction,
-    StartTimer,
-    Withdraw,
-)
+from engine.protocol import Cancel, Fail, OpenHumanTask, RunAction, StartTimer, Withdraw
 from tests.documents import (
     action,
     arrow,

@@ -5,9 +5,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.events import events_from_json, events_to_json
 from engine.interpreter import advance, start
-from engine.protocol import Complete, events_from_json, events_to_json
-from engine.state import state_from_json, state_to_json
+from engine.protocol import Complete
+from engine.state_json import state_from_json, state_to_json
 from engine.validate import has_errors, validate
 from tests.engine.processes import Block, blocks, written_out
 from tests.engine.world import World, run_input

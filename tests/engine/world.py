@@ -5,32 +5,42 @@ from typing import Any
 
 from engine.compile import compile_document
 from engine.draft import Step
-from engine.interpreter import advance, start
-from engine.plan import Plan
-from engine.protocol import (
+from engine.events import (
     ActionDone,
     ActionFailed,
-    Cancel,
     CancelRequested,
     ChildDone,
     ChildFailed,
+    Event,
+    HumanCompleted,
+    IncidentResolved,
+    SignalReceived,
+    TimerFired,
+    Yielded,
+)
+from engine.interpreter import advance, start
+from engine.plan import Plan
+from engine.protocol import (
+    Cancel,
+    CloseHumanTask,
+    CloseIncident,
     Command,
     Complete,
-    Event,
     Fail,
     Failure,
-    HumanCompleted,
     OpenHumanTask,
+    OpenIncident,
+    ReassignHumanTask,
     RunAction,
     RunInput,
     SpawnChildren,
     StartTimer,
-    TimerFired,
+    TellChildren,
     Withdraw,
     Yield,
-    Yielded,
 )
-from engine.state import State, state_from_json, state_to_json
+from engine.state import State
+from engine.state_json import state_from_json, state_to_json
 
 BEGAN = 1_700_000_000_000
 
@@ -86,8 +96,13 @@ class World:
             match command:
                 case SpawnChildren(children=children):
                     self.open.update({child.key: command for child in children})
-                case RunAction(key=key) | StartTimer(key=key) | OpenHumanTask(key=key):
+                case RunAction(key=key) | StartTimer(key=key) | OpenHumanTask(key=key) | OpenIncident(key=key):
+                    assert key not in self.open, f"{key} is open already"
                     self.open[key] = command
+                case CloseHumanTask(key=key) | CloseIncident(key=key):
+                    self.open.pop(key, None)
+                case ReassignHumanTask() | TellChildren():
+                    pass
                 case Yield():
                     self.open["yield"] = command
                 case Withdraw(keys):
@@ -97,8 +112,8 @@ class World:
 
     def _withdraw(self, keys: tuple[str, ...]) -> None:
         for key in keys:
-            if isinstance(self.open[key], StartTimer):
-                del self.open[key]
+            if isinstance(self.open.get(key), StartTimer | None):
+                self.open.pop(key, None)
             else:
                 self.withdrawn.add(key)
 
@@ -116,21 +131,24 @@ class World:
         self.at += milliseconds
         return self.at
 
-    def done(self, key: str, output: Any = None) -> "World":
-        """The action, child or person under `key` answers well."""
+    def done(self, key: str, output: Any = None, **fields: Any) -> "World":
+        """The action, child, person or operator under `key` answers well."""
         command = self.open.pop(key)
         self.withdrawn.discard(key)
         match command:
             case RunAction():
                 return self.give(ActionDone(key, self.tick(), output))
             case SpawnChildren():
-                return self.give(ChildDone(key, self.tick(), output))
+                return self.give(ChildDone(key, self.tick(), output, **fields))
             case OpenHumanTask():
-                return self.give(HumanCompleted(key, self.tick(), output))
-            case StartTimer():
-                return self.give(TimerFired(key, self.tick()))
+                return self.give(HumanCompleted(key, self.tick(), output, **fields))
+            case StartTimer(due=due):
+                self.at = max(self.at, due)
+                return self.give(TimerFired(key, self.tick(0)))
             case Yield():
                 return self.give(Yielded(self.tick()))
+            case OpenIncident():
+                return self.give(IncidentResolved(key, self.tick(), "COMPLETE", output=output))
             case _:
                 raise AssertionError(command)
 
@@ -143,9 +161,21 @@ class World:
             return self.give(ActionFailed(key, self.tick(), failure))
         return self.give(ChildFailed(key, self.tick(), failure))
 
-    def cancelled(self, reason: str | None = None) -> "World":
+    def cancelled(self, reason: str | None = None, *, compensate: bool = True) -> "World":
         """Someone cancels the execution."""
-        return self.give(CancelRequested(self.tick(), reason))
+        return self.give(CancelRequested(self.tick(), reason, compensate))
+
+    def signal(self, name: str, payload: Any = None, key: str | None = None, signal_id: str | None = None) -> "World":
+        """A signal comes."""
+        return self.give(SignalReceived(name, self.tick(), payload, key, signal_id))
+
+    def resolve(self, key: str, how: Any, **fields: Any) -> "World":
+        """An operator decides about an incident."""
+        return self.give(IncidentResolved(key, self.tick(), how, **fields))
+
+    def keys(self, kind: type[Any] = object) -> list[str]:
+        """The keys of what is open, in order; of one kind of command."""
+        return sorted(key for key, command in self.open.items() if isinstance(command, kind))
 
     def outside(self) -> list[str]:
         """The keys of actions and children that have not answered."""

@@ -1,0 +1,284 @@
+"""What has happened outside: actions and children have answered, timers fired, signals, people and operators spoke.
+
+Each function first notes the plain fact, which cannot fail, and gives the key of the activation concerned; what
+follows from the fact may fail and be undone, which is the business of `engine.interpreter`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine import compensation
+from engine.closing import activation, fail_for_good, finish_visit
+from engine.draft import Draft
+from engine.ending import running_children
+from engine.errors import EngineError
+from engine.events import (
+    ActionDone,
+    ActionFailed,
+    ActionSuspended,
+    ChildDone,
+    ChildFailed,
+    HumanCompleted,
+    IncidentResolved,
+    SignalReceived,
+    StepResumed,
+)
+from engine.fans import add_items, again
+from engine.json_types import JSON
+from engine.keys import COMPENSATE, DATA, DELAY, DUE, RETRY, TIMEOUT, Key
+from engine.launch import escalate
+from engine.plan import ActionNode, HumanNode, Node, WorkNode
+from engine.protocol import CloseIncident, Failure, TellChildren
+from engine.signals import added, buffer, growing, receives, repeated
+from engine.state import Stage, StepStatus, Token, Work
+from engine.units import (
+    Answer,
+    end_human,
+    end_read,
+    fail_attempt,
+    fail_read,
+    remember_success,
+    succeed,
+    time_out,
+)
+from engine.withdrawal import command_key, disarm
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    """What follows from a fact, for the activation or item `key`. `act` may raise `EngineError`."""
+
+    node: Node
+    key: str
+    act: Callable[[], None]
+
+
+def answered(draft: Draft, event: Answer) -> Consequence | None:
+    """An action or a child has answered; an answer that nobody waits for changes nothing."""
+    key = Key.parse(event.key)
+    node = draft.plan.node(key.step_id)
+    if key.role is not None and key.role.startswith(COMPENSATE):
+        failure = event.failure if isinstance(event, ActionFailed) else None
+        compensation.end(draft, event.key, failure)
+        return None
+    if event.key in draft.leaving:
+        return _left(draft, node, event, key)
+    work = draft.work.get(key.unit_key)
+    if work is None:
+        return None
+    if key.role is not None:
+        return _read(draft, node, key, work, event)
+    if not isinstance(node, WorkNode) or work.stage not in (Stage.RUNNING, Stage.EXPIRED):
+        return None
+    if command_key(node, key.unit_key, work) != event.key:
+        return None
+    if isinstance(node, ActionNode):
+        draft.running -= 1
+    draft.change(key.unit_key, stage=Stage.READY)
+    disarm(draft, key.unit_key, TIMEOUT)
+    return Consequence(node, key.unit_key, lambda: _go_on(draft, node, key.unit_key, work, event))
+
+
+def _go_on(draft: Draft, node: WorkNode, key: str, work: Work, event: Answer) -> None:
+    match event:
+        case ActionDone(output=output):
+            succeed(draft, node, key, output)
+        case ChildDone(output=output, compensations=compensations):
+            succeed(draft, node, key, output, compensations)
+        case ActionSuspended(data=data):
+            draft.change(key, stage=Stage.SUSPENDED, suspended=(data,))
+        case ActionFailed(failure=failure):
+            fail_attempt(draft, node, key, failure)
+        case ChildFailed(failure=failure):
+            expired = work.stage is Stage.EXPIRED and work.failure is not None
+            fail_attempt(draft, node, key, work.failure if expired and work.failure else failure)
+
+
+def _left(draft: Draft, node: Node, event: Answer, key: Key) -> Consequence | None:
+    """What was withdrawn has answered. If it succeeded all the same, it is undone with the rest."""
+    work = draft.leaving[event.key]
+    draft.leaving = draft.leaving.delete(event.key)
+    if isinstance(node, ActionNode) and key.role is None:
+        draft.running -= 1
+    if not isinstance(node, WorkNode) or not isinstance(event, ActionDone | ChildDone) or key.role is not None:
+        return None
+    if node.compensate is None and not isinstance(event, ChildDone):
+        return None
+    compensations = event.compensations if isinstance(event, ChildDone) else None
+    alone = work.item is None or Key(work.step_id, work.visit).visit_key in draft.fans
+    try:
+        if alone:
+            remember_success(draft, node, key.unit_key, work, event.output, compensations)
+        else:
+            compensation.remember_child(draft, node, event.key, compensations)
+    except EngineError:
+        # What would undo it cannot be worked out; the run is leaving this step behind, so there is nobody to tell.
+        return None
+    return None
+
+
+def _read(draft: Draft, node: Node, key: Key, work: Work, event: Answer) -> Consequence | None:
+    """A datasource has answered."""
+    name = key.unit_key
+    alias = (key.role or "").removeprefix(f"{DATA}/")
+    if work.stage is not Stage.READING or alias not in work.reads:
+        return None
+    if isinstance(event, ActionDone):
+        return Consequence(node, name, lambda: _have_read(draft, node, name, alias, event))
+    failure = event.failure if isinstance(event, ActionFailed) else Failure("DATASOURCE_FAILED", "it gave no answer")
+    left = tuple(other for other in work.reads if other != alias)
+    draft.change(name, reads=left)
+    return Consequence(node, name, lambda: fail_read(draft, node, name, failure))
+
+
+def _have_read(draft: Draft, node: Node, key: str, alias: str, event: ActionDone) -> None:
+    work = draft.work[key]
+    if not end_read(draft, node, key, alias, event):
+        return
+    if not isinstance(node, WorkNode):
+        draft.later("enter", key)
+        return
+    per_item = next(source for source in node.data if source.alias == alias).per_item
+    draft.later("round" if per_item or work.item is not None else "spread", key)
+
+
+def fired(draft: Draft, key: str) -> Consequence | None:
+    """A timer has come due; one that is not armed any more changes nothing."""
+    if key not in draft.timers:
+        return None
+    draft.timers = draft.timers.delete(key)
+    parsed = Key.parse(key)
+    name = parsed.unit_key
+    node = draft.plan.node(parsed.step_id)
+    if name not in draft.work:
+        return None
+    if parsed.role == DELAY:
+        return Consequence(node, name, lambda: finish_visit(draft, node, name, None, has_output=False))
+    if parsed.role == DUE and isinstance(node, HumanNode):
+        return Consequence(node, name, lambda: escalate(draft, node, name))
+    if not isinstance(node, WorkNode):
+        return None
+    if parsed.role == RETRY:
+        draft.change(name, stage=Stage.READY)
+        draft.later("attempt", name)
+        return None
+    return Consequence(node, name, lambda: time_out(draft, node, name))
+
+
+def human_completed(draft: Draft, event: HumanCompleted) -> Consequence | None:
+    """A person has answered; an answer to something no longer open changes nothing."""
+    key = Key.parse(event.key)
+    node = draft.plan.node(key.step_id)
+    work = draft.work.get(key.unit_key)
+    if not isinstance(node, HumanNode) or work is None or work.stage is not Stage.RUNNING:
+        return None
+    if command_key(node, key.unit_key, work) != event.key:
+        return None
+    return Consequence(node, key.unit_key, lambda: end_human(draft, node, key.unit_key, event))
+
+
+def signalled(draft: Draft, event: SignalReceived) -> Consequence | None:
+    """A signal has come: it is delivered, adds items, or is buffered."""
+    if repeated(draft, event):
+        return None
+    fan = growing(draft, event.name)
+    if fan is not None:
+        add_items(draft, fan, added(event.payload))
+        return None
+    key = receives(draft, event)
+    if key is None:
+        buffer(draft, event)
+        return None
+    node = draft.plan.node(Key.parse(key).step_id)
+    if not isinstance(node, WorkNode):
+        raise AssertionError(f"{key} waits for no signal")
+    disarm(draft, key)
+    draft.change(key, stage=Stage.READY, signal=())
+    return Consequence(node, key, lambda: succeed(draft, node, key, event.payload))
+
+
+def resumed(draft: Draft, event: StepResumed) -> Consequence | None:
+    """What a suspended action waits for has come: it is entered again when it is its turn."""
+    work = draft.work.get(event.key)
+    if work is not None and work.stage is Stage.SUSPENDED:
+        draft.change(event.key, stage=Stage.READY, suspended=(work.suspended[0], event.data))
+        draft.later("attempt", event.key)
+    return None
+
+
+def resolved(draft: Draft, event: IncidentResolved) -> Consequence | None:
+    """An operator has decided about a parked step."""
+    work = draft.work.get(event.key)
+    if work is None or work.stage is not Stage.INCIDENT:
+        return None
+    parameters = (event.parameters,) if event.edited else ()
+    key = Key.parse(event.key)
+    if key.role is not None:
+        compensation.resolve(draft, event.key, event.how, parameters, event.actor)
+        return None
+    node = draft.plan.node(work.step_id)
+    match event.how:
+        case "RETRY":
+            draft.commands.append(CloseIncident(event.key, "RETRIED", event.actor))
+            _retry(draft, node, event.key, work, parameters)
+            return None
+        case "COMPLETE":
+            draft.commands.append(CloseIncident(event.key, "COMPLETED", event.actor))
+            draft.change(event.key, stage=Stage.READY, failure=None)
+            return Consequence(node, event.key, lambda: _complete(draft, node, event.key, event.output))
+        case "FAIL":
+            draft.commands.append(CloseIncident(event.key, "FAILED", event.actor))
+            failure = work.failure or Failure("FAILED", "an operator gave it up", work.step_id)
+            fail_for_good(draft, node, event.key, failure)
+            return None
+
+
+def _retry(draft: Draft, node: Node, key: str, work: Work, parameters: tuple[JSON, ...]) -> None:
+    draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+    if key in draft.fans:
+        draft.work = draft.work.delete(key)
+        again(draft, key)
+    elif isinstance(node, WorkNode):
+        edited = parameters or work.edited
+        draft.change(key, stage=Stage.READY, failure=None, attempt=1, edited=edited, reads=())
+        draft.later("attempt" if work.begun else "admit", key)
+    else:
+        _reenter(draft, key, work)
+
+
+def _reenter(draft: Draft, key: str, work: Work) -> None:
+    """A token goes back to the transition by which it came."""
+    draft.work = draft.work.delete(key)
+    draft.ready.append(Token(work.edge, work.scope, work.error, work.race))
+
+
+def _complete(draft: Draft, node: Node, key: str, output: JSON) -> None:
+    if isinstance(node, WorkNode) and key not in draft.fans:
+        succeed(draft, node, key, output)
+        return
+    if len(node.outgoing) <= 1:
+        finish_visit(draft, node, key, output, has_output=isinstance(node, WorkNode))
+        return
+    work = activation(draft, key)
+    chosen = [edge for edge in node.outgoing if isinstance(output, dict) and edge.id in _named(output)]
+    if work is None or not chosen:
+        raise EngineError("OUTPUT_INVALID", f"name the transitions that {node.id} takes: {{transitions: [id]}}")
+    draft.work = draft.work.delete(key)
+    draft.stand_in(work)
+    draft.show(work, StepStatus.COMPLETED)
+    draft.send(*chosen)
+
+
+def _named(output: dict[str, JSON]) -> tuple[JSON, ...]:
+    named = output.get("transitions")
+    return tuple(named) if isinstance(named, list) else ()
+
+
+def pause(draft: Draft, paused: bool, actor: str | None) -> None:
+    """No new work starts until the run is resumed; children are told."""
+    if draft.paused == paused:
+        return
+    draft.paused = paused
+    keys = running_children(draft)
+    if keys:
+        draft.commands.append(TellChildren(keys, "PAUSE" if paused else "RESUME", actor))

@@ -1,0 +1,125 @@
+"""Regions: a split, its branches, and a join that does not wait for all of them.
+
+Each activation of such a split is a region of its own, `split#visit`; the tokens of a branch carry its scope,
+`split#visit/transition`. When the join has gone on, the region is forgotten: what still comes from it is late and is
+swallowed, and does not hold up the end of the run.
+"""
+
+from immutables import Map
+
+from engine.draft import Draft, described
+from engine.json_types import JSON
+from engine.keys import visit_key
+from engine.plan import Edge, InclusiveSplitNode, JoinPlan, ParallelJoinNode, ParallelSplitNode
+from engine.protocol import Failure
+from engine.state import Region, Token
+from engine.withdrawal import withdraw_branch
+
+
+def open_region(
+    draft: Draft, node: ParallelSplitNode | InclusiveSplitNode, visit: int, chosen: tuple[Edge, ...]
+) -> None:
+    """A token for every chosen transition, each in a branch of its own."""
+    key = visit_key(node.id, visit)
+    region = Region(node.id, draft.scope, draft.error, tuple(edge.id for edge in chosen))
+    draft.regions = draft.regions.set(key, region)
+    draft.ready.extend(Token(edge.id, f"{key}/{edge.id}", draft.error) for edge in chosen)
+
+
+def arrive_at_policy(draft: Draft, node: ParallelJoinNode, edge: Edge | None) -> None:
+    """A token of a branch has come to the join of its region; one that comes late is swallowed."""
+    if edge is None or node.policy is None:
+        raise AssertionError("a join with a policy is entered by a transition")
+    source = draft.plan.nodes[edge.source].id
+    _arrived(draft, node, node.policy, draft.scope, {"output": draft.outputs.get(source)})
+
+
+def fail_branch(draft: Draft, scope: str, failure: Failure) -> bool:
+    """In a region whose join settles, a failure ends only its branch; tells whether it was so."""
+    settling = _settling(draft, scope)
+    if settling is None:
+        return False
+    branch, node = settling
+    withdraw_branch(draft, branch)
+    if node.policy is not None:
+        _arrived(draft, node, node.policy, branch, {"error": described(failure)})
+    return True
+
+
+def is_late(draft: Draft, scope: str) -> bool:
+    """Whether a region that the branch is in has gone on without it."""
+    while scope:
+        region = draft.regions.get(scope.rpartition("/")[0])
+        if region is None:
+            return True
+        scope = region.scope
+    return False
+
+
+def is_inside(draft: Draft, scope: str, outer: str) -> bool:
+    """Whether a branch is, or is inside of, another one; everything is inside of no branch."""
+    if not outer:
+        return True
+    while scope:
+        if scope == outer:
+            return True
+        region = draft.regions.get(scope.rpartition("/")[0])
+        if region is None:
+            return False
+        scope = region.scope
+    return False
+
+
+def _settling(draft: Draft, scope: str) -> tuple[str, ParallelJoinNode] | None:
+    """The innermost branch around a scope whose join settles failures."""
+    while scope:
+        region = draft.regions.get(scope.rpartition("/")[0])
+        if region is None:
+            return None
+        join = _join_of(draft, region)
+        if join.policy is not None and join.policy.settles:
+            return scope, join
+        scope = region.scope
+    return None
+
+
+def _join_of(draft: Draft, region: Region) -> ParallelJoinNode:
+    split = draft.plan.node(region.split)
+    closed_by = split.closed_by if isinstance(split, ParallelSplitNode | InclusiveSplitNode) else None
+    join = None if closed_by is None else draft.plan.nodes[closed_by]
+    if not isinstance(join, ParallelJoinNode):
+        raise AssertionError(f"{region.split} opens no region")
+    return join
+
+
+def _arrived(draft: Draft, node: ParallelJoinNode, policy: JoinPlan, scope: str, result: dict[str, JSON]) -> None:
+    key, _, branch = scope.rpartition("/")
+    region = draft.regions.get(key)
+    if region is None or branch in region.arrived or is_late(draft, region.scope):
+        return
+    region = region._replace(arrived=region.arrived.set(branch, result))
+    draft.regions = draft.regions.set(key, region)
+    opened = len(region.branches)
+    if len(region.arrived) < min(opened, opened if policy.need is None else policy.need):
+        return
+    draft.regions = draft.regions.delete(key)
+    if policy.cancels:
+        for late in region.branches:
+            withdraw_branch(draft, f"{key}/{late}")
+    draft.scope, draft.error, draft.race = region.scope, region.error, ""
+    draft.passed(node, draft.enter(node))
+    if policy.settles:
+        draft.outputs = draft.outputs.set(node.id, _settled(region))
+    draft.write(node.output_mapping, visit_key(node.id, draft.steps[node.id].visits))
+    draft.send(*node.outgoing)
+
+
+def _settled(region: Region) -> list[JSON]:
+    """What an ALL_SETTLED join gives: the branches in their order, each with its output or its error."""
+    settled: list[JSON] = []
+    for branch in region.branches:
+        result: Map[str, JSON] | JSON = region.arrived[branch]
+        assert isinstance(result, dict)
+        status = "FAILED" if "error" in result else "COMPLETED"
+        settled.append({"transitionId": branch, "status": status, **result})
+    return settled

@@ -1,0 +1,102 @@
+"""Signals: to the step that waits for one, to the step whose items it adds to, or into the buffer."""
+
+import json
+
+from engine.draft import Draft
+from engine.errors import EngineError
+from engine.events import SignalReceived
+from engine.json_types import JSON
+from engine.plan import Plan, SignalNode
+from engine.state import Buffered, Phase, Stage, State
+
+ADD = ".add"
+
+# How many ids of signals are remembered, by which a repetition is known.
+REMEMBERED = 1_000
+
+
+def text_of(value: JSON) -> str:
+    """A signal's name, or a correlation key, as text: a number or a boolean is its JSON."""
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def matches(wanted: tuple[str, ...], name: str, key: str | None) -> bool:
+    """Whether a step that waits for (name[, key]) takes a signal; a step without a key takes any."""
+    return wanted[:1] == (name,) and (len(wanted) == 1 or wanted[1] == key)
+
+
+def waiting_signal(draft: Draft, wanted: tuple[str, ...]) -> Buffered | None:
+    """Takes the earliest fitting signal out of the buffer; those that have waited too long are forgotten."""
+    alive = [signal for signal in draft.signals if signal.expires > draft.at]
+    found = next((signal for signal in alive if matches(wanted, signal.name, signal.key)), None)
+    draft.signals = tuple(signal for signal in alive if signal is not found)
+    return found
+
+
+def receives(draft: Draft, event: SignalReceived) -> str | None:
+    """The key of the activation or item that takes a signal: the one that has waited longest."""
+    return taker(draft, event.name, event.correlation_key)
+
+
+def taker(state: State | Draft, name: str, key: str | None) -> str | None:
+    """The key of the activation or item that would take a signal."""
+    waiting = [
+        (work.since, place)
+        for place, work in state.work.items()
+        if work.signal and work.stage is Stage.RUNNING and matches(work.signal, name, key)
+    ]
+    return min(waiting)[1] if waiting else None
+
+
+def growing(state: State | Draft, name: str) -> str | None:
+    """The key of the step over items that a signal `<stepId>.add` adds to."""
+    if not name.endswith(ADD):
+        return None
+    step_id = name.removesuffix(ADD)
+    return min((key for key, fan in state.fans.items() if fan.work.step_id == step_id), default=None)
+
+
+def added(payload: JSON) -> tuple[JSON, ...]:
+    """The items that a signal brings: a list is several, anything else is one."""
+    return tuple(payload) if isinstance(payload, list) else (payload,)
+
+
+def buffer(draft: Draft, event: SignalReceived) -> None:
+    """Keeps a signal that nobody waits for yet. One too many is dropped: those who can be told are told before."""
+    limits = draft.plan.limits
+    alive = tuple(signal for signal in draft.signals if signal.expires > draft.at)
+    if len(alive) < limits.buffered_signals:
+        expires = draft.at + round(limits.signal_ttl * 1000)
+        alive = (*alive, Buffered(event.name, event.correlation_key, event.payload, draft.at, expires, event.id))
+    draft.signals = alive
+
+
+def repeated(draft: Draft, event: SignalReceived) -> bool:
+    """Whether this very signal has come before; remembers it if not."""
+    if event.id is None:
+        return False
+    if event.id in draft.receipts:
+        return True
+    draft.receipts = (*draft.receipts[-REMEMBERED + 1 :], event.id)
+    return False
+
+
+def fate(plan: Plan, state: State, name: str, key: str | None, signal_id: str | None, at: int) -> str:
+    """What will become of a signal: DELIVERED or BUFFERED.
+
+    Raises `EngineError`: EXECUTION_ENDED, SIGNAL_BUFFER_FULL, SIGNAL_UNKNOWN (no step of this process could ever
+    take it).
+    """
+    if state.phase is not Phase.RUNNING:
+        raise EngineError("EXECUTION_ENDED", "the execution has ended or is ending")
+    if signal_id is not None and signal_id in state.receipts:
+        waits = any(signal.id == signal_id for signal in state.signals)
+        return "BUFFERED" if waits else "DELIVERED"
+    if growing(state, name) is not None or taker(state, name, key) is not None:
+        return "DELIVERED"
+    if not any(isinstance(node, SignalNode) for node in plan.nodes) and not name.endswith(ADD):
+        raise EngineError("SIGNAL_UNKNOWN", "no step of this process waits for a signal")
+    alive = sum(signal.expires > at for signal in state.signals)
+    if alive >= plan.limits.buffered_signals:
+        raise EngineError("SIGNAL_BUFFER_FULL", f"{alive} signals wait already, which is as many as may")
+    return "BUFFERED"

@@ -1,0 +1,231 @@
+"""One activation without items, or one item: its datasources, its iterations, its attempts, and their answers."""
+
+from engine import compensation
+from engine.closing import TIMED_OUT, fail_visit, finish_visit
+from engine.draft import Draft, iso
+from engine.errors import EngineError
+from engine.events import ActionDone, ActionFailed, ActionSuspended, ChildDone, ChildFailed, HumanCompleted
+from engine.json_types import JSON
+from engine.keys import DATA, RETRY, Key, role_key
+from engine.launch import AtOnce, arm, launch, policy, seen_by
+from engine.plan import ActionNode, ChildNode, DataRead, HumanNode, Node, WorkNode
+from engine.protocol import CloseHumanTask, Failure, RunAction, Withdraw
+from engine.retry import pause_after
+from engine.schema import violations
+from engine.state import Stage, Work
+from engine.steps import Retry
+from engine.values import holds, required
+from engine.withdrawal import command_key, disarm, stop_reads
+
+CONFIRMED = "confirmed"
+READ_RETRY = Retry()
+READ_TIMEOUT = 10.0
+
+Answer = ActionDone | ActionFailed | ActionSuspended | ChildDone | ChildFailed
+
+
+def begin_unit(draft: Draft, node: WorkNode, key: str) -> None:
+    """Reads what is read per item, then goes on with the first iteration. Raises `EngineError`."""
+    if not read(draft, node, key, per_item=True):
+        begin_round(draft, node, key)
+
+
+def read(draft: Draft, node: Node, key: str, *, per_item: bool) -> bool:
+    """Begins to read datasources; tells whether there are any. Raises `EngineError`."""
+    sources = [source for source in node.data if source.per_item == per_item]
+    if not sources:
+        return False
+    work = draft.work[key]
+    scope = seen_by(draft, node, work)
+    for source in sources:
+        name = role_key(key, f"{DATA}/{source.alias}")
+        parameters = required(source.params, scope, draft.moment(name))
+        identity = f"{draft.run.execution_id}/{name}"
+        label = f"{node.name}: {source.alias}"
+        draft.commands.append(
+            RunAction(name, node.id, label, source.source, parameters, READ_RETRY, READ_TIMEOUT, identity)
+        )
+    draft.change(key, stage=Stage.READING, reads=tuple(source.alias for source in sources))
+    return True
+
+
+def end_read(draft: Draft, node: Node, key: str, alias: str, event: ActionDone) -> bool:
+    """A datasource has answered; tells whether it was the last one of those that were read together.
+
+    Raises `EngineError`.
+    """
+    work = draft.work[key]
+    source = next(source for source in node.data if source.alias == alias)
+    answer = _selected(draft, node, work, source, event.output)
+    data = {**(work.data if isinstance(work.data, dict) else {}), alias: answer}
+    left = tuple(name for name in work.reads if name != alias)
+    draft.change(key, data=data, reads=left, stage=Stage.READING if left else Stage.READY)
+    return not left
+
+
+def _selected(draft: Draft, node: Node, work: Work, source: DataRead, answer: JSON) -> JSON:
+    if source.select is None:
+        return answer
+    scope = {**seen_by(draft, node, work), "__result__": answer}
+    return required(source.select, scope, draft.moment(f"{node.id}/{DATA}/{source.alias}"))
+
+
+def fail_read(draft: Draft, node: Node, key: str, failure: Failure) -> None:
+    """A datasource could not be read: what it was read for fails."""
+    work = draft.work[key]
+    stop_reads(draft, key, work)
+    draft.change(key, stage=Stage.READY, reads=())
+    fail_unit(draft, node, key, failure)
+
+
+def begin_round(draft: Draft, node: WorkNode, key: str) -> None:
+    """Begins the next iteration, if there is to be one; a step that does not repeat has one. Raises `EngineError`."""
+    repeat = node.repeat
+    work = draft.work[key]
+    if repeat is not None:
+        name = command_key(node, key, work)
+        if repeat.while_ is not None and not holds(repeat.while_, seen_by(draft, node, work), draft.moment(name)):
+            _finish(draft, node, key, list(work.results))
+            return
+        if work.round >= repeat.most:
+            raise EngineError("REPEAT_LIMIT_EXCEEDED", f"step {node.id} was to repeat more than {repeat.most} times")
+    attempt(draft, node, key)
+
+
+def attempt(draft: Draft, node: WorkNode, key: str) -> None:
+    """Makes an attempt; an action waits for a free place. What cannot be evaluated fails the attempt."""
+    if isinstance(node, ActionNode) and draft.running >= draft.plan.limits.parallelism:
+        draft.change(key, stage=Stage.QUEUED, begun=True)
+        draft.waiting.append(key)
+        return
+    draft.change(key, stage=Stage.READY, begun=True)
+    try:
+        answer = launch(draft, node, key)
+        if isinstance(answer, AtOnce):
+            succeed(draft, node, key, answer.output)
+    except EngineError as error:
+        fail_unit(draft, node, key, Failure(error.code, str(error), node.id, retryable=False))
+
+
+def succeed(draft: Draft, node: WorkNode, key: str, output: JSON, compensations: JSON = None) -> None:
+    """An attempt has succeeded. Raises `EngineError` when its output is not what the step promises."""
+    work = draft.work[key]
+    if node.output_schema is not None:
+        found = violations(dict(node.output_schema), output, at="output")
+        if found:
+            shown = "; ".join(f"{one.path}: {one.message}" for one in found[:3])
+            raise EngineError("OUTPUT_INVALID", f"the output does not fit outputSchema: {shown}")
+    remember_success(draft, node, key, work, output, compensations)
+    repeat = node.repeat
+    if repeat is None:
+        _finish(draft, node, key, output)
+        return
+    name = command_key(node, key, work)
+    scope = {**seen_by(draft, node, work), "__result__": output}
+    results = (*work.results, output)
+    if repeat.until is not None and holds(repeat.until, scope, draft.moment(name)):
+        _finish(draft, node, key, list(results))
+        return
+    previous = output if repeat.feedback is None else required(repeat.feedback, scope, draft.moment(name))
+    draft.change(
+        key,
+        round=work.round + 1,
+        results=results,
+        previous=previous,
+        attempt=1,
+        stage=Stage.READY,
+        edited=(),
+        suspended=(),
+    )
+    draft.later("round", key)
+
+
+def remember_success(draft: Draft, node: WorkNode, key: str, work: Work, output: JSON, compensations: JSON) -> None:
+    """Writes down what undoes an attempt that has succeeded. Raises `EngineError`."""
+    name = command_key(node, key, work)
+    compensation.remember_child(draft, node, name, compensations)
+    if node.compensate is not None:
+        compensation.remember(draft, node, name, {**seen_by(draft, node, work), "__result__": output})
+
+
+def fail_attempt(draft: Draft, node: WorkNode, key: str, failure: Failure) -> None:
+    """An attempt has failed: it is made again after a pause, or it was the last. Actions' attempts are the driver's."""
+    work = draft.work[key]
+    retry = node.retry
+    last = isinstance(node, ActionNode) or work.attempt >= retry.max_attempts
+    if last or not failure.retryable or failure.code in retry.non_retryable:
+        attempts = failure.attempts if isinstance(node, ActionNode) else work.attempt
+        fail_unit(draft, node, key, _with_attempts(failure, node.id, attempts))
+        return
+    name = command_key(node, key, work)
+    retry = policy(draft, node, name, seen_by(draft, node, work))
+    pause = pause_after(retry, work.attempt, f"{draft.run.execution_id}/{name}")
+    draft.change(key, stage=Stage.RETRYING, attempt=work.attempt + 1, signal=())
+    arm(draft, role_key(key, RETRY), pause, f"retry of {node.name}")
+
+
+def fail_unit(draft: Draft, node: Node, key: str, failure: Failure) -> None:
+    """An activation or item has failed for good; of an item its step decides what that means."""
+    work = draft.work[key]
+    if work.item is None:
+        fail_visit(draft, node, key, failure)
+        return
+    visit = Key(work.step_id, work.visit).visit_key
+    disarm(draft, key)
+    draft.work = draft.work.delete(key)
+    fan = draft.fans[visit]
+    errors, tries = fan.errors.set(work.item, failure), fan.tries.set(work.item, work.tries)
+    draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1, errors=errors, tries=tries))
+    draft.later("fan", visit)
+
+
+def _finish(draft: Draft, node: WorkNode, key: str, output: JSON) -> None:
+    """An activation or item has ended well."""
+    work = draft.work[key]
+    if work.item is None:
+        finish_visit(draft, node, key, output)
+        return
+    visit = Key(work.step_id, work.visit).visit_key
+    disarm(draft, key)
+    draft.work = draft.work.delete(key)
+    fan = draft.fans[visit]
+    draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1, results=fan.results.set(work.item, output)))
+    draft.later("fan", visit)
+
+
+def end_human(draft: Draft, node: HumanNode, key: str, event: HumanCompleted) -> None:
+    """A person has answered. Raises `EngineError`."""
+    output: dict[str, JSON] = {
+        "outcome": event.outcome or CONFIRMED,
+        "comment": event.comment,
+        "completedBy": event.completed_by,
+        "completedAt": iso(event.at),
+    }
+    if node.documents:
+        output["documents"] = event.data
+    elif node.form is not None or node.url is not None:
+        output["data"] = event.data
+    draft.answers = draft.answers.set(command_key(node, key, draft.work[key]), output)
+    draft.commands.append(CloseHumanTask(key, "COMPLETED", output))
+    draft.change(key, stage=Stage.READY)
+    disarm(draft, key)
+    succeed(draft, node, key, output)
+
+
+def time_out(draft: Draft, node: WorkNode, key: str) -> None:
+    """An attempt took too long: a child's is withdrawn and fails once it has answered, the others fail at once."""
+    failure = Failure(TIMED_OUT, f"step {node.id} took longer than its timeout", node.id)
+    if isinstance(node, ChildNode):
+        name = command_key(node, key, draft.work[key])
+        draft.change(key, stage=Stage.EXPIRED, failure=failure)
+        draft.commands.append(Withdraw((name,)))
+        return
+    disarm(draft, key)
+    if isinstance(node, HumanNode):
+        draft.commands.append(CloseHumanTask(key, "EXPIRED"))
+    draft.change(key, stage=Stage.READY)
+    fail_attempt(draft, node, key, failure)
+
+
+def _with_attempts(failure: Failure, step_id: str, attempts: int) -> Failure:
+    return Failure(failure.code, failure.message, failure.step_id or step_id, attempts, failure.retryable)
