@@ -14,10 +14,10 @@ from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from app.contracts import ActionCall, readable
+from app.contracts import SUSPENDED, ActionCall, readable
 from app.errors import AppError
 from engine.retry import pause_after
-from millrace.actions import Action, ActionFailure, Call
+from millrace.actions import Action, ActionFailure, Call, Resumed, Suspend
 
 Activity = Callable[..., Any]
 
@@ -99,7 +99,8 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
         accepted = entry.parameters.model_validate(parameters if parameters is not None else {})
     except ValidationError as error:
         raise _refused(error, attempt) from None
-    described = Call(call.idempotency_key, str(call.execution_id), call.template, call.step_id, attempt)
+    resumed = None if call.resumed is None else Resumed(*call.resumed)
+    described = Call(call.idempotency_key, str(call.execution_id), call.template, call.step_id, attempt, resumed)
     try:
         output = await entry.run(accepted, described)
     except ActionFailure as failure:
@@ -117,6 +118,8 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
             type="ACTION_FAILED",
             next_retry_delay=_next_pause(call, attempt),
         ) from error
+    if isinstance(output, Suspend):
+        return {SUSPENDED: _result(output.data, attempt)}
     return _result(output, attempt)
 
 

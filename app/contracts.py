@@ -19,12 +19,18 @@ CONTROL = "control"
 MIGRATE = "migrate"
 STEPS_QUERY = "steps"
 STATE_QUERY = "state"
+TELL_CHILD = "millrace.tell"
+
+# The one member of the result of an action that suspends itself.
+SUSPENDED = "$suspend"
 
 REGISTER_CHILDREN = "millrace.register_children"
 RECORD_STEPS = "millrace.record_steps"
 MARK_STARTED = "millrace.mark_started"
 CLOSE_EXECUTION = "millrace.close_execution"
-ENGINE_REVISION = 1
+# What the driver and the engine do changes with it: 1 is the spine; 2 records human tasks and incidents in rows.
+ENGINE_REVISION = 2
+RECORDS_STEPS = 2
 
 # Characters. A message goes into history, into rows and into answers; a page of HTML that some library raised is none.
 LONGEST_MESSAGE = 2_000
@@ -75,8 +81,10 @@ class Contract(BaseModel):
 class ExecutionStart(Contract):
     """The first argument of every execution; the definition, as stored, is the second.
 
-    `state` and `inbox` are only there when a run continues as new. `engine_revision` is the behaviour of the engine
-    that the run began with. `has_search_attributes` tells whether the server knows Millrace's search attributes.
+    `state` and `inbox` are only there when a run continues as new, or is taken up again. `engine_revision` is the
+    behaviour of the engine that the run began with. `has_search_attributes` tells whether the server knows Millrace's
+    search attributes. A child that `reports` gives `{output, compensations}` to its parent instead of the output
+    alone; one that is `detached` has a parent that does not wait for it.
     """
 
     execution_id: UUID
@@ -96,12 +104,37 @@ class ExecutionStart(Contract):
     has_search_attributes: bool = True
     state: dict[str, Any] | None = None
     inbox: list[dict[str, Any]] = []
+    reports: bool = False
+    detached: bool = False
+
+
+class ChildReport(Contract):
+    """What a child that `reports` gives to its parent; `compensations` is what would undo it, earliest first."""
+
+    output: Any = None
+    compensations: list[dict[str, Any]] = []
+
+
+class ChildOrder(Contract):
+    """What a parent tells a running child."""
+
+    what: Literal["PAUSE", "RESUME", "LEAVE_DONE"]
+    actor: str | None = None
+
+
+class StateDump(Contract):
+    """The answer to the state query: a run's whole memory, and the version that it runs."""
+
+    version_id: UUID
+    version: str
+    state: dict[str, Any] | None
 
 
 class ActionCall(Contract):
     """The second argument of every action's activity: which call this is.
 
-    `idempotency_key` is the same for every attempt of the same visit and item.
+    `idempotency_key` is the same for every attempt of the same visit and item. `resumed` is what the action suspended
+    itself with and what it was resumed with.
     """
 
     idempotency_key: str
@@ -109,6 +142,7 @@ class ActionCall(Contract):
     template: str
     step_id: str
     retry: Retry
+    resumed: tuple[Any, Any] | None = None
 
 
 class ChildToRegister(Contract):

@@ -41,10 +41,12 @@ def end(draft: Draft, ending: Ending) -> None:
     draft.ending = ending
     if ending.phase is not Phase.COMPLETED:
         draft.lost = Lost(tuple(draft.ready), draft.arrived, draft.filled, draft.regions, draft.work, draft.fans)
+    armed = draft.timers
     withdraw_all(draft)
     if DEADLINE in draft.timers:
         draft.timers = draft.timers.delete(DEADLINE)
         draft.commands.append(Withdraw((DEADLINE,)))
+    _gather(draft, armed)
     draft.arrived = draft.filled = Map()
     draft.regions = Map()
     draft.locks = Map()
@@ -52,6 +54,15 @@ def end(draft: Draft, ending: Ending) -> None:
     draft.signals = ()
     draft.waiting.clear()
     settle_ending(draft)
+
+
+def _gather(draft: Draft, armed: Map[str, int]) -> None:
+    """Everything that is withdrawn in one command: what still answers first, then timers."""
+    keys = [key for command in draft.commands if isinstance(command, Withdraw) for key in command.keys]
+    draft.commands = [command for command in draft.commands if not isinstance(command, Withdraw)]
+    if keys:
+        outside = sorted(key for key in keys if key not in armed)
+        draft.commands.append(Withdraw((*outside, *sorted(key for key in keys if key in armed))))
 
 
 def settle_ending(draft: Draft) -> None:

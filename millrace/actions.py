@@ -28,6 +28,23 @@ class ActionFailure(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Suspend:
+    """What an action returns that waits for somebody outside: its step waits until it is resumed, and the action is
+    then called again, with `data` and what the resume brought in `Call.resumed`.
+    """
+
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a suspended action is called again with: what it suspended itself with, and what the resume brought."""
+
+    suspended: Any
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """Which call this is. `idempotency_key` is the same for every attempt; `attempt` counts from 1."""
 
@@ -36,6 +53,7 @@ class Call:
     template: str
     step_id: str
     attempt: int
+    resumed: Resumed | None = None
 
 
 @dataclass(frozen=True, slots=True)

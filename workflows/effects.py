@@ -13,7 +13,11 @@ from temporalio.exceptions import FailureError
 
 from app.contracts import (
     REGISTER_CHILDREN,
+    SUSPENDED,
+    TELL_CHILD,
     ActionCall,
+    ChildOrder,
+    ChildReport,
     ChildToRegister,
     ExecutionStart,
     RegisterChildren,
@@ -22,30 +26,42 @@ from app.contracts import (
     RegisteredVersion,
     workflow_id,
 )
-from engine.protocol import (
+from engine.events import (
     ActionDone,
     ActionFailed,
+    ActionSuspended,
     ChildDone,
     ChildFailed,
-    ChildSpec,
-    Command,
     Event,
+    TimerFired,
+    Yielded,
+)
+from engine.protocol import (
+    ChildSpec,
+    CloseHumanTask,
+    CloseIncident,
+    Command,
     Failure,
     OpenHumanTask,
+    OpenIncident,
+    ReassignHumanTask,
     RunAction,
     SpawnChildren,
     StartTimer,
-    TimerFired,
+    TellChildren,
     Withdraw,
     Yield,
-    Yielded,
 )
 from workflows.failures import failure_of
 from workflows.policies import LOCAL, action_options, summary
+from workflows.records import StepRecords
 from workflows.search import search_attributes
 
 _A_MOMENT = timedelta(milliseconds=1)
 _YIELD = "yield"
+
+# From this revision on children tell their parents what would undo them.
+REPORTS = 2
 
 
 def now() -> int:
@@ -64,11 +80,13 @@ class Effects:
         self._timers: set[str] = set()
         self._broken: BaseException | None = None
         self._definitions: dict[UUID, dict[str, Any]] = {}
+        self._handles: dict[str, workflow.ChildWorkflowHandle[Any, Any]] = {}
+        self.records = StepRecords(started_with, self._look_at)
 
     @property
     def busy(self) -> bool:
         """Whether anything is under way that the next run could not begin again from the state, as it can timers."""
-        return len(self._tasks) > len(self._timers)
+        return len(self._tasks) > len(self._timers) or self.records.busy
 
     @property
     def has_children(self) -> bool:
@@ -101,8 +119,11 @@ class Effects:
             case Yield():
                 self._timers.add(_YIELD)
                 self._begin(_YIELD, self._yield())
-            case OpenHumanTask():
-                pass  # the state remembers it; nothing in Temporal waits
+            case OpenHumanTask() | CloseHumanTask() | ReassignHumanTask() | OpenIncident() | CloseIncident():
+                # The state remembers them; nothing in Temporal waits.
+                self.records.note(command, now())
+            case TellChildren():
+                self._tell(command)
             case _:
                 raise AssertionError(f"{command} ends the run and has no effect of its own")
 
@@ -133,11 +154,12 @@ class Effects:
 
     async def _run_action(self, command: RunAction) -> Event:
         call = ActionCall(
-            idempotency_key=f"{self._run.execution_id}/{command.key}",
+            idempotency_key=command.idempotency_key,
             execution_id=self._run.execution_id,
             template=self._run.template,
             step_id=command.step_id,
             retry=command.retry,
+            resumed=None if command.resumed is None else (command.resumed.suspended, command.resumed.data),
         )
         try:
             output = await workflow.execute_activity(
@@ -149,6 +171,8 @@ class Effects:
             )
         except (FailureError, asyncio.CancelledError) as error:
             return ActionFailed(command.key, now(), failure_of(error, command.step_id))
+        if isinstance(output, dict) and output.keys() == {SUSPENDED}:
+            return ActionSuspended(command.key, now(), output[SUSPENDED])
         return ActionDone(command.key, now(), output)
 
     async def _run_timer(self, command: StartTimer) -> Event | None:
@@ -209,6 +233,10 @@ class Effects:
             failure = failure_of(error, command.step_id)
             whose = child.name or command.step_name
             return ChildFailed(child.key, now(), replace(failure, message=f"child {whose}: {failure.message}"))
+        finally:
+            self._handles.pop(child.key, None)
+        if isinstance(output, ChildReport):
+            return ChildDone(child.key, now(), output.output, [*output.compensations])
         return ChildDone(child.key, now(), output)
 
     async def _execute_child(
@@ -226,15 +254,39 @@ class Effects:
             context=child.context,
             depth=self._run.depth + 1,
             has_search_attributes=self._run.has_search_attributes,
+            engine_revision=self._run.engine_revision,
+            reports=command.wait and self._run.engine_revision >= REPORTS,
+            detached=not command.wait,
         )
-        return await workflow.execute_child_workflow(
+        handle = await workflow.start_child_workflow(
             version.template,
             args=[start, self._definitions[version.version_id]],
             id=workflow_id(row.execution_id),
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+            parent_close_policy=(
+                workflow.ParentClosePolicy.REQUEST_CANCEL if command.wait else workflow.ParentClosePolicy.ABANDON
+            ),
             cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             retry_policy=RetryPolicy(maximum_attempts=1),
             static_summary=summary(f"{row.name} · {version.template_name} v{version.version} · {command.step_name}"),
             search_attributes=search_attributes(start),
         )
+        if not command.wait:
+            return {"executionId": str(row.execution_id)}
+        self._handles[child.key] = handle
+        output = await handle
+        return ChildReport.model_validate(output) if start.reports else output
+
+    def _tell(self, command: TellChildren) -> None:
+        """Passes on what children must know. One that has ended meanwhile need not know it."""
+        for key in command.keys:
+            handle = self._handles.get(key)
+            if handle is not None:
+                order = ChildOrder.model_validate({"what": command.what, "actor": command.actor})
+                self._begin(f"{key}/tell/{command.what}", self._send(handle, order))
+
+    async def _send(self, handle: workflow.ChildWorkflowHandle[Any, Any], order: ChildOrder) -> None:
+        try:
+            await handle.signal(TELL_CHILD, order)
+        except FailureError as error:
+            workflow.logger.info("child_not_told", extra={"cause": str(error)})

@@ -6,8 +6,8 @@ is in `effects`. Handlers only append to the inbox, and the loop applies it in o
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,37 +18,48 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from app.contracts import (
     CLOSE_EXECUTION,
     COMPLETE_STEP,
+    CONTROL,
+    DELIVER_SIGNAL,
     MARK_STARTED,
+    STATE_QUERY,
     STEPS_QUERY,
+    TELL_CHILD,
+    ChildOrder,
+    ChildReport,
     CloseExecution,
+    ControlReceipt,
+    ControlRequest,
+    DeadLetterRecord,
     ExecutionStart,
     RunView,
+    SignalDelivery,
+    SignalReceipt,
+    StateDump,
     StepCompletion,
     readable,
 )
+from engine.compensation import to_undo
 from engine.draft import Step, iso
 from engine.errors import EngineError
-from engine.interpreter import Overdue, Pace, advance, resume, start
-from engine.plan import Plan
-from engine.protocol import (
-    Cancel,
+from engine.events import (
     CancelRequested,
-    Command,
-    Complete,
     Event,
-    Fail,
-    Failure,
-    HumanCompleted,
-    RunInput,
+    PauseRequested,
+    ResumeRequested,
+    SignalReceived,
     events_from_json,
     events_to_json,
 )
-from engine.state import State, state_from_json, state_to_json
-from engine.tasks import OpenTask, find_task
+from engine.interpreter import Overdue, Pace, advance, resume, start
+from engine.plan import Plan
+from engine.protocol import Cancel, Command, Complete, Fail, Failure, RunInput
+from engine.state import State
+from engine.state_json import state_from_json, state_to_json
 from workflows.clocks import ClockRecord
 from workflows.effects import Effects, now
 from workflows.plans import plan_of
 from workflows.policies import ROW
+from workflows.requests import application_error, check_signal, completed, control_of, received, refusal, task_of
 from workflows.search import WAITING_FOR
 from workflows.view import details, run_view, waits_for_people
 
@@ -73,29 +84,38 @@ class Execution:
         self._calls = 0
         self._urgent = False
         self._ended = False
+        self._askers = 0
+        self._leaves_done = False
+        self._given: ExecutionStart | None = None
         self._waiting_for: str | None = None
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
         """Runs to the end; gives the definition's output."""
-        given = workflow.payload_converter().from_payload(args[0].payload, ExecutionStart)
+        given = self._given = workflow.payload_converter().from_payload(args[0].payload, ExecutionStart)
         try:
             self._plan = plan_of(args[1].payload)
         except EngineError as error:
             await _undisturbed(asyncio.create_task(self._close(given, Fail(Failure(error.code, str(error))))))
-            raise _application_error(Failure(error.code, str(error), retryable=False)) from error
+            raise application_error(Failure(error.code, str(error), retryable=False)) from error
         marking = asyncio.create_task(_mark_started(given))
-        ending = await self._drive(self._plan, given, Effects(given, self._receive), args[1])
+        effects = Effects(given, self._receive)
+        ending = await self._drive(self._plan, given, effects, args[1])
         self._ended = True
         await _undisturbed(marking)
+        await effects.records.written()
         await _undisturbed(asyncio.create_task(self._close(given, ending)))
         match ending:
             case Complete(output):
-                return output
+                return self._report(output) if given.reports else output
             case Fail(failure):
-                raise _application_error(failure)
+                raise application_error(failure)
             case Cancel():
                 raise asyncio.CancelledError
+
+    def _report(self, output: Any) -> ChildReport:
+        """What the parent of this run keeps of it."""
+        return ChildReport(output=output, compensations=[] if self._state is None else to_undo(self._state))
 
     async def _drive(self, plan: Plan, given: ExecutionStart, effects: Effects, definition: RawValue) -> Ending:
         step = self._begin(plan, given)
@@ -160,7 +180,8 @@ class Execution:
             await workflow.wait_condition(condition)
         except asyncio.CancelledError:
             self._urgent = True
-            self._receive(CancelRequested(now(), workflow.cancellation_reason() or None))
+            reason = workflow.cancellation_reason() or None
+            self._receive(CancelRequested(now(), reason, compensate=not self._leaves_done))
 
     def _receive(self, event: Event) -> None:
         self._inbox.append(event)
@@ -171,7 +192,8 @@ class Execution:
         Comes back without having done so when something must be applied at once: a person waits for the answer, or
         the run is cancelled, which the next run would not know how to end as.
         """
-        self._urgent = any(isinstance(event, HumanCompleted | CancelRequested) for event in self._inbox)
+        cancelled = any(isinstance(event, CancelRequested) for event in self._inbox)
+        self._urgent = cancelled or (self._askers > 0 and bool(self._inbox))
         await self._wait(lambda: self._urgent or effects.broken or _is_drained(effects))
         effects.check()
         if self._urgent or self._state is None:
@@ -194,11 +216,12 @@ class Execution:
 
     async def _close(self, given: ExecutionStart, ending: Ending) -> None:
         """Writes into the row how the run ended; the reconciler does it when Postgres stays away."""
-        reason = None
+        reason = dead_letter = None
         closed_as = "COMPLETED"
         match ending:
             case Fail(failure):
                 closed_as, reason = "FAILED", f"{failure.code}: {failure.message}"
+                dead_letter = self._dead_letter(given, failure)
             case Cancel(given_reason):
                 closed_as, reason = "CANCELLED", given_reason
         if reason is not None:
@@ -209,12 +232,25 @@ class Execution:
                 "closedAs": closed_as,
                 "reason": reason,
                 "endedAt": iso(now()),
+                "deadLetter": dead_letter,
             }
         )
         try:
             await workflow.execute_local_activity(CLOSE_EXECUTION, request, **ROW)
         except ActivityError as error:
             workflow.logger.warning("execution_row_left_open", extra={"cause": str(error.cause)})
+
+    def _dead_letter(self, given: ExecutionStart, failure: Failure) -> DeadLetterRecord | None:
+        """What is kept of a run that failed for good, unless its parent is there to be told."""
+        if self._state is None or (given.parent_id is not None and not given.detached):
+            return None
+        return DeadLetterRecord(
+            step_id=failure.step_id,
+            code=failure.code,
+            message=readable(failure.message),
+            attempts=failure.attempts,
+            state=state_to_json(self._state),
+        )
 
     @workflow.query(name=STEPS_QUERY)
     def steps(self) -> RunView:
@@ -223,37 +259,109 @@ class Execution:
             return RunView(steps=[], waiting_for=[])
         return run_view(self._plan, self._state)
 
+    @workflow.query(name=STATE_QUERY)
+    def dump(self) -> StateDump:
+        """The run's whole memory."""
+        given = self._given
+        if given is None:
+            raise ApplicationError("the execution has not begun", type="NOT_YET_STARTED")
+        state = None if self._state is None else state_to_json(self._state)
+        return StateDump(version_id=given.version_id, version=given.version, state=state)
+
     @workflow.update(name=COMPLETE_STEP)
     async def complete_step(self, completion: StepCompletion) -> dict[str, Any]:
         """A person completes a step; answers when it has been applied. A repetition gives the first result."""
-        task = self._task(completion)
-        if task.open:
-            self._urgent = True
-            self._receive(
-                HumanCompleted(task.key, now(), completion.outcome, completion.comment, completion.completed_by)
-            )
-        # Counted from what is left, not from what came: a new run begins with what the last one left in its inbox.
-        mine = self._applied + len(self._inbox)
-        await workflow.wait_condition(lambda: self._applied >= mine or self._ended)
-        if self._state is None or task.key not in self._state.answers:
-            raise _application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
-        output = self._state.answers[task.key]
-        return {"stepId": task.step_id, "visit": task.visit, "status": "COMPLETED", "output": output}
+        plan, state = self._begun()
+        task = task_of(plan, state, self._inbox, completion)
+        await self._apply(completed(task, completion, now()) if task.open else None)
+        if task.key not in self._begun()[1].answers:
+            raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
+        output = self._begun()[1].answers[task.key]
+        return {"stepId": task.step_id, "visit": task.visit, "item": task.item, "status": "COMPLETED", "output": output}
 
     @complete_step.validator
     def refuse_completion(self, completion: StepCompletion) -> None:
         """Refuses, with the reason's code as the error's type, before anything is recorded."""
-        self._task(completion)
+        plan, state = self._begun()
+        with _refused(completion.step_id):
+            task_of(plan, state, self._inbox, completion)
 
-    def _task(self, completion: StepCompletion) -> OpenTask:
+    @workflow.update(name=DELIVER_SIGNAL)
+    async def deliver_signal(self, signal: SignalDelivery) -> SignalReceipt:
+        """A signal with a receipt: a step took it, or it waits for one."""
+        update = workflow.current_update_info()
+        signal_id = signal.id or (None if update is None else update.id)
+        await self._apply(received(signal, signal_id, now()))
+        waits = any(one.id == signal_id for one in self._begun()[1].signals)
+        return SignalReceipt(status="BUFFERED" if waits else "DELIVERED")
+
+    @deliver_signal.validator
+    def refuse_signal(self, signal: SignalDelivery) -> None:
+        """Refuses what could be neither delivered nor buffered."""
+        plan, state = self._begun()
+        with _refused(None):
+            check_signal(plan, state, self._inbox, signal, now())
+
+    @workflow.update(name=CONTROL)
+    async def control(self, request: ControlRequest) -> ControlReceipt:
+        """An operator steers the run; answers when it has been applied."""
+        plan, state = self._begun()
+        with _refused(request.step_id):
+            asked = control_of(plan, state, request, now())
+        await self._apply(asked.event)
+        status = "UNCHANGED" if asked.event is None else "APPLIED"
+        return ControlReceipt.model_validate(
+            {"status": status, "stepId": asked.step_id, "visit": asked.visit, "item": asked.item}
+        )
+
+    @control.validator
+    def refuse_control(self, request: ControlRequest) -> None:
+        """Refuses what does not apply."""
+        plan, state = self._begun()
+        with _refused(request.step_id):
+            control_of(plan, state, request, now())
+
+    @workflow.signal(name=TELL_CHILD)
+    def be_told(self, order: ChildOrder) -> None:
+        """The parent says that it is paused, goes on, or does not want its children undone."""
+        match order.what:
+            case "PAUSE":
+                self._receive(PauseRequested(now(), order.actor))
+            case "RESUME":
+                self._receive(ResumeRequested(now(), order.actor))
+            case "LEAVE_DONE":
+                self._leaves_done = True
+
+    @workflow.signal(dynamic=True)
+    def signal(self, name: str, args: Sequence[RawValue]) -> None:
+        """A plain Temporal signal: the first argument is the payload, the second the correlation key. No receipt."""
+        payload, key = (*(workflow.payload_converter().from_payload(arg.payload) for arg in args[:2]), None, None)[:2]
+        self._receive(SignalReceived(name, now(), payload, None if key is None else str(key)))
+
+    def _begun(self) -> tuple[Plan, State]:
         if self._plan is None or self._state is None:
-            raise _application_error(Failure("STEP_NOT_OPEN", "the execution has not begun"))
-        try:
-            task = find_task(self._plan, self._state, completion.step_id, completion.visit, completion.outcome)
-        except EngineError as error:
-            raise _application_error(Failure(error.code, str(error), completion.step_id)) from error
-        answered = any(isinstance(event, HumanCompleted) and event.key == task.key for event in self._inbox)
-        return replace(task, open=task.open and not answered)
+            raise application_error(Failure("NOT_YET_STARTED", "the execution has not begun"))
+        return self._plan, self._state
+
+    async def _apply(self, event: Event | None) -> None:
+        """Waits until an event (and all before it) has been applied, or the run has ended."""
+        if event is not None:
+            self._receive(event)
+        self._urgent = True
+        self._askers += 1
+        # Counted from what is left, not from what came: a new run begins with what the last one left in its inbox.
+        mine = self._applied + len(self._inbox)
+        await workflow.wait_condition(lambda: self._applied >= mine or self._ended)
+        self._askers -= 1
+
+
+@contextmanager
+def _refused(step_id: str | None) -> Iterator[None]:
+    """The engine's refusals, as Temporal carries them."""
+    try:
+        yield
+    except EngineError as error:
+        raise refusal(error, step_id) from error
 
 
 def _perform(commands: Sequence[Command], effects: Effects) -> Ending | None:
@@ -294,13 +402,3 @@ async def _undisturbed(task: asyncio.Task[None]) -> None:
         except asyncio.CancelledError:
             continue
     task.result()
-
-
-def _application_error(failure: Failure) -> ApplicationError:
-    detail = {
-        "code": failure.code,
-        "message": failure.message,
-        "stepId": failure.step_id,
-        "attempts": failure.attempts,
-    }
-    return ApplicationError(failure.message, detail, type=failure.code, non_retryable=True)

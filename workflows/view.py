@@ -6,13 +6,26 @@ from operator import itemgetter
 
 from app.contracts import FailureView, RunView, StepView, WaitingFor
 from engine.draft import iso
-from engine.plan import ActionNode, ChildNode, HumanNode, Plan
-from engine.protocol import RETRY, TIMEOUT, role_key
-from engine.state import ENDED, State, StepRecord, StepStatus, Work
+from engine.keys import DELAY, DUE, RETRY, TIMEOUT, role_key
+from engine.plan import ActionNode, ChildNode, HumanNode, Node, Plan, SignalNode
+from engine.state import ENDED, Phase, Stage, State, StepRecord, StepStatus, Work
 
 _ROWS = 40
 _WAITS = 20
 _LONGEST_KEYWORD = 255
+
+_TIMERS = (TIMEOUT, DUE, RETRY, DELAY)
+# What each item waits for by itself, because somebody answers to one of them.
+_ONE_BY_ONE = frozenset({"PERSON", "SIGNAL", "INCIDENT", "SUSPENDED"})
+_KINDS = {
+    Stage.CLOSED: "MILESTONE",
+    Stage.MUTEX: "MUTEX",
+    Stage.READING: "DATA",
+    Stage.QUEUED: "SLOT",
+    Stage.RETRYING: "TIMER",
+    Stage.SUSPENDED: "SUSPENDED",
+    Stage.INCIDENT: "INCIDENT",
+}
 
 
 def run_view(plan: Plan, state: State) -> RunView:
@@ -23,30 +36,51 @@ def run_view(plan: Plan, state: State) -> RunView:
 
 
 def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
-    """What is open, in order of key: since when, from whom, until when."""
+    """What is open, in order of key: since when, from whom, until when. Items that wait alike are one entry."""
     if state.phase in ENDED:
         return
+    if state.paused:
+        yield WaitingFor(step_id="", visit=0, kind="RESUME", since=iso(state.at))
+    alike: dict[tuple[str, int, str], WaitingFor] = {}
     for key, work in sorted(state.work.items()):
-        due = state.timers.get(role_key(key, TIMEOUT))
-        yield WaitingFor(
-            step_id=work.step_id,
-            visit=work.visit,
-            kind=_kind(plan, state, key, work),
-            since=iso(work.since),
-            who=None if work.who is None else str(work.who),
-            until=None if due is None else iso(due),
-        )
+        wait = _wait(plan, state, key, work)
+        group = (work.step_id, work.visit, wait.kind)
+        if work.item is None or wait.kind in _ONE_BY_ONE:
+            yield wait
+        elif group in alike:
+            alike[group] = alike[group].model_copy(update={"count": alike[group].count + 1, "item": None})
+        else:
+            alike[group] = wait
+    yield from alike.values()
+
+
+def _wait(plan: Plan, state: State, key: str, work: Work) -> WaitingFor:
+    due = min((state.timers[name] for role in _TIMERS if (name := role_key(key, role)) in state.timers), default=None)
+    return WaitingFor(
+        step_id=work.step_id,
+        visit=work.visit,
+        item=work.item,
+        kind=_kind(plan, state, work),
+        since=iso(work.since),
+        who=None if work.who is None else str(work.who),
+        until=None if due is None else iso(due),
+        code=None if work.failure is None else work.failure.code,
+    )
 
 
 def waits_for_people(plan: Plan, state: State) -> str | None:
-    """The ids of open human steps, for the search attribute (at most 255 characters); None when there are none."""
-    waited = {work.step_id for work in state.work.values() if isinstance(plan.node(work.step_id), HumanNode)}
+    """The ids of steps that wait for people or signals, for the search attribute (at most 255 characters)."""
+    waited = {
+        work.step_id
+        for work in state.work.values()
+        if work.stage is Stage.RUNNING and isinstance(plan.node(work.step_id), HumanNode | SignalNode)
+    }
     return ", ".join(sorted(waited))[:_LONGEST_KEYWORD] or None
 
 
 def details(plan: Plan, state: State) -> str:
     """Markdown for Temporal's UI: what is waited for, then the steps that have begun."""
-    lines = [f"**{state.phase.value}**", ""]
+    lines = [f"**{state.phase.value}{' (paused)' if state.paused else ''}**", ""]
     waits = list(waiting_for(plan, state))
     if waits:
         lines += ["| waiting for | kind | since | from | until |", "|---|---|---|---|---|"]
@@ -85,23 +119,29 @@ def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> Step
     )
 
 
-def _kind(plan: Plan, state: State, key: str, work: Work) -> str:
-    match plan.node(work.step_id):
+def _kind(plan: Plan, state: State, work: Work) -> str:
+    if state.phase is Phase.COMPENSATING:
+        return "INCIDENT" if work.stage is Stage.INCIDENT else "COMPENSATION"
+    return _KINDS.get(work.stage) or _kind_of_running(plan.node(work.step_id))
+
+
+def _kind_of_running(node: Node) -> str:
+    match node:
         case HumanNode():
             return "PERSON"
         case ActionNode():
-            return "SLOT" if key in state.waiting else "ACTION"
+            return "ACTION"
         case ChildNode():
-            if role_key(key, RETRY) in state.timers:
-                return "TIMER"
-            return "BATCH" if key in state.batches else "CHILD"
+            return "CHILD"
+        case SignalNode():
+            return "SIGNAL"
         case _:
             return "TIMER"
 
 
 def _wait_row(plan: Plan, wait: WaitingFor) -> str:
-    name = _cell(plan.node(wait.step_id).name)
-    return f"| {name} (`{wait.step_id}`) | {wait.kind} | {wait.since} | {_cell(wait.who or '')} | {wait.until or ''} |"
+    name = f"{_cell(plan.node(wait.step_id).name)} (`{wait.step_id}`)" if wait.step_id else "the execution is paused"
+    return f"| {name} | {wait.kind} | {wait.since} | {_cell(wait.who or '')} | {wait.until or ''} |"
 
 
 def _step_row(plan: Plan, index: int, record: StepRecord) -> str:

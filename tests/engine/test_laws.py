@@ -37,7 +37,10 @@ def test_every_sound_process_ends_well_in_whatever_order_things_happen(block: Bl
     assert not state.work
     assert not state.arrived
     assert not state.filled
-    assert not state.batches
+    assert not state.fans
+    assert not state.leaving
+    assert not state.timers
+    assert not state.regions
     assert state.running == 0
     assert set(world.statuses().values()) == {"COMPLETED"}
 

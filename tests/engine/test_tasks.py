@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import EngineError
-from engine.tasks import OpenTask, find_task
+from engine.tasks import Answer, OpenTask, find_task
 from tests.documents import arrow, confirm, document, join, line, put, split
 from tests.engine.world import World
 
@@ -27,34 +27,36 @@ def twice_open() -> World:
 
 def code_of(world: World, step_id: str, visit: int | None = None, outcome: str | None = None) -> str:
     with pytest.raises(EngineError) as refused:
-        find_task(world.plan, world.state, step_id, visit, outcome)
+        find_task(world.plan, world.state, step_id, visit, None, Answer(outcome))
     return refused.value.code
 
 
 def test_the_open_visit_is_found() -> None:
     world = World(line(confirm("person", outcomes=["yes"])))
-    assert find_task(world.plan, world.state, "person", None, "yes") == OpenTask("person#1", "person", 1, open=True)
+    assert find_task(world.plan, world.state, "person", None, None, Answer("yes")) == OpenTask(
+        "person#1", "person", 1, open=True
+    )
 
 
 def test_where_several_visits_are_open_one_must_be_named() -> None:
     world = twice_open()
     assert code_of(world, "person") == "AMBIGUOUS"
-    assert find_task(world.plan, world.state, "person", 2, None).key == "person#2"
+    assert find_task(world.plan, world.state, "person", 2, None, Answer(None)).key == "person#2"
     world.done("person#2")
-    assert find_task(world.plan, world.state, "person", None, None).key == "person#1"
+    assert find_task(world.plan, world.state, "person", None, None, Answer(None)).key == "person#1"
 
 
 def test_each_completed_visit_keeps_its_own_answer() -> None:
     world = twice_open().done("person#2").done("person#1")
     for visit in (1, 2):
-        task = find_task(world.plan, world.state, "person", visit, None)
+        task = find_task(world.plan, world.state, "person", visit, None, Answer(None))
         assert (task.key, task.open) == (f"person#{visit}", False)
     assert world.state.answers["person#1"] != world.state.answers["person#2"]
 
 
 def test_a_completed_step_is_found_and_is_not_open() -> None:
     world = World(line(confirm("person"), confirm("then"))).done("person#1")
-    assert not find_task(world.plan, world.state, "person", None, "whatever").open
+    assert not find_task(world.plan, world.state, "person", None, None, Answer("whatever")).open
 
 
 def test_in_a_loop_the_open_visit_wins_over_the_completed_one() -> None:
@@ -69,7 +71,9 @@ def test_in_a_loop_the_open_visit_wins_over_the_completed_one() -> None:
         arrow("x -> end", isDefault=True),
     )
     world = World(definition).done("person#1")
-    assert find_task(world.plan, world.state, "person", None, None) == OpenTask("person#2", "person", 2, open=True)
+    assert find_task(world.plan, world.state, "person", None, None, Answer(None)) == OpenTask(
+        "person#2", "person", 2, open=True
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""What people and operators ask of a run: whether it applies, and the event that it becomes.
+
+Each request is judged by the state and by what is waiting in the inbox, and is refused with the engine's code as the
+type of the error before anything is recorded.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import assert_never
+
+from temporalio.exceptions import ApplicationError
+
+from app.contracts import ControlRequest, SignalDelivery, StepCompletion
+from engine.errors import EngineError
+from engine.events import (
+    CancelRequested,
+    Event,
+    HumanCompleted,
+    IncidentResolved,
+    PauseRequested,
+    ResumeRequested,
+    SignalReceived,
+    StepResumed,
+    TimerSkipped,
+)
+from engine.plan import Plan
+from engine.protocol import Failure
+from engine.signals import fate
+from engine.state import Phase, Stage, State
+from engine.tasks import Answer, OpenTask, find_open, find_task, find_timer, node_of
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A request that applies: the event, or None where nothing is to be changed, and the step it is about."""
+
+    event: Event | None
+    step_id: str | None = None
+    visit: int | None = None
+    item: int | None = None
+
+
+def task_of(plan: Plan, state: State, inbox: Iterable[Event], completion: StepCompletion) -> OpenTask:
+    """The human step that a completion means; not open when it has been answered, if only in the inbox.
+
+    Raises `EngineError`.
+    """
+    answer = Answer(completion.outcome, completion.data)
+    task = find_task(plan, state, completion.step_id, completion.visit, completion.item, answer)
+    answered = any(isinstance(event, HumanCompleted) and event.key == task.key for event in inbox)
+    return OpenTask(task.key, task.step_id, task.visit, task.open and not answered, task.item)
+
+
+def completed(task: OpenTask, completion: StepCompletion, at: int) -> HumanCompleted:
+    """The event of a completion."""
+    return HumanCompleted(
+        task.key, at, completion.outcome, completion.comment, completion.completed_by, completion.data
+    )
+
+
+def check_signal(plan: Plan, state: State, inbox: Iterable[Event], signal: SignalDelivery, at: int) -> None:
+    """Raises `EngineError` when a signal can be neither delivered nor buffered."""
+    waiting = sum(isinstance(event, SignalReceived) for event in inbox)
+    if waiting >= plan.limits.buffered_signals + 1:
+        raise EngineError("SIGNAL_BUFFER_FULL", f"{waiting} signals wait to be looked at")
+    fate(plan, state, signal.name, signal.correlation_key, signal.id, at)
+
+
+def received(signal: SignalDelivery, signal_id: str | None, at: int) -> SignalReceived:
+    """The event of a signal."""
+    return SignalReceived(signal.name, at, signal.payload, signal.correlation_key, signal_id)
+
+
+def control_of(plan: Plan, state: State, request: ControlRequest, at: int) -> Control:
+    """What an operator's request comes to. Raises `EngineError` when it does not apply."""
+    match request.what:
+        case "PAUSE" | "RESUME" | "CANCEL":
+            return _whole_run(state, request, at)
+        case "SKIP_TIMER":
+            _require_running(state)
+            key = find_timer(plan, state, _step(request), request.visit, request.item)
+            return Control(TimerSkipped(key, at), request.step_id, request.visit, request.item)
+        case "RESUME_STEP":
+            return _resume_step(plan, state, request, at)
+        case "RETRY_INCIDENT" | "COMPLETE_INCIDENT" | "FAIL_INCIDENT":
+            return _incident(plan, state, request, at)
+        case _:
+            assert_never(request.what)
+
+
+def _whole_run(state: State, request: ControlRequest, at: int) -> Control:
+    if state.phase not in (Phase.RUNNING, Phase.ENDING, Phase.COMPENSATING):
+        raise EngineError("EXECUTION_ENDED", "the execution has ended")
+    match request.what:
+        case "PAUSE":
+            return Control(None if state.paused else PauseRequested(at, request.actor))
+        case "RESUME":
+            return Control(ResumeRequested(at, request.actor) if state.paused else None)
+        case _:
+            running = state.phase is Phase.RUNNING
+            return Control(CancelRequested(at, request.reason, request.compensate) if running else None)
+
+
+def _resume_step(plan: Plan, state: State, request: ControlRequest, at: int) -> Control:
+    _require_running(state)
+    node = node_of(plan, _step(request))
+    key, work = find_open(
+        state, node, request.visit, request.item, lambda one: one.stage is Stage.SUSPENDED, "suspended"
+    )
+    return Control(StepResumed(key, at, request.data), node.id, work.visit, work.item)
+
+
+def _incident(plan: Plan, state: State, request: ControlRequest, at: int) -> Control:
+    node = node_of(plan, _step(request))
+    try:
+        key, work = find_open(
+            state, node, request.visit, request.item, lambda one: one.stage is Stage.INCIDENT, "an incident"
+        )
+    except EngineError as error:
+        code = "NO_INCIDENT" if error.code == "STEP_NOT_OPEN" else error.code
+        raise EngineError(code, error.message) from error
+    event = IncidentResolved(
+        key,
+        at,
+        request.what.removesuffix("_INCIDENT"),  # type: ignore[arg-type] # RETRY, COMPLETE and FAIL are what is left
+        request.parameters,
+        request.edit_parameters,
+        request.output,
+        request.actor,
+    )
+    return Control(event, node.id, work.visit, work.item)
+
+
+def _require_running(state: State) -> None:
+    if state.phase is not Phase.RUNNING:
+        raise EngineError("EXECUTION_ENDED", "the execution has ended or is ending")
+
+
+def _step(request: ControlRequest) -> str:
+    if request.step_id is None:
+        raise EngineError("STEP_NOT_FOUND", "name the step")
+    return request.step_id
+
+
+def application_error(failure: Failure) -> ApplicationError:
+    """A failure as Temporal carries it: its code is the type, the rest is the first detail."""
+    detail = {
+        "code": failure.code,
+        "message": failure.message,
+        "stepId": failure.step_id,
+        "attempts": failure.attempts,
+    }
+    return ApplicationError(failure.message, detail, type=failure.code, non_retryable=True)
+
+
+def refusal(error: EngineError, step_id: str | None = None) -> ApplicationError:
+    """The engine's refusal as Temporal carries it."""
+    return application_error(Failure(error.code, str(error), step_id))
