@@ -16,7 +16,8 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
 from activities.registry import action_activities, check_activities, load_actions, unknown_action
-from app.contracts import CLOSE_EXECUTION, MARK_STARTED, REGISTER_CHILDREN
+from activities.runs import run_activities
+from app.contracts import OWN_ACTIVITIES
 from app.db.session import Database
 from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import Settings
@@ -29,8 +30,8 @@ log = structlog.get_logger(__name__)
 
 def build_worker(client: Client, database: Database, settings: Settings, actions: Iterable[Action]) -> Worker:
     """A worker for the actions. Raises `RegistryError` when they and the workflows do not fit together."""
-    own = lifecycle_activities(database)
-    check_activities(own, (MARK_STARTED, CLOSE_EXECUTION, REGISTER_CHILDREN))
+    own = [*lifecycle_activities(database), *run_activities()]
+    check_activities(own, OWN_ACTIVITIES)
     return Worker(
         client,
         task_queue=settings.temporal.task_queue,

@@ -11,7 +11,9 @@ from temporalio.exceptions import ApplicationError
 from app.contracts import (
     CLOSE_EXECUTION,
     MARK_STARTED,
+    RECORD_STEPS,
     REGISTER_CHILDREN,
+    RecordSteps,
     CloseExecution,
     RegisterChildren,
     RegisteredChildren,
@@ -42,7 +44,11 @@ def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
             async with database.transaction() as session:
                 return await lifecycle.register_children(session, request)
 
-    return [mark_started, close_execution, register_children]
+    @activity.defn(name=RECORD_STEPS)
+    async def record_steps(request: RecordSteps) -> None:
+        pass
+
+    return [mark_started, close_execution, register_children, record_steps]
 
 
 @contextmanager

@@ -20,14 +20,21 @@ MIGRATE = "migrate"
 STEPS_QUERY = "steps"
 STATE_QUERY = "state"
 TELL_CHILD = "millrace.tell"
+BATCH_WORKFLOW = "millrace.batch"
 
 # The one member of the result of an action that suspends itself.
 SUSPENDED = "$suspend"
 
 REGISTER_CHILDREN = "millrace.register_children"
 RECORD_STEPS = "millrace.record_steps"
+CHILD_OUTCOME = "millrace.child_outcome"
+REQUEST_CANCEL = "millrace.request_cancel"
 MARK_STARTED = "millrace.mark_started"
 CLOSE_EXECUTION = "millrace.close_execution"
+
+# What every worker has besides actions.
+OWN_ACTIVITIES = (MARK_STARTED, CLOSE_EXECUTION, REGISTER_CHILDREN, RECORD_STEPS, CHILD_OUTCOME, REQUEST_CANCEL)
+
 # What the driver and the engine do changes with it: 1 is the spine; 2 records human tasks and incidents in rows.
 ENGINE_REVISION = 2
 RECORDS_STEPS = 2
@@ -59,6 +66,11 @@ def workflow_id(execution_id: UUID | str) -> str:
     return f"execution/{execution_id}"
 
 
+def batch_workflow_id(execution_id: UUID | str, key: str) -> str:
+    """The Temporal workflow id of the run of a chunk of a step's items."""
+    return f"batch/{execution_id}/{key}"
+
+
 def child_id(parent_id: str, key: str, attempt: int) -> UUID:
     """A child's id: the same for the same (parent, step, visit, item, attempt), so it is never spawned twice."""
     return uuid5(UUID(parent_id), f"{key}/attempt/{attempt}")
@@ -84,7 +96,8 @@ class ExecutionStart(Contract):
     `state` and `inbox` are only there when a run continues as new, or is taken up again. `engine_revision` is the
     behaviour of the engine that the run began with. `has_search_attributes` tells whether the server knows Millrace's
     search attributes. A child that `reports` gives `{output, compensations}` to its parent instead of the output
-    alone; one that is `detached` has a parent that does not wait for it.
+    alone; one that is `detached` has a parent that does not wait for it. `children` are those that were open when the
+    run continued as new, by command key. A `batch` is no execution of its own: it runs some items of one.
     """
 
     execution_id: UUID
@@ -106,6 +119,25 @@ class ExecutionStart(Contract):
     inbox: list[dict[str, Any]] = []
     reports: bool = False
     detached: bool = False
+    children: dict[str, "OpenChild"] = {}
+    batch: bool = False
+
+
+class OpenChild(Contract):
+    """A child that was open when its parent continued as new; `workflow_id` is the child's."""
+
+    workflow_id: str
+    name: str
+    step_id: str
+    reports: bool
+
+
+class ChildOutcome(Contract):
+    """How a child has ended, as somebody else reads it; `error` is there when it did not end well."""
+
+    output: Any = None
+    error: "FailureView | None" = None
+    retryable: bool = True
 
 
 class ChildReport(Contract):

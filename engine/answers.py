@@ -7,8 +7,8 @@ follows from the fact may fail and be undone, which is the business of `engine.i
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine import compensation
-from engine.closing import activation, fail_for_good, finish_visit
+from engine import batches, compensation
+from engine.closing import activation, fail_for_good, fail_visit, finish_visit
 from engine.draft import Draft
 from engine.ending import running_children
 from engine.errors import EngineError
@@ -25,7 +25,7 @@ from engine.events import (
 )
 from engine.fans import add_items, again
 from engine.json_types import JSON
-from engine.keys import COMPENSATE, DATA, DELAY, DUE, RETRY, TIMEOUT, Key
+from engine.keys import BATCH, COMPENSATE, DATA, DELAY, DUE, RETRY, TIMEOUT, Key
 from engine.launch import escalate
 from engine.plan import ActionNode, HumanNode, Node, WorkNode
 from engine.protocol import CloseIncident, Failure, TellChildren
@@ -41,7 +41,7 @@ from engine.units import (
     succeed,
     time_out,
 )
-from engine.withdrawal import command_key, disarm
+from engine.withdrawal import command_key, disarm, withdraw_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ def answered(draft: Draft, event: Answer) -> Consequence | None:
         failure = event.failure if isinstance(event, ActionFailed) else None
         compensation.end(draft, event.key, failure)
         return None
+    if key.role is not None and key.role.startswith(BATCH):
+        return _batch_answered(draft, node, event, key)
     if event.key in draft.leaving:
         return _left(draft, node, event, key)
     work = draft.work.get(key.unit_key)
@@ -77,6 +79,24 @@ def answered(draft: Draft, event: Answer) -> Consequence | None:
     draft.change(key.unit_key, stage=Stage.READY)
     disarm(draft, key.unit_key, TIMEOUT)
     return Consequence(node, key.unit_key, lambda: _go_on(draft, node, key.unit_key, work, event))
+
+
+def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Consequence | None:
+    """The run of a chunk of items has ended: what they have come to counts as if they had run here."""
+    left = event.key in draft.leaving
+    draft.leaving = draft.leaving.delete(event.key) if left else draft.leaving
+    if isinstance(node, WorkNode) and isinstance(event, ChildDone):
+        compensation.remember_child(draft, node, event.key, event.compensations)
+    if left or event.key not in draft.work:
+        return None
+    draft.work = draft.work.delete(event.key)
+    visit = key.visit_key
+    if isinstance(event, ChildDone):
+        batches.merge(draft, visit, event.output)
+        return None
+    failure = event.failure if isinstance(event, ChildFailed) else Failure("BATCH_FAILED", "a chunk gave no answer")
+    withdraw_items(draft, visit)
+    return Consequence(node, visit, lambda: fail_visit(draft, node, visit, failure))
 
 
 def _go_on(draft: Draft, node: WorkNode, key: str, work: Work, event: Answer) -> None:

@@ -48,7 +48,10 @@ def skip_visit(draft: Draft, node: Node, key: str) -> None:
 def fail_visit(draft: Draft, node: Node, key: str, failure: Failure) -> None:
     """An activation has failed for good: a transition catches it, an operator is asked, the branch ends, or the run."""
     caught = None if failure.code in FATAL else _catching(node, failure)
-    if caught is not None:
+    if draft.base.batch:
+        # The run of a batch has nobody to ask: what has failed is the business of the run that it belongs to.
+        fail_run(draft, node, failure)
+    elif caught is not None:
         work = _close(draft, key)
         draft.show(work, StepStatus.FAILED, error=failure)
         withdraw_rivals(draft, work.race)

@@ -30,9 +30,10 @@ def remember_child(draft: Draft, node: WorkNode, key: str, compensations: JSON) 
     """Writes down what would undo a child that has completed, as the child itself has told."""
     if not isinstance(compensations, list):
         return
-    for at, entry in enumerate(compensations):
+    place = role_key(Key.parse(key).unit_key, COMPENSATE)
+    for entry in compensations:
         undo: Undo = from_json(Undo, entry)
-        _add(draft, undo._replace(key=f"{role_key(key, COMPENSATE)}/{at}", step_id=node.id))
+        _add(draft, undo._replace(key=f"{place}/{len(draft.undo)}", step_id=node.id))
 
 
 def to_undo(state: State) -> list[dict[str, Any]]:

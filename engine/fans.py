@@ -2,20 +2,22 @@
 
 from immutables import Map
 
+from engine.batches import chunk_of, finish, refill
 from engine.closing import fail_visit, finish_visit
 from engine.draft import Draft
 from engine.errors import EngineError
 from engine.json_types import JSON
 from engine.keys import item_key
-from engine.plan import EachPlan, WorkNode
+from engine.plan import ChildNode, EachPlan, WorkNode
 from engine.protocol import Failure
 from engine.state import Fan, Stage
 from engine.units import begin_unit, fail_unit
 from engine.values import holds, listed
 from engine.withdrawal import withdraw_items
 
-# Items stand in the state, and children are children of the run itself.
-MAX_ITEMS = 2_000
+# Items and their results stand in the state.
+MAX_ITEMS = 10_000
+MAX_CHILDREN = 100_000
 
 
 def spread(draft: Draft, node: WorkNode, key: str) -> None:
@@ -27,10 +29,12 @@ def spread(draft: Draft, node: WorkNode, key: str) -> None:
     work = draft.work[key]
     draft.stand_in(work)
     items = tuple(listed(each.items, draft.seen(), draft.moment(key)))
-    if len(items) > MAX_ITEMS:
-        raise EngineError("BATCH_TOO_LARGE", f"a step runs over {MAX_ITEMS} items at most, not {len(items)}")
+    most = _most(node, each)
+    if len(items) > most:
+        raise EngineError("BATCH_TOO_LARGE", f"{node.id} runs over {most} items at most, not {len(items)}")
     draft.work = draft.work.delete(key)
-    draft.fans = draft.fans.set(key, Fan(work._replace(stage=Stage.RUNNING, begun=True), items))
+    fan = Fan(work._replace(stage=Stage.RUNNING, begun=True), items, chunk=chunk_of(node, each, len(items)))
+    draft.fans = draft.fans.set(key, fan)
     look(draft, node, key)
 
 
@@ -39,21 +43,34 @@ def look(draft: Draft, node: WorkNode, key: str) -> None:
     fan, each = draft.fans[key], node.each
     if each is None or key in draft.work:
         return
-    if fan.errors and not _bears(each, fan):
+    if draft.base.batch and (_is_over(fan) or not _bears(each, fan) or _enough(draft, each, key, fan)):
+        withdraw_items(draft, key)
+        finish(draft, key)
+    elif fan.errors and not _bears(each, fan):
         index, failure = min(fan.errors.items())
         withdraw_items(draft, key)
         fail_visit(draft, node, key, _of_item(failure, index))
-    elif len(fan.results) + len(fan.errors) == len(fan.items) or _enough(draft, each, key, fan):
+    elif _is_over(fan) or _enough(draft, each, key, fan):
         withdraw_items(draft, key)
         finish_visit(draft, node, key, [_item_output(fan, index) for index in range(len(fan.items))])
+    elif fan.chunk:
+        refill(draft, node, each, key)
     else:
         _refill(draft, node, each, key)
+
+
+def _is_over(fan: Fan) -> bool:
+    return len(fan.results) + len(fan.errors) == len(fan.items)
+
+
+def _most(node: WorkNode, each: EachPlan) -> int:
+    return MAX_CHILDREN if isinstance(node, ChildNode) and not each.enough_sees_results else MAX_ITEMS
 
 
 def add_items(draft: Draft, key: str, items: tuple[JSON, ...]) -> None:
     """More items, while the step runs."""
     fan = draft.fans[key]
-    most = max(0, MAX_ITEMS - len(fan.items))
+    most = max(0, (MAX_CHILDREN if fan.chunk else MAX_ITEMS) - len(fan.items))
     draft.fans = draft.fans.set(key, fan._replace(items=(*fan.items, *items[:most])))
     draft.later("fan", key)
 
@@ -69,15 +86,16 @@ def again(draft: Draft, key: str) -> None:
 def _refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
     """Begins items until the window is full."""
     fan = draft.fans[key]
-    room = each.concurrency - fan.open
-    indices = [*fan.again[:room], *range(fan.next, min(len(fan.items), fan.next + max(0, room - len(fan.again))))]
-    for index in indices:
+    room = (fan.window or each.concurrency) - fan.open
+    first = fan.next + fan.offset
+    fresh = min(len(fan.items) - fan.next, max(0, room - len(fan.again)))
+    for index in (*fan.again[: max(0, room)], *range(first, first + fresh)):
         fan = draft.fans[key]
         again = tuple(waiting for waiting in fan.again if waiting != index)
         tries = fan.tries.get(index, 0)
         work = fan.work._replace(stage=Stage.READY, item=index, since=draft.at, begun=False, tries=tries)
         name = item_key(key, index)
-        following = max(fan.next, index + 1)
+        following = max(fan.next, index - fan.offset + 1)
         draft.fans = draft.fans.set(key, fan._replace(next=following, again=again, open=fan.open + 1))
         draft.work = draft.work.set(name, work)
         try:
@@ -87,12 +105,14 @@ def _refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
 
 
 def _bears(each: EachPlan, fan: Fan) -> bool:
-    if each.collects:
+    if each.collects or not fan.errors:
         return True
+    _, failed, total = fan.before or (0, 0, len(fan.items))
+    failed += len(fan.errors)
     if each.tolerated is not None:
-        return len(fan.errors) <= each.tolerated
+        return failed <= each.tolerated
     if each.tolerated_percent is not None:
-        return len(fan.errors) * 100 <= each.tolerated_percent * len(fan.items)
+        return failed * 100 <= each.tolerated_percent * total
     return False
 
 
@@ -100,10 +120,11 @@ def _enough(draft: Draft, each: EachPlan, key: str, fan: Fan) -> bool:
     """Whether the completion condition holds; it is asked whenever an item has ended."""
     if each.enough is None or not (fan.results or fan.errors):
         return False
+    completed, failed, total = fan.before or (0, 0, len(fan.items))
     counts = {
-        "total": len(fan.items),
-        "completed": len(fan.results),
-        "failed": len(fan.errors),
+        "total": total,
+        "completed": completed + len(fan.results),
+        "failed": failed + len(fan.errors),
         "running": fan.open,
     }
     more: dict[str, object] = {"__counts__": counts}

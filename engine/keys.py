@@ -12,6 +12,7 @@ DUE = "due"
 DELAY = "delay"
 DATA = "data"
 COMPENSATE = "compensate"
+BATCH = "batch"
 DEADLINE = "deadline"
 
 

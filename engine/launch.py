@@ -44,7 +44,7 @@ def seen_by(draft: Draft, node: Node, work: Work) -> dict[str, object]:
     more: dict[str, object] = {}
     if work.item is not None:
         fan = draft.fans[Key(work.step_id, work.visit).visit_key]
-        more |= {"__each__": fan.items[work.item], "__index__": work.item}
+        more |= {"__each__": fan.items[work.item - fan.offset], "__index__": work.item}
     if isinstance(node, WorkNode) and node.repeat is not None:
         more |= {"__iteration__": work.round, "__previous__": work.previous}
     return draft.seen(**more)
@@ -195,8 +195,8 @@ def _child_name(draft: Draft, node: ChildNode, work: Work, scope: dict[str, obje
             return given
     if work.item is None:
         return None
-    count = len(draft.fans[Key(work.step_id, work.visit).visit_key].items)
-    return f"{node.name} {work.item + 1}/{count}"
+    fan = draft.fans[Key(work.step_id, work.visit).visit_key]
+    return f"{node.name} {work.item + 1}/{fan.before[2] if fan.before else len(fan.items)}"
 
 
 def arm_timeout(draft: Draft, node: WorkNode, key: str) -> None:

@@ -167,6 +167,17 @@ class SpawnChildren:
 
 
 @dataclass(frozen=True, slots=True)
+class SpawnBatch:
+    """Run a part of a step's items in a run of its own, which begins with `state` and answers like a child."""
+
+    key: str
+    step_id: str
+    step_name: str
+    place: str
+    state: dict[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
 class Withdraw:
     """Stop what runs under these keys: actions and children still answer, timers do not."""
 
@@ -214,6 +225,7 @@ Command = (
     | OpenIncident
     | CloseIncident
     | SpawnChildren
+    | SpawnBatch
     | TellChildren
     | Withdraw
     | Yield

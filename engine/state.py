@@ -118,7 +118,10 @@ class Work(NamedTuple):
 class Fan(NamedTuple):
     """A step over items: the next one to begin, the ones to begin `again`, and what became of those that have ended.
 
-    `work` is the step's own activation; its items have activations besides.
+    `work` is the step's own activation; its items have activations besides. With a `chunk` they are run by so many at
+    a time in runs of their own (`engine.batches`). In such a run `items` are those of the chunk, `offset` is the
+    number of the first, `window` how many of them may run at once, and `before` what the others had come to when it
+    began: completed, failed, and how many there are in all.
     """
 
     work: Work
@@ -129,6 +132,10 @@ class Fan(NamedTuple):
     results: Map[int, JSON] = Map()
     errors: Map[int, Failure] = Map()
     tries: Map[int, int] = Map()
+    chunk: int = 0
+    offset: int = 0
+    window: int = 0
+    before: tuple[int, ...] = ()
 
 
 class Region(NamedTuple):
@@ -191,6 +198,8 @@ class Lost(NamedTuple):
 class State:
     """Complete: continue-as-new, queries, tests and support dumps all use this one value.
 
+    `batch` is the key of the step over items that is all this run is for; it is empty in the run of an execution.
+
     `outputs` holds the output of each step's last completed visit; `arrived` counts tokens waiting at joins, by
     transition id (and branch), and `filled` the transitions of a join that hold one; `ready` are tokens that have not
     been moved yet, `todo` what else is to be gone on with (`yielded`: the driver was asked for breath first); `work`
@@ -202,6 +211,7 @@ class State:
     """
 
     run: RunInput
+    batch: str = ""
     phase: Phase = Phase.RUNNING
     at: int = 0
     context: Map[str, JSON] = field(default_factory=Map)

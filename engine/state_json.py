@@ -62,8 +62,8 @@ def _object(value: Any, names: Sequence[str], defaults: Mapping[str, Any]) -> di
 
 
 _DEFAULTS = {
-    "todo": (), "yielded": False, "regions": Map(), "fans": Map(), "leaving": Map(), "waiting": (), "gated": (),
-    "guarded": (), "locks": Map(), "paused": False, "signals": (), "receipts": (), "undo": Map(),
+    "batch": "", "todo": (), "yielded": False, "regions": Map(), "fans": Map(), "leaving": Map(), "waiting": (),
+    "gated": (), "guarded": (), "locks": Map(), "paused": False, "signals": (), "receipts": (), "undo": Map(),
     "ending": None, "lost": None,
 }  # fmt: skip
 

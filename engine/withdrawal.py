@@ -18,6 +18,7 @@ from engine.protocol import (
     OpenHumanTask,
     OpenIncident,
     RunAction,
+    SpawnBatch,
     SpawnChildren,
     StartTimer,
     Withdraw,
@@ -198,7 +199,7 @@ def stop_reads(draft: Draft, key: str, work: Work) -> None:
 
 def _never_begun(draft: Draft, key: str) -> bool:
     """Drops the command of this very call that would begin what is withdrawn; tells whether there was one."""
-    if _dropped(draft, lambda one: isinstance(one, RunAction) and one.key == key):
+    if _dropped(draft, lambda one: isinstance(one, RunAction | SpawnBatch) and one.key == key):
         return True
     for at, command in enumerate(draft.commands):
         if isinstance(command, SpawnChildren) and any(child.key == key for child in command.children):

@@ -1,36 +1,37 @@
 """A command → the Temporal call → the event. Every call answers with exactly one event, whatever happens to it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.common import RawValue, RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import FailureError
 
 from app.contracts import (
+    BATCH_WORKFLOW,
     REGISTER_CHILDREN,
     SUSPENDED,
-    TELL_CHILD,
     ActionCall,
     ChildOrder,
     ChildReport,
     ChildToRegister,
     ExecutionStart,
+    OpenChild,
     RegisterChildren,
     RegisteredChild,
     RegisteredChildren,
     RegisteredVersion,
+    batch_workflow_id,
     workflow_id,
 )
 from engine.events import (
     ActionDone,
     ActionFailed,
     ActionSuspended,
-    ChildDone,
     ChildFailed,
     Event,
     TimerFired,
@@ -46,12 +47,14 @@ from engine.protocol import (
     OpenIncident,
     ReassignHumanTask,
     RunAction,
+    SpawnBatch,
     SpawnChildren,
     StartTimer,
     TellChildren,
     Withdraw,
     Yield,
 )
+from workflows.descendants import cancel_child, child_done, outcome_of, tell_child
 from workflows.failures import failure_of
 from workflows.policies import LOCAL, action_options, summary
 from workflows.records import StepRecords
@@ -60,8 +63,8 @@ from workflows.search import search_attributes
 _A_MOMENT = timedelta(milliseconds=1)
 _YIELD = "yield"
 
-# From this revision on children tell their parents what would undo them.
-REPORTS = 2
+# From this revision on children tell their parents what would undo them, and survive their continue-as-new.
+REPORTS = SURVIVES = 2
 
 
 def now() -> int:
@@ -72,26 +75,43 @@ def now() -> int:
 class Effects:
     """What one run has under way in Temporal, by command key."""
 
-    def __init__(self, started_with: ExecutionStart, report: Callable[[Event], None]) -> None:
+    def __init__(self, started_with: ExecutionStart, definition: RawValue, report: Callable[[Event], None]) -> None:
         self._run = started_with
+        self._definition = definition
         self._report = report
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._children: set[str] = set()
         self._timers: set[str] = set()
         self._broken: BaseException | None = None
         self._definitions: dict[UUID, dict[str, Any]] = {}
-        self._handles: dict[str, workflow.ChildWorkflowHandle[Any, Any]] = {}
+        self._open_children: dict[str, OpenChild] = {}
+        self._adopted: set[str] = set()
         self.records = StepRecords(started_with, self._look_at)
 
     @property
     def busy(self) -> bool:
-        """Whether anything is under way that the next run could not begin again from the state, as it can timers."""
-        return len(self._tasks) > len(self._timers) or self.records.busy
+        """Whether anything is under way that the next run could not begin again from the state, as it can timers, or
+        hear of again, as of children that have started.
+        """
+        return len(self._tasks) > len(self._timers) + len(self._open_children) or self.records.busy
 
     @property
     def has_children(self) -> bool:
-        """Whether a child is open: children do not survive their parent's continue-as-new."""
-        return bool(self._children)
+        """Whether a child is open whose end Temporal will tell this run of, but not the next: that had better wait."""
+        return len(self._children) > len(self._adopted)
+
+    @property
+    def open_children(self) -> dict[str, OpenChild]:
+        """The children that have started and not ended, by command key."""
+        return dict(self._open_children)
+
+    def adopt(self, children: Mapping[str, OpenChild]) -> None:
+        """Asks after the children of the run before this one until they have ended."""
+        for key, child in children.items():
+            self._children.add(key)
+            self._adopted.add(key)
+            self._open_children[key] = child
+            self._begin(key, outcome_of(key, child))
 
     @property
     def broken(self) -> bool:
@@ -122,6 +142,9 @@ class Effects:
             case OpenHumanTask() | CloseHumanTask() | ReassignHumanTask() | OpenIncident() | CloseIncident():
                 # The state remembers them; nothing in Temporal waits.
                 self.records.note(command, now())
+            case SpawnBatch():
+                self._children.add(command.key)
+                self._begin(command.key, self._run_batch(command))
             case TellChildren():
                 self._tell(command)
             case _:
@@ -135,7 +158,9 @@ class Effects:
     def _stop(self, key: str) -> None:
         """Cancels what runs under a key, after its first step: a task cancelled before that would never answer."""
         task = self._tasks.get(key)
-        if task is not None:
+        if key in self._adopted:
+            self._aside(f"{key}/cancel", cancel_child(self._open_children[key]))
+        elif task is not None:
             asyncio.get_running_loop().call_soon(task.cancel)
 
     async def _answer(self, key: str, work: Coroutine[Any, Any, Event | None]) -> None:
@@ -143,6 +168,8 @@ class Effects:
         if self._tasks.get(key) is asyncio.current_task():
             del self._tasks[key]
             self._children.discard(key)
+            self._adopted.discard(key)
+            self._open_children.pop(key, None)
             self._timers.discard(key)
         if event is not None:
             self._report(event)
@@ -233,11 +260,7 @@ class Effects:
             failure = failure_of(error, command.step_id)
             whose = child.name or command.step_name
             return ChildFailed(child.key, now(), replace(failure, message=f"child {whose}: {failure.message}"))
-        finally:
-            self._handles.pop(child.key, None)
-        if isinstance(output, ChildReport):
-            return ChildDone(child.key, now(), output.output, [*output.compensations])
-        return ChildDone(child.key, now(), output)
+        return child_done(child.key, output, now())
 
     async def _execute_child(
         self, command: SpawnChildren, child: ChildSpec, row: RegisteredChild, version: RegisteredVersion
@@ -263,9 +286,7 @@ class Effects:
             args=[start, self._definitions[version.version_id]],
             id=workflow_id(row.execution_id),
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            parent_close_policy=(
-                workflow.ParentClosePolicy.REQUEST_CANCEL if command.wait else workflow.ParentClosePolicy.ABANDON
-            ),
+            parent_close_policy=self._close_policy(command.wait),
             cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             retry_policy=RetryPolicy(maximum_attempts=1),
             static_summary=summary(f"{row.name} · {version.template_name} v{version.version} · {command.step_name}"),
@@ -273,20 +294,52 @@ class Effects:
         )
         if not command.wait:
             return {"executionId": str(row.execution_id)}
-        self._handles[child.key] = handle
+        self._note_child(child.key, handle, row.name, command.step_id, start.reports)
         output = await handle
         return ChildReport.model_validate(output) if start.reports else output
+
+    async def _run_batch(self, command: SpawnBatch) -> Event:
+        """The run of a chunk of items; it begins with a state and answers like a child."""
+        start = self._run.model_copy(
+            update={"state": command.state, "inbox": [], "context": {}, "children": {}, "batch": True, "reports": True}
+        )
+        name = f"{command.step_name} {command.place}"
+        try:
+            handle = await workflow.start_child_workflow(
+                BATCH_WORKFLOW,
+                args=[start, self._definition],
+                id=batch_workflow_id(self._run.execution_id, command.key),
+                parent_close_policy=self._close_policy(wait=True),
+                cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+                retry_policy=RetryPolicy(maximum_attempts=1),
+                static_summary=summary(name),
+            )
+            self._note_child(command.key, handle, name, command.step_id, reports=True)
+            output = ChildReport.model_validate(await handle)
+        except (FailureError, asyncio.CancelledError) as error:
+            return ChildFailed(command.key, now(), failure_of(error, command.step_id))
+        return child_done(command.key, output, now())
+
+    def _note_child(
+        self, key: str, handle: workflow.ChildWorkflowHandle[Any, Any], name: str, step_id: str, reports: bool
+    ) -> None:
+        if self._run.engine_revision >= SURVIVES:
+            self._open_children[key] = OpenChild(workflow_id=handle.id, name=name, step_id=step_id, reports=reports)
+
+    def _close_policy(self, wait: bool) -> workflow.ParentClosePolicy:
+        """A child that nobody waits for, or that must survive its parent's continue-as-new, is not ended with it."""
+        if wait and self._run.engine_revision < SURVIVES:
+            return workflow.ParentClosePolicy.REQUEST_CANCEL
+        return workflow.ParentClosePolicy.ABANDON
 
     def _tell(self, command: TellChildren) -> None:
         """Passes on what children must know. One that has ended meanwhile need not know it."""
         for key in command.keys:
-            handle = self._handles.get(key)
-            if handle is not None:
+            child = self._open_children.get(key)
+            if child is not None:
                 order = ChildOrder.model_validate({"what": command.what, "actor": command.actor})
-                self._begin(f"{key}/tell/{command.what}", self._send(handle, order))
+                self._aside(f"{key}/tell/{command.what}", tell_child(child, order))
 
-    async def _send(self, handle: workflow.ChildWorkflowHandle[Any, Any], order: ChildOrder) -> None:
-        try:
-            await handle.signal(TELL_CHILD, order)
-        except FailureError as error:
-            workflow.logger.info("child_not_told", extra={"cause": str(error)})
+    def _aside(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Something of which nobody waits for the end, but of which the run waits to be over before it leaves."""
+        self._begin(key, work)

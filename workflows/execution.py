@@ -5,37 +5,22 @@ is in `effects`. Handlers only append to the inbox, and the loop applies it in o
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError
 
 from app.contracts import (
     CLOSE_EXECUTION,
-    COMPLETE_STEP,
-    CONTROL,
-    DELIVER_SIGNAL,
     MARK_STARTED,
-    STATE_QUERY,
-    STEPS_QUERY,
-    TELL_CHILD,
-    ChildOrder,
+    REQUEST_CANCEL,
     ChildReport,
     CloseExecution,
-    ControlReceipt,
-    ControlRequest,
     DeadLetterRecord,
     ExecutionStart,
-    RunView,
-    SignalDelivery,
-    SignalReceipt,
-    StateDump,
-    StepCompletion,
     readable,
 )
 from engine.compensation import to_undo
@@ -44,32 +29,32 @@ from engine.errors import EngineError
 from engine.events import (
     CancelRequested,
     Event,
-    PauseRequested,
-    ResumeRequested,
-    SignalReceived,
     events_from_json,
     events_to_json,
 )
 from engine.interpreter import Overdue, Pace, advance, resume, start
 from engine.plan import Plan
 from engine.protocol import Cancel, Command, Complete, Fail, Failure, RunInput
-from engine.state import State
 from engine.state_json import state_from_json, state_to_json
 from workflows.clocks import ClockRecord
-from workflows.effects import Effects, now
+from workflows.desk import Desk
+from workflows.effects import SURVIVES, Effects, now
 from workflows.plans import plan_of
-from workflows.policies import ROW
-from workflows.requests import application_error, check_signal, completed, control_of, received, refusal, task_of
+from workflows.policies import LOCAL, ROW
+from workflows.requests import application_error
 from workflows.search import WAITING_FOR
-from workflows.view import details, run_view, waits_for_people
+from workflows.view import details, waits_for_people
 
 Ending = Complete | Fail | Cancel
 
 _LONG_HISTORY = 8_000
 
+# Events. A child that ends soon is waited for: it is cheaper to be told of its end than to ask for it.
+_PUT_OFF = 1_000
+
 
 @workflow.defn(dynamic=True, sandboxed=False)
-class Execution:
+class Execution(Desk):
     """One run of a version. Arguments: `ExecutionStart`, then the definition as stored.
 
     It runs outside the SDK's sandbox, which would import this module again for every run: what the sandbox guards
@@ -77,16 +62,9 @@ class Execution:
     """
 
     def __init__(self) -> None:
-        self._plan: Plan | None = None
-        self._state: State | None = None
-        self._inbox: deque[Event] = deque()
-        self._applied = 0
+        super().__init__()
         self._calls = 0
-        self._urgent = False
-        self._ended = False
-        self._askers = 0
-        self._leaves_done = False
-        self._given: ExecutionStart | None = None
+        self._long_since: int | None = None
         self._waiting_for: str | None = None
 
     @workflow.run
@@ -99,18 +77,21 @@ class Execution:
             await _undisturbed(asyncio.create_task(self._close(given, Fail(Failure(error.code, str(error))))))
             raise application_error(Failure(error.code, str(error), retryable=False)) from error
         marking = asyncio.create_task(_mark_started(given))
-        effects = Effects(given, self._receive)
+        effects = Effects(given, args[1], self._receive)
+        effects.adopt(given.children)
         ending = await self._drive(self._plan, given, effects, args[1])
         self._ended = True
         await _undisturbed(marking)
         await effects.records.written()
-        await _undisturbed(asyncio.create_task(self._close(given, ending)))
+        if not given.batch:
+            await _undisturbed(asyncio.create_task(self._close(given, ending)))
         match ending:
             case Complete(output):
                 return self._report(output) if given.reports else output
             case Fail(failure):
                 raise application_error(failure)
-            case Cancel():
+            case Cancel(reason):
+                await _be_cancelled(reason)
                 raise asyncio.CancelledError
 
     def _report(self, output: Any) -> ChildReport:
@@ -133,12 +114,28 @@ class Execution:
         while True:
             if not self._inbox:
                 self._show(plan, given)
-                await self._wait(lambda: bool(self._inbox) or effects.broken or _may_leave(effects))
+                await self._wait(lambda: bool(self._inbox) or effects.broken or self._may_leave(effects))
             effects.check()
-            if _history_is_long() and not effects.has_children:
+            if self._must_leave(effects):
                 await self._continue_as_new(given, effects, definition)
             if self._inbox:
                 return self._inbox.popleft()
+
+    def _may_leave(self, effects: Effects) -> bool:
+        return self._must_leave(effects) and _is_drained(effects)
+
+    def _must_leave(self, effects: Effects) -> bool:
+        """Whether a new run is to begin: history is long, and no child is open, or it has been put off long enough."""
+        if not _history_is_long():
+            return False
+        length = workflow.info().get_current_history_length()
+        self._long_since = length if self._long_since is None else self._long_since
+        return not effects.has_children or (
+            length - self._long_since >= _PUT_OFF and self._given_revision() >= SURVIVES
+        )
+
+    def _given_revision(self) -> int:
+        return 0 if self._given is None else self._given.engine_revision
 
     def _begin(self, plan: Plan, given: ExecutionStart) -> Step:
         if given.state is not None:
@@ -183,9 +180,6 @@ class Execution:
             reason = workflow.cancellation_reason() or None
             self._receive(CancelRequested(now(), reason, compensate=not self._leaves_done))
 
-    def _receive(self, event: Event) -> None:
-        self._inbox.append(event)
-
     async def _continue_as_new(self, given: ExecutionStart, effects: Effects, definition: RawValue) -> None:
         """Drains what is under way without applying it, then goes on as a new run with state and inbox.
 
@@ -199,7 +193,8 @@ class Execution:
         if self._urgent or self._state is None:
             return
         inbox = events_to_json(self._inbox)
-        carried = given.model_copy(update={"state": state_to_json(self._state), "inbox": inbox, "context": {}})
+        state, children = state_to_json(self._state), effects.open_children
+        carried = given.model_copy(update={"state": state, "inbox": inbox, "context": {}, "children": children})
         workflow.continue_as_new(args=[carried, definition])
 
     def _show(self, plan: Plan, given: ExecutionStart) -> None:
@@ -252,117 +247,6 @@ class Execution:
             state=state_to_json(self._state),
         )
 
-    @workflow.query(name=STEPS_QUERY)
-    def steps(self) -> RunView:
-        """Every step, and what the run waits for."""
-        if self._plan is None or self._state is None:
-            return RunView(steps=[], waiting_for=[])
-        return run_view(self._plan, self._state)
-
-    @workflow.query(name=STATE_QUERY)
-    def dump(self) -> StateDump:
-        """The run's whole memory."""
-        given = self._given
-        if given is None:
-            raise ApplicationError("the execution has not begun", type="NOT_YET_STARTED")
-        state = None if self._state is None else state_to_json(self._state)
-        return StateDump(version_id=given.version_id, version=given.version, state=state)
-
-    @workflow.update(name=COMPLETE_STEP)
-    async def complete_step(self, completion: StepCompletion) -> dict[str, Any]:
-        """A person completes a step; answers when it has been applied. A repetition gives the first result."""
-        plan, state = self._begun()
-        task = task_of(plan, state, self._inbox, completion)
-        await self._apply(completed(task, completion, now()) if task.open else None)
-        if task.key not in self._begun()[1].answers:
-            raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
-        output = self._begun()[1].answers[task.key]
-        return {"stepId": task.step_id, "visit": task.visit, "item": task.item, "status": "COMPLETED", "output": output}
-
-    @complete_step.validator
-    def refuse_completion(self, completion: StepCompletion) -> None:
-        """Refuses, with the reason's code as the error's type, before anything is recorded."""
-        plan, state = self._begun()
-        with _refused(completion.step_id):
-            task_of(plan, state, self._inbox, completion)
-
-    @workflow.update(name=DELIVER_SIGNAL)
-    async def deliver_signal(self, signal: SignalDelivery) -> SignalReceipt:
-        """A signal with a receipt: a step took it, or it waits for one."""
-        update = workflow.current_update_info()
-        signal_id = signal.id or (None if update is None else update.id)
-        await self._apply(received(signal, signal_id, now()))
-        waits = any(one.id == signal_id for one in self._begun()[1].signals)
-        return SignalReceipt(status="BUFFERED" if waits else "DELIVERED")
-
-    @deliver_signal.validator
-    def refuse_signal(self, signal: SignalDelivery) -> None:
-        """Refuses what could be neither delivered nor buffered."""
-        plan, state = self._begun()
-        with _refused(None):
-            check_signal(plan, state, self._inbox, signal, now())
-
-    @workflow.update(name=CONTROL)
-    async def control(self, request: ControlRequest) -> ControlReceipt:
-        """An operator steers the run; answers when it has been applied."""
-        plan, state = self._begun()
-        with _refused(request.step_id):
-            asked = control_of(plan, state, request, now())
-        await self._apply(asked.event)
-        status = "UNCHANGED" if asked.event is None else "APPLIED"
-        return ControlReceipt.model_validate(
-            {"status": status, "stepId": asked.step_id, "visit": asked.visit, "item": asked.item}
-        )
-
-    @control.validator
-    def refuse_control(self, request: ControlRequest) -> None:
-        """Refuses what does not apply."""
-        plan, state = self._begun()
-        with _refused(request.step_id):
-            control_of(plan, state, request, now())
-
-    @workflow.signal(name=TELL_CHILD)
-    def be_told(self, order: ChildOrder) -> None:
-        """The parent says that it is paused, goes on, or does not want its children undone."""
-        match order.what:
-            case "PAUSE":
-                self._receive(PauseRequested(now(), order.actor))
-            case "RESUME":
-                self._receive(ResumeRequested(now(), order.actor))
-            case "LEAVE_DONE":
-                self._leaves_done = True
-
-    @workflow.signal(dynamic=True)
-    def signal(self, name: str, args: Sequence[RawValue]) -> None:
-        """A plain Temporal signal: the first argument is the payload, the second the correlation key. No receipt."""
-        payload, key = (*(workflow.payload_converter().from_payload(arg.payload) for arg in args[:2]), None, None)[:2]
-        self._receive(SignalReceived(name, now(), payload, None if key is None else str(key)))
-
-    def _begun(self) -> tuple[Plan, State]:
-        if self._plan is None or self._state is None:
-            raise application_error(Failure("NOT_YET_STARTED", "the execution has not begun"))
-        return self._plan, self._state
-
-    async def _apply(self, event: Event | None) -> None:
-        """Waits until an event (and all before it) has been applied, or the run has ended."""
-        if event is not None:
-            self._receive(event)
-        self._urgent = True
-        self._askers += 1
-        # Counted from what is left, not from what came: a new run begins with what the last one left in its inbox.
-        mine = self._applied + len(self._inbox)
-        await workflow.wait_condition(lambda: self._applied >= mine or self._ended)
-        self._askers -= 1
-
-
-@contextmanager
-def _refused(step_id: str | None) -> Iterator[None]:
-    """The engine's refusals, as Temporal carries them."""
-    try:
-        yield
-    except EngineError as error:
-        raise refusal(error, step_id) from error
-
 
 def _perform(commands: Sequence[Command], effects: Effects) -> Ending | None:
     for command in commands:
@@ -376,13 +260,16 @@ def _is_drained(effects: Effects) -> bool:
     return not effects.busy and workflow.all_handlers_finished()
 
 
-def _may_leave(effects: Effects) -> bool:
-    return _history_is_long() and not effects.has_children and _is_drained(effects)
-
-
 def _history_is_long() -> bool:
     info = workflow.info()
     return info.is_continue_as_new_suggested() or info.get_current_history_length() >= _LONG_HISTORY
+
+
+async def _be_cancelled(reason: str | None) -> None:
+    """Has Temporal cancel this run, where it has not itself asked for it: a run can end as cancelled only then."""
+    if workflow.cancellation_reason() is None:
+        await workflow.execute_local_activity(REQUEST_CANCEL, args=[workflow.info().workflow_id, reason], **LOCAL)
+        await workflow.wait_condition(lambda: workflow.cancellation_reason() is not None)
 
 
 async def _mark_started(given: ExecutionStart) -> None:

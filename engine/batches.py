@@ -1,0 +1,105 @@
+"""Very many items: chunks of them run in runs of their own, so that neither history nor memory of one run is exceeded.
+
+The run of a chunk interprets the same plan, with a state in which nothing but this one step is open. Its items have
+the numbers, keys and children that they would have in the execution itself, whose children they are.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from immutables import Map
+
+from engine.draft import Draft
+from engine.ending import end
+from engine.json_types import JSON
+from engine.keys import BATCH, role_key
+from engine.plan import ChildNode, EachPlan, WorkNode
+from engine.protocol import Failure, SpawnBatch
+from engine.state import Ending, Fan, Phase, Stage, State
+from engine.state_json import from_json, state_to_json, to_json
+
+# More items than this are run in chunks of as many: that is a history of some four thousand events.
+CHUNK = 500
+LANES = 4
+
+
+def chunk_of(node: WorkNode, each: EachPlan, count: int) -> int:
+    """How many items a run takes at a time; 0 where the execution runs them itself."""
+    return CHUNK if isinstance(node, ChildNode) and count > CHUNK and not each.enough_sees_results else 0
+
+
+def refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
+    """Begins chunks until all lanes are taken. With a condition that may end the step early there is one lane."""
+    fan = draft.fans[key]
+    lanes = 1 if each.enough is not None else min(LANES, each.concurrency)
+    for numbers in list(_chunks(fan, lanes - fan.open)):
+        first, last = numbers[0], numbers[-1]
+        fan = draft.fans[key]
+        following = max(fan.next, last + 1)
+        again = tuple(number for number in fan.again if number > last)
+        name = role_key(key, f"{BATCH}/{first}")
+        draft.fans = draft.fans.set(key, fan._replace(next=following, again=again, open=fan.open + 1))
+        draft.work = draft.work.set(name, fan.work._replace(stage=Stage.RUNNING, item=first, since=draft.at))
+        state = _state(draft, key, fan, first, last, max(1, each.concurrency // lanes))
+        place = f"{first + 1}-{last + 1} of {len(fan.items)}"
+        draft.commands.append(SpawnBatch(name, node.id, node.name, place, state_to_json(state)))
+
+
+def _chunks(fan: Fan, room: int) -> Iterator[range]:
+    """The next runs of numbers without a gap, at most a chunk long: those to begin again first."""
+    again = list(fan.again)
+    for _ in range(room):
+        if again:
+            first = last = again.pop(0)
+            while again and again[0] == last + 1 and last - first + 1 < fan.chunk:
+                last = again.pop(0)
+            yield range(first, last + 1)
+        elif fan.next < len(fan.items):
+            last = min(fan.next + fan.chunk, len(fan.items))
+            yield range(fan.next, last)
+            fan = fan._replace(next=last)
+
+
+def _state(draft: Draft, key: str, fan: Fan, first: int, last: int, window: int) -> State:
+    """The state that the run of a chunk begins with."""
+    numbers = range(first, last + 1)
+    inner = Fan(
+        fan.work,
+        fan.items[first : last + 1],
+        tries=Map({number: fan.tries[number] for number in numbers if number in fan.tries}),
+        offset=first,
+        window=window,
+        before=(len(fan.results), len(fan.errors), len(fan.items)),
+    )
+    return State(
+        run=draft.run,
+        batch=key,
+        at=draft.at,
+        context=draft.context,
+        outputs=draft.outputs,
+        steps=Map({fan.work.step_id: draft.steps[fan.work.step_id]}),
+        todo=(f"fan {key}",),
+        fans=Map({key: inner}),
+    )
+
+
+def finish(draft: Draft, key: str) -> None:
+    """The run of a chunk ends: its output is what its items have come to."""
+    fan = draft.fans[key]
+    draft.output = {"results": to_json(fan.results), "errors": to_json(fan.errors), "tries": to_json(fan.tries)}
+    end(draft, Ending(Phase.COMPLETED))
+
+
+def merge(draft: Draft, key: str, output: JSON) -> None:
+    """Takes what the items of a chunk have come to over into the step."""
+    fan = draft.fans[key]
+    given: Any = output
+    results, errors, tries = fan.results, fan.errors, fan.tries
+    for number, result in from_json(Map[int, JSON], given["results"]).items():
+        results = results.set(number, result)
+    for number, failure in from_json(Map[int, Failure], given["errors"]).items():
+        errors = errors.set(number, failure)
+    for number, count in from_json(Map[int, int], given["tries"]).items():
+        tries = tries.set(number, count)
+    draft.fans = draft.fans.set(key, fan._replace(results=results, errors=errors, tries=tries, open=fan.open - 1))
+    draft.later("fan", key)

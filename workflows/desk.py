@@ -1,0 +1,169 @@
+"""The desk of a run: queries, updates and signals. Handlers judge a request and append its event to the inbox.
+
+An update's handler answers when the loop of the run has applied its event. Nothing here decides anything.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+
+from app.contracts import (
+    COMPLETE_STEP,
+    CONTROL,
+    DELIVER_SIGNAL,
+    STATE_QUERY,
+    STEPS_QUERY,
+    TELL_CHILD,
+    ChildOrder,
+    ControlReceipt,
+    ControlRequest,
+    ExecutionStart,
+    RunView,
+    SignalDelivery,
+    SignalReceipt,
+    StateDump,
+    StepCompletion,
+)
+from engine.errors import EngineError
+from engine.events import Event, PauseRequested, ResumeRequested, SignalReceived
+from engine.plan import Plan
+from engine.protocol import Failure
+from engine.state import State
+from engine.state_json import state_to_json
+from workflows.effects import now
+from workflows.requests import application_error, check_signal, completed, control_of, received, refusal, task_of
+from workflows.view import run_view
+
+
+class Desk:
+    """What a run knows, and how others ask it and tell it."""
+
+    def __init__(self) -> None:
+        self._given: ExecutionStart | None = None
+        self._plan: Plan | None = None
+        self._state: State | None = None
+        self._inbox: deque[Event] = deque()
+        self._applied = 0
+        self._askers = 0
+        self._urgent = False
+        self._ended = False
+        self._leaves_done = False
+
+    def _receive(self, event: Event) -> None:
+        self._inbox.append(event)
+
+    @workflow.query(name=STEPS_QUERY)
+    def steps(self) -> RunView:
+        """Every step, and what the run waits for."""
+        if self._plan is None or self._state is None:
+            return RunView(steps=[], waiting_for=[])
+        return run_view(self._plan, self._state)
+
+    @workflow.query(name=STATE_QUERY)
+    def dump(self) -> StateDump:
+        """The run's whole memory."""
+        given = self._given
+        if given is None:
+            raise ApplicationError("the execution has not begun", type="NOT_YET_STARTED")
+        state = None if self._state is None else state_to_json(self._state)
+        return StateDump(version_id=given.version_id, version=given.version, state=state)
+
+    @workflow.update(name=COMPLETE_STEP)
+    async def complete_step(self, completion: StepCompletion) -> dict[str, Any]:
+        """A person completes a step; answers when it has been applied. A repetition gives the first result."""
+        plan, state = self._begun()
+        task = task_of(plan, state, self._inbox, completion)
+        await self._apply(completed(task, completion, now()) if task.open else None)
+        if task.key not in self._begun()[1].answers:
+            raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
+        output = self._begun()[1].answers[task.key]
+        return {"stepId": task.step_id, "visit": task.visit, "item": task.item, "status": "COMPLETED", "output": output}
+
+    @complete_step.validator
+    def refuse_completion(self, completion: StepCompletion) -> None:
+        """Refuses, with the reason's code as the error's type, before anything is recorded."""
+        plan, state = self._begun()
+        with _refused(completion.step_id):
+            task_of(plan, state, self._inbox, completion)
+
+    @workflow.update(name=DELIVER_SIGNAL)
+    async def deliver_signal(self, signal: SignalDelivery) -> SignalReceipt:
+        """A signal with a receipt: a step took it, or it waits for one."""
+        update = workflow.current_update_info()
+        signal_id = signal.id or (None if update is None else update.id)
+        await self._apply(received(signal, signal_id, now()))
+        waits = any(one.id == signal_id for one in self._begun()[1].signals)
+        return SignalReceipt(status="BUFFERED" if waits else "DELIVERED")
+
+    @deliver_signal.validator
+    def refuse_signal(self, signal: SignalDelivery) -> None:
+        """Refuses what could be neither delivered nor buffered."""
+        plan, state = self._begun()
+        with _refused(None):
+            check_signal(plan, state, self._inbox, signal, now())
+
+    @workflow.update(name=CONTROL)
+    async def control(self, request: ControlRequest) -> ControlReceipt:
+        """An operator steers the run; answers when it has been applied."""
+        plan, state = self._begun()
+        with _refused(request.step_id):
+            asked = control_of(plan, state, request, now())
+        await self._apply(asked.event)
+        status = "UNCHANGED" if asked.event is None else "APPLIED"
+        return ControlReceipt.model_validate(
+            {"status": status, "stepId": asked.step_id, "visit": asked.visit, "item": asked.item}
+        )
+
+    @control.validator
+    def refuse_control(self, request: ControlRequest) -> None:
+        """Refuses what does not apply."""
+        plan, state = self._begun()
+        with _refused(request.step_id):
+            control_of(plan, state, request, now())
+
+    @workflow.signal(name=TELL_CHILD)
+    def be_told(self, order: ChildOrder) -> None:
+        """The parent says that it is paused, goes on, or does not want its children undone."""
+        match order.what:
+            case "PAUSE":
+                self._receive(PauseRequested(now(), order.actor))
+            case "RESUME":
+                self._receive(ResumeRequested(now(), order.actor))
+            case "LEAVE_DONE":
+                self._leaves_done = True
+
+    @workflow.signal(dynamic=True)
+    def signal(self, name: str, args: Sequence[RawValue]) -> None:
+        """A plain Temporal signal: the first argument is the payload, the second the correlation key. No receipt."""
+        payload, key = (*(workflow.payload_converter().from_payload(arg.payload) for arg in args[:2]), None, None)[:2]
+        self._receive(SignalReceived(name, now(), payload, None if key is None else str(key)))
+
+    def _begun(self) -> tuple[Plan, State]:
+        if self._plan is None or self._state is None:
+            raise application_error(Failure("NOT_YET_STARTED", "the execution has not begun"))
+        return self._plan, self._state
+
+    async def _apply(self, event: Event | None) -> None:
+        """Waits until an event (and all before it) has been applied, or the run has ended."""
+        if event is not None:
+            self._receive(event)
+        self._urgent = True
+        self._askers += 1
+        # Counted from what is left, not from what came: a new run begins with what the last one left in its inbox.
+        mine = self._applied + len(self._inbox)
+        await workflow.wait_condition(lambda: self._applied >= mine or self._ended)
+        self._askers -= 1
+
+
+@contextmanager
+def _refused(step_id: str | None) -> Iterator[None]:
+    """The engine's refusals, as Temporal carries them."""
+    try:
+        yield
+    except EngineError as error:
+        raise refusal(error, step_id) from error
