@@ -12,11 +12,11 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import CancelledError
 
-from app.contracts import COMPLETE_STEP, StepCompletion
+from app.contracts import COMPLETE_STEP, StepCompletion, workflow_id
 from app.db.session import Database
 from app.embedded import start_temporal
 from app.processes import OwnProcess
-from tests.documents import action, arrow, batch, confirm, document, expr, join, line, put, split
+from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
 from tests.workflows.harness import Executions, Handle
 
 SUGGESTED_AFTER = 60
@@ -196,3 +196,59 @@ async def test_a_cancel_while_the_run_drains_ends_it_as_cancelled(running: Execu
         await handle.result()
     assert isinstance(ended.value.cause, CancelledError)
     assert (await running.row(handle)).closed_as == "CANCELLED"
+
+
+async def test_a_child_that_stays_open_is_adopted_by_the_new_run(running: Executions) -> None:
+    slug = f"waits-{running.task_queue[-8:]}"
+    waits = step("wait", "SYS_WAIT_SIGNAL", signal="go")
+    await running.template(slug, line(waits, output=expr("__steps__.wait")))
+    definition = document(
+        split("s"),
+        child("sub", childWorkflowTemplateVersionId=f"{slug}@1.0.0"),
+        *(part for part in counting(220)["steps"] if part["type"] not in ("START", "END")),
+        join("j"),
+        *(arrow(text) for text in ("start -> s", "s -> sub", "s -> again", "sub -> j", "again -> call")),
+        *(arrow(text) for text in ("call -> count", "count -> x", "j -> end")),
+        arrow("x -> again", condition="__context__.n < 220"),
+        arrow("x -> j", isDefault=True),
+        limits={"maxSteps": 10_000, "maxStepVisits": 1_000},
+        output=expr("__steps__.sub"),
+    )
+    handle = await running.start(definition, {"n": 0})
+    for _ in range(600):
+        if await runs_of(handle, running.client) > 1:
+            break
+        await asyncio.sleep(0.1)
+    assert await runs_of(handle, running.client) > 1, "the open child kept the run from going on as a new one"
+    rows = await running.rows(handle)
+    below = next(row for row in rows if row.parent_id is not None)
+    assert below.closed_as is None
+    await running.client.get_workflow_handle(workflow_id(below.id)).signal("go", {"went": True})
+    assert await asyncio.wait_for(handle.result(), 60) == {"went": True}
+    assert {row.closed_as for row in await running.rows(handle)} == {"COMPLETED"}
+
+
+async def test_a_cancel_reaches_an_adopted_child(running: Executions) -> None:
+    slug = f"waits-{running.task_queue[-8:]}"
+    await running.template(slug, line(step("wait", "SYS_WAIT_SIGNAL", signal="go")))
+    definition = document(
+        split("s"),
+        child("sub", childWorkflowTemplateVersionId=f"{slug}@1.0.0"),
+        *(part for part in counting(400)["steps"] if part["type"] not in ("START", "END")),
+        join("j"),
+        *(arrow(text) for text in ("start -> s", "s -> sub", "s -> again", "sub -> j", "again -> call")),
+        *(arrow(text) for text in ("call -> count", "count -> x", "j -> end")),
+        arrow("x -> again", condition="__context__.n < 400"),
+        arrow("x -> j", isDefault=True),
+        limits={"maxSteps": 10_000, "maxStepVisits": 1_000},
+    )
+    handle = await running.start(definition, {"n": 0})
+    for _ in range(600):
+        if await runs_of(handle, running.client) > 1:
+            break
+        await asyncio.sleep(0.1)
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError) as ended:
+        await asyncio.wait_for(handle.result(), 60)
+    assert isinstance(ended.value.cause, CancelledError)
+    assert {row.closed_as for row in await running.rows(handle)} == {"CANCELLED"}
