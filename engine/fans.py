@@ -38,6 +38,21 @@ def spread(draft: Draft, node: WorkNode, key: str) -> None:
     look(draft, node, key)
 
 
+def relisted(draft: Draft, node: WorkNode, key: str, results: dict[int, JSON], again: int) -> None:
+    """A step over its items, all but one of which have their results already. Raises `EngineError`."""
+    spread(draft, node, key)
+    fan = draft.fans[key]
+    if len(fan.items) != len(results) + 1:
+        raise EngineError("ITEM_NOT_FOUND", f"{node.id} now runs over {len(fan.items)} items, not {len(results) + 1}")
+    withdraw_items(draft, key)
+    fan = draft.fans[key]
+    draft.fans = draft.fans.set(
+        key, fan._replace(results=Map(results), errors=Map(), next=len(fan.items), again=(again,), open=0)
+    )
+    draft.commands.clear()
+    draft.later("fan", key)
+
+
 def look(draft: Draft, node: WorkNode, key: str) -> None:
     """What follows from what the items have come to. Raises `EngineError`."""
     fan, each = draft.fans[key], node.each

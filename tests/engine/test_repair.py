@@ -1,0 +1,182 @@
+"""Taking a closed run up again."""
+
+from typing import Any
+
+import pytest
+
+from engine.errors import EngineError
+from engine.interpreter import resume
+from engine.protocol import Complete, RunAction
+from engine.repair import Point, resume_from, retry_failed
+from engine.state import State
+from tests.documents import action, arrow, batch, confirm, document, expr, join, line, parallel, put, split, step
+from tests.engine.world import World
+
+UNDO = {"actionKey": "test.undo"}
+
+
+def taken_up(world: World, state: State) -> World:
+    """The world of a new Temporal run that begins with a state."""
+    world.open.clear()
+    world.withdrawn.clear()
+    world.ended = None
+    world.commands.clear()
+    world._take(resume(world.plan, state, world.tick()))
+    if "yield" in world.open:
+        world.done("yield")
+    return world
+
+
+def retried(world: World) -> World:
+    return taken_up(world, retry_failed(world.plan, world.state, world.tick()))
+
+
+def resumed(world: World, step_id: str, **fields: Any) -> World:
+    return taken_up(world, resume_from(world.plan, world.state, Point(step_id, **fields), world.tick()))
+
+
+def code_of(world: World, step_id: str, **fields: Any) -> str:
+    with pytest.raises(EngineError) as refused:
+        resume_from(world.plan, world.state, Point(step_id, **fields), world.tick())
+    return refused.value.code
+
+
+def test_a_retry_makes_the_failed_step_s_attempt_again_under_the_same_key() -> None:
+    world = World(line(action("a"), action("b"), output=expr("__steps__.b"))).done("a#1").failed("b#1")
+    key = next(one.idempotency_key for one in world.commands if isinstance(one, RunAction) and one.key == "b#1")
+    retried(world)
+    again = [one for one in world.commands if isinstance(one, RunAction)]
+    assert [one.key for one in again] == ["b#1"]
+    assert again[0].idempotency_key == key
+    assert world.done("b#1", 5).output == 5
+
+
+def test_a_retry_takes_up_the_branches_that_were_withdrawn_with_the_failed_one() -> None:
+    world = World(parallel("a", "b", "c")).done("c#1").failed("a#1").done("b#1")
+    retried(world)
+    assert world.keys() == ["a#1", "b#1"]
+    world.done("a#1").done("b#1")
+    assert isinstance(world.ended, Complete)
+
+
+def test_a_retry_of_a_batch_begins_only_what_has_no_result_again_as_another_child() -> None:
+    world = World(line(batch("all", "[1..3]", concurrency=3), output=expr("__steps__.all")))
+    world.done("all#1/item/0", "x").failed("all#1/item/1")
+    world.done("all#1/item/2", "late")
+    retried(world)
+    assert world.keys() == ["all#1/item/1", "all#1/item/2"]
+    spawned: Any = world.open["all#1/item/1"]
+    assert spawned.attempt == 2
+    assert world.done("all#1/item/1", "y").done("all#1/item/2", "z").output == ["x", "y", "z"]
+
+
+def test_a_retry_asks_the_person_again_who_had_not_answered() -> None:
+    world = World(
+        document(
+            split("s"),
+            confirm("person"),
+            action("bad"),
+            join("j"),
+            *(arrow(text) for text in ("start -> s", "s -> person", "s -> bad", "person -> j", "bad -> j", "j -> end")),
+        )
+    ).failed("bad#1")
+    assert retried(world).keys() == ["bad#1", "person#1"]
+
+
+def test_a_gateway_that_failed_is_entered_again() -> None:
+    world = World(
+        document(
+            confirm("person"),
+            split("x", "EXCLUSIVE"),
+            put("a", a=1),
+            join("j", "EXCLUSIVE"),
+            *(arrow(text) for text in ("start -> person", "person -> x", "a -> j", "j -> end")),
+            arrow("x -> a", condition="__context__.missing"),
+            arrow("x -> j", isDefault=True),
+        )
+    ).done("person#1")
+    assert world.failure.step_id == "x"
+    retried(world)
+    assert world.failure.step_id == "x", "nothing has been mended, so it fails again"
+
+
+def test_what_was_compensated_is_not_retried() -> None:
+    world = World(line(action("a", compensate=UNDO), action("b"))).done("a#1").failed("b#1").done("a#1/compensate")
+    with pytest.raises(EngineError) as refused:
+        retry_failed(world.plan, world.state, world.tick())
+    assert refused.value.code == "COMPENSATED"
+    assert code_of(world, "b") == "COMPENSATED"
+    resumed(world, "a")
+    assert world.keys() == ["a#2"]
+
+
+def test_a_completed_run_has_nothing_to_retry_but_can_be_resumed_from_a_step() -> None:
+    world = (
+        World(line(action("a"), action("b"), output=expr("__steps__.a & __steps__.b")))
+        .done("a#1", "1")
+        .done("b#1", "2")
+    )
+    with pytest.raises(EngineError) as refused:
+        retry_failed(world.plan, world.state, world.tick())
+    assert refused.value.code == "NOTHING_FAILED"
+    resumed(world, "b")
+    assert world.keys() == ["b#2"]
+    assert world.done("b#2", "3").output == "13"
+
+
+def test_an_output_that_is_given_takes_the_place_of_doing_the_step_again() -> None:
+    world = (
+        World(line(action("a"), action("b"), output=expr("__steps__.a & __steps__.b")))
+        .done("a#1", "1")
+        .done("b#1", "2")
+    )
+    resumed(world, "a", gives_output=True, output="9")
+    assert world.keys() == ["b#2"]
+    assert world.done("b#2", "3").output == "93"
+
+
+def test_a_context_that_is_given_takes_the_place_of_the_one_there_was() -> None:
+    world = World(line(action("a"), put("b", x=expr("__context__.n + 1"))), {"n": 1}).done("a#1")
+    assert world.output == {"n": 1, "x": 2}
+    assert resumed(world, "a", context={"n": 10}).done("a#2").output == {"n": 10, "x": 11}
+
+
+def test_a_join_has_what_the_other_branches_had_brought() -> None:
+    world = World(parallel("a", "b", "c")).done("a#1").done("b#1").done("c#1")
+    assert isinstance(world.ended, Complete)
+    resumed(world, "b")
+    assert world.keys() == ["b#2"]
+    assert isinstance(world.done("b#2").ended, Complete)
+
+
+def test_the_region_around_a_step_is_open_again() -> None:
+    definition = document(
+        split("s"),
+        action("a"),
+        action("b"),
+        step("j", "GATEWAY_PARALLEL_JOIN", join={"policy": "ALL_SETTLED"}),
+        *(arrow(text) for text in ("start -> s", "s -> a", "s -> b", "a -> j", "b -> j", "j -> end")),
+        output=expr("__steps__.j"),
+    )
+    world = World(definition).done("a#1", 1).failed("b#1")
+    assert [one["status"] for one in world.output] == ["COMPLETED", "FAILED"]
+    resumed(world, "b")
+    assert world.keys() == ["b#2"]
+    assert [one.get("output") for one in world.done("b#2", 2).output] == [1, 2]
+
+
+def test_one_item_is_done_again_and_the_others_keep_what_they_gave() -> None:
+    world = World(line(batch("all", "[1..3]"), output=expr("__steps__.all")))
+    for index in range(3):
+        world.done(f"all#1/item/{index}", index)
+    resumed(world, "all", item=1)
+    assert world.keys() == ["all#2/item/1"]
+    assert world.done("all#2/item/1", "again").output == [0, "again", 2]
+
+
+def test_what_does_not_apply_is_refused() -> None:
+    world = World(line(action("a"), action("b"))).done("a#1").failed("b#1")
+    assert code_of(world, "nowhere") == "STEP_NOT_FOUND"
+    assert code_of(world, "end") == "STEP_NOT_RUN"
+    assert code_of(world, "a", visit=2) == "STEP_NOT_RUN"
+    assert code_of(world, "a", item=0) == "ITEM_NOT_FOUND"
