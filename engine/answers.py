@@ -56,11 +56,11 @@ class Consequence:
 def answered(draft: Draft, event: Answer) -> Consequence | None:
     """An action or a child has answered; an answer that nobody waits for changes nothing."""
     key = Key.parse(event.key)
-    node = draft.plan.node(key.step_id)
     if key.role is not None and key.role.startswith(COMPENSATE):
         failure = event.failure if isinstance(event, ActionFailed) else None
         compensation.end(draft, event.key, failure)
         return None
+    node = draft.plan.node(key.step_id)
     if key.role is not None and key.role.startswith(BATCH):
         return _batch_answered(draft, node, event, key)
     if event.key in draft.leaving:

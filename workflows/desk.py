@@ -6,6 +6,7 @@ An update's handler answers when the loop of the run has applied its event. Noth
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from temporalio import workflow
@@ -16,6 +17,7 @@ from app.contracts import (
     COMPLETE_STEP,
     CONTROL,
     DELIVER_SIGNAL,
+    MIGRATE,
     STATE_QUERY,
     STEPS_QUERY,
     TELL_CHILD,
@@ -23,6 +25,9 @@ from app.contracts import (
     ControlReceipt,
     ControlRequest,
     ExecutionStart,
+    MigrationFinding,
+    MigrationReport,
+    MigrationRequest,
     RunView,
     SignalDelivery,
     SignalReceipt,
@@ -31,13 +36,23 @@ from app.contracts import (
 )
 from engine.errors import EngineError
 from engine.events import Event, PauseRequested, ResumeRequested, SignalReceived
+from engine.migration import findings, verdict
 from engine.plan import Plan
 from engine.protocol import Failure
-from engine.state import State
+from engine.state import Phase, State
 from engine.state_json import state_to_json
 from workflows.effects import now
+from workflows.plans import plan_of
 from workflows.requests import application_error, check_signal, completed, control_of, received, refusal, task_of
 from workflows.view import run_view
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A move to another version that has been asked for and found possible."""
+
+    request: MigrationRequest
+    plan: Plan
 
 
 class Desk:
@@ -53,6 +68,7 @@ class Desk:
         self._urgent = False
         self._ended = False
         self._leaves_done = False
+        self._migration: Migration | None = None
 
     def _receive(self, event: Event) -> None:
         self._inbox.append(event)
@@ -125,6 +141,41 @@ class Desk:
         plan, state = self._begun()
         with _refused(request.step_id):
             control_of(plan, state, request, now())
+
+    @workflow.update(name=MIGRATE)
+    async def migrate(self, request: MigrationRequest) -> MigrationReport:
+        """Goes on with another version's definition, or only says whether it could."""
+        report, plan = self._judged(request)
+        if request.dry_run or plan is None or report.verdict != "SAFE":
+            return report
+        change = Migration(request, plan)
+        self._migration = change
+        self._urgent = True
+        self._askers += 1
+        await workflow.wait_condition(lambda: self._migration is not change or self._ended)
+        self._askers -= 1
+        if self._migration is change:
+            raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
+        return report.model_copy(update={"migrated": True})
+
+    @migrate.validator
+    def refuse_migration(self, request: MigrationRequest) -> None:
+        """Refuses a definition that cannot be run, a run that is ending, and a second migration before the first."""
+        report, plan = self._judged(request)
+        if not request.dry_run and (plan is None or report.verdict != "SAFE"):
+            reasons = "; ".join(f"{one.step_id}: {one.reason}" for one in report.findings)
+            raise application_error(Failure(f"MIGRATION_{report.verdict}", reasons))
+
+    def _judged(self, request: MigrationRequest) -> tuple[MigrationReport, Plan | None]:
+        plan, state = self._begun()
+        if state.phase is not Phase.RUNNING or self._migration is not None:
+            code = "EXECUTION_ENDED" if self._migration is None else "MIGRATION_UNDER_WAY"
+            raise application_error(Failure(code, "the execution is ending, or is being migrated"))
+        with _refused(None):
+            new = plan_of(workflow.payload_converter().to_payload(request.definition))
+        found = findings(plan, new, state, request.mapping)
+        listed = [MigrationFinding(step_id=one.step_id, code=one.code, reason=one.reason) for one in found]
+        return MigrationReport(verdict=verdict(found), findings=listed), new
 
     @workflow.signal(name=TELL_CHILD)
     def be_told(self, order: ChildOrder) -> None:

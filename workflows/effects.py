@@ -118,6 +118,11 @@ class Effects:
         """Whether something broke in the background."""
         return self._broken is not None
 
+    def use(self, started_with: ExecutionStart, definition: RawValue) -> None:
+        """From here on the run is one of another version."""
+        self._run = started_with
+        self._definition = definition
+
     def check(self) -> None:
         """Raises what broke in the background: a bug of ours, which must fail the workflow task, not hide."""
         if self._broken is not None:

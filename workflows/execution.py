@@ -33,8 +33,10 @@ from engine.events import (
     events_to_json,
 )
 from engine.interpreter import Overdue, Pace, advance, resume, start
+from engine.migration import migrate, with_version
 from engine.plan import Plan
 from engine.protocol import Cancel, Command, Complete, Fail, Failure, RunInput
+from engine.state import State
 from engine.state_json import state_from_json, state_to_json
 from workflows.clocks import ClockRecord
 from workflows.desk import Desk
@@ -42,7 +44,7 @@ from workflows.effects import SURVIVES, Effects, now
 from workflows.plans import plan_of
 from workflows.policies import LOCAL, ROW
 from workflows.requests import application_error
-from workflows.search import WAITING_FOR
+from workflows.search import VERSION, WAITING_FOR
 from workflows.view import details, waits_for_people
 
 Ending = Complete | Fail | Cancel
@@ -76,10 +78,11 @@ class Execution(Desk):
         except EngineError as error:
             await _undisturbed(asyncio.create_task(self._close(given, Fail(Failure(error.code, str(error))))))
             raise application_error(Failure(error.code, str(error), retryable=False)) from error
+        self._definition = args[1]
         marking = asyncio.create_task(_mark_started(given))
         effects = Effects(given, args[1], self._receive)
         effects.adopt(given.children)
-        ending = await self._drive(self._plan, given, effects, args[1])
+        ending = await self._drive(effects, given)
         self._ended = True
         await _undisturbed(marking)
         await effects.records.written()
@@ -98,28 +101,59 @@ class Execution(Desk):
         """What the parent of this run keeps of it."""
         return ChildReport(output=output, compensations=[] if self._state is None else to_undo(self._state))
 
-    async def _drive(self, plan: Plan, given: ExecutionStart, effects: Effects, definition: RawValue) -> Ending:
-        step = self._begin(plan, given)
+    async def _drive(self, effects: Effects, given: ExecutionStart) -> Ending:
+        if self._plan is None:
+            raise AssertionError("there is no plan")
+        step = self._begin(self._plan, given)
         while True:
             self._state = step.state
             ending = _perform(step.commands, effects)
             if ending is not None:
                 return ending
-            event = await self._next(plan, given, effects, definition)
-            step = self._call(partial(advance, plan, step.state, event))
-            self._applied += 1
+            event = await self._next(effects)
+            if event is None:
+                step = self._migrated(step.state, effects)
+            else:
+                step = self._call(partial(advance, self._begun()[0], step.state, event))
+                self._applied += 1
 
-    async def _next(self, plan: Plan, given: ExecutionStart, effects: Effects, definition: RawValue) -> Event:
-        """The next event to apply; where history has grown long, a new run may begin instead."""
+    async def _next(self, effects: Effects) -> Event | None:
+        """The next event to apply, or None when the run is to go on with another version first.
+
+        Where history has grown long, a new run may begin instead.
+        """
         while True:
-            if not self._inbox:
-                self._show(plan, given)
-                await self._wait(lambda: bool(self._inbox) or effects.broken or self._may_leave(effects))
+            if not self._inbox and self._migration is None:
+                self._show()
+                await self._wait(lambda: self._is_called(effects) or self._may_leave(effects))
             effects.check()
+            if self._migration is not None:
+                return None
             if self._must_leave(effects):
-                await self._continue_as_new(given, effects, definition)
+                await self._continue_as_new(effects)
             if self._inbox:
                 return self._inbox.popleft()
+
+    def _is_called(self, effects: Effects) -> bool:
+        return bool(self._inbox) or self._migration is not None or effects.broken
+
+    def _migrated(self, state: State, effects: Effects) -> Step:
+        """Goes on with another version: what was judged still holds, for nothing has been applied since."""
+        migration, plan = self._migration, self._begun()[0]
+        if migration is None or self._given is None:
+            raise AssertionError("no migration is under way")
+        request = migration.request
+        state = with_version(state, str(request.version_id), request.version)
+        step = migrate(plan, migration.plan, state, request.mapping, now())
+        self._plan = migration.plan
+        self._definition = RawValue(workflow.payload_converter().to_payload(request.definition))
+        update = {"version_id": request.version_id, "version": request.version}
+        self._given = self._given.model_copy(update=update)
+        effects.use(self._given, self._definition)
+        if self._given.has_search_attributes:
+            workflow.upsert_search_attributes([VERSION.value_set(request.version)])
+        self._migration = None
+        return step
 
     def _may_leave(self, effects: Effects) -> bool:
         return self._must_leave(effects) and _is_drained(effects)
@@ -180,7 +214,7 @@ class Execution(Desk):
             reason = workflow.cancellation_reason() or None
             self._receive(CancelRequested(now(), reason, compensate=not self._leaves_done))
 
-    async def _continue_as_new(self, given: ExecutionStart, effects: Effects, definition: RawValue) -> None:
+    async def _continue_as_new(self, effects: Effects) -> None:
         """Drains what is under way without applying it, then goes on as a new run with state and inbox.
 
         Comes back without having done so when something must be applied at once: a person waits for the answer, or
@@ -190,21 +224,19 @@ class Execution(Desk):
         self._urgent = cancelled or (self._askers > 0 and bool(self._inbox))
         await self._wait(lambda: self._urgent or effects.broken or _is_drained(effects))
         effects.check()
-        if self._urgent or self._state is None:
+        if self._urgent or self._state is None or self._given is None:
             return
         inbox = events_to_json(self._inbox)
         state, children = state_to_json(self._state), effects.open_children
-        carried = given.model_copy(update={"state": state, "inbox": inbox, "context": {}, "children": children})
-        workflow.continue_as_new(args=[carried, definition])
+        carried = self._given.model_copy(update={"state": state, "inbox": inbox, "context": {}, "children": children})
+        workflow.continue_as_new(args=[carried, self._definition])
 
-    def _show(self, plan: Plan, given: ExecutionStart) -> None:
+    def _show(self) -> None:
         """Temporal's own UI shows the steps and what is waited for."""
-        state = self._state
-        if state is None:
-            return
+        plan, state = self._begun()
         workflow.set_current_details(details(plan, state))
         waiting_for = waits_for_people(plan, state)
-        if given.has_search_attributes and waiting_for != self._waiting_for:
+        if self._given is not None and self._given.has_search_attributes and waiting_for != self._waiting_for:
             self._waiting_for = waiting_for
             update = WAITING_FOR.value_unset() if waiting_for is None else WAITING_FOR.value_set(waiting_for)
             workflow.upsert_search_attributes([update])

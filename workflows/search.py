@@ -11,6 +11,7 @@ from app.contracts import (
     ExecutionStart,
 )
 
+VERSION = SearchAttributeKey.for_keyword(ATTRIBUTE_VERSION)
 WAITING_FOR = SearchAttributeKey.for_keyword(ATTRIBUTE_WAITING_FOR)
 
 

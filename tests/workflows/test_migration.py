@@ -1,0 +1,59 @@
+"""An open run moves to another version on the real server."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+
+from app.contracts import COMPLETE_STEP, MIGRATE, MigrationReport, MigrationRequest, StepCompletion
+from tests.documents import action, confirm, expr, line
+from tests.workflows.harness import Executions, Handle
+
+FIRST = line(confirm("person"), action("a", parameters={"n": 1}))
+
+
+async def migrated(handle: Handle, definition: dict[str, Any], **fields: Any) -> MigrationReport:
+    request = MigrationRequest(version_id=uuid4(), version="2.0.0", definition=definition, **fields)
+    return await handle.execute_update(MIGRATE, request, result_type=MigrationReport)
+
+
+async def test_an_open_run_goes_on_with_the_new_version(running: Executions) -> None:
+    handle = await running.start(FIRST)
+    await running.waits_for(handle, "person")
+    second = line(confirm("person"), action("b", parameters={"n": 2}), output=expr("__steps__.b.n"))
+    assert await migrated(handle, second, dry_run=True) == MigrationReport(verdict="SAFE")
+    assert [step.id for step in (await running.view(handle)).steps] == ["start", "person", "a", "end"]
+    assert (await migrated(handle, second)).migrated
+    assert [step.id for step in (await running.view(handle)).steps] == ["start", "person", "b", "end"]
+    await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id="person"))
+    assert await handle.result() == 2
+
+
+async def test_what_needs_a_mapping_is_refused_without_one(running: Executions) -> None:
+    handle = await running.start(FIRST)
+    await running.waits_for(handle, "person")
+    other = line(confirm("someone"), output="done")
+    report = await migrated(handle, other, dry_run=True)
+    assert report.verdict == "NEEDS_MAPPING"
+    assert report.findings[0].step_id == "person"
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await migrated(handle, other)
+    assert isinstance(refused.value.cause, ApplicationError)
+    assert refused.value.cause.type == "MIGRATION_NEEDS_MAPPING"
+    assert (await migrated(handle, other, mapping={"person": "someone"})).migrated
+    await running.waits_for(handle, "someone")
+    await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id="someone"))
+    assert await handle.result() == "done"
+
+
+async def test_a_definition_that_cannot_be_run_is_refused(running: Executions) -> None:
+    handle = await running.start(FIRST)
+    await running.waits_for(handle, "person")
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await migrated(handle, {"steps": [], "stepTransitions": []})
+    assert isinstance(refused.value.cause, ApplicationError)
+    assert refused.value.cause.type == "DEFINITION_INVALID"
+    await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id="person"))
+    await handle.result()
