@@ -9,6 +9,7 @@ from engine.json_types import JSON
 from engine.keys import item_key
 from engine.plan import EachPlan, WorkNode
 from engine.protocol import Failure
+from engine.signals import early_items
 from engine.state import Fan, Stage
 from engine.units import begin_unit, fail_unit
 from engine.values import holds, listed
@@ -26,7 +27,7 @@ def spread(draft: Draft, node: WorkNode, key: str) -> None:
         return
     work = draft.work[key]
     draft.stand_in(work)
-    items = tuple(listed(each.items, draft.seen(), draft.moment(key)))
+    items = (*listed(each.items, draft.seen(), draft.moment(key)), *early_items(draft, node.id))
     if len(items) > MAX_ITEMS:
         raise EngineError("BATCH_TOO_LARGE", f"a step runs over {MAX_ITEMS} items at most, not {len(items)}")
     draft.work = draft.work.delete(key)
