@@ -44,8 +44,8 @@ def begin_terminate(draft: Draft, node: TerminateNode, edge: Edge | None) -> Non
     """Ends the execution. Raises `EngineError`."""
     visit = draft.enter(node)
     message = required(node.message, draft.seen(), draft.moment(visit_key(node.id, visit)))
-    draft.passed(node, visit)
     terminate(draft, node.outcome, f"{node.name} ended the execution" if message is None else text_of(message))
+    draft.passed(node, visit)
 
 
 def begin_delay(draft: Draft, node: DelayNode, edge: Edge | None) -> None:
