@@ -27,8 +27,9 @@ from engine.fans import add_items, again
 from engine.json_types import JSON
 from engine.keys import BATCH, COMPENSATE, DATA, DELAY, DUE, RETRY, TIMEOUT, Key
 from engine.launch import escalate
-from engine.plan import ActionNode, HumanNode, Node, WorkNode
+from engine.plan import ActionNode, HumanNode, Node, ParallelJoinNode, WorkNode
 from engine.protocol import CloseIncident, Failure, TellChildren
+from engine.regions import close_region
 from engine.signals import added, buffer, growing, receives, repeated
 from engine.state import Stage, StepStatus, Token, Work
 from engine.units import (
@@ -276,8 +277,12 @@ def _complete(draft: Draft, node: Node, key: str, output: JSON) -> None:
     if isinstance(node, WorkNode) and key not in draft.fans:
         succeed(draft, node, key, output)
         return
+    has_output = isinstance(node, WorkNode)
+    if isinstance(node, ParallelJoinNode) and node.policy is not None:
+        close_region(draft, node, draft.work[key].race)
+        has_output = node.policy.settles
     if len(node.outgoing) <= 1:
-        finish_visit(draft, node, key, output, has_output=isinstance(node, WorkNode))
+        finish_visit(draft, node, key, output, has_output=has_output)
         return
     work = activation(draft, key)
     chosen = [edge for edge in node.outgoing if isinstance(output, dict) and edge.id in _named(output)]

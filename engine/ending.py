@@ -102,8 +102,9 @@ def complete_if_done(draft: Draft) -> None:
         joins = ", ".join(key.partition("@")[0] for key in stuck)
         fail_run(draft, None, Failure("DEADLOCK", f"nothing can move any more; tokens wait at: {joins}"))
         return
-    if draft.regions:
-        splits = ", ".join(sorted({region.split for region in draft.regions.values()}))
+    left = {region.split for region in draft.regions.values() if not is_late(draft, region.scope)}
+    if left:
+        splits = ", ".join(sorted(left))
         fail_run(draft, None, Failure("DEADLOCK", f"nothing can move any more; branches never arrived, of: {splits}"))
         return
     complete(draft)

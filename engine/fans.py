@@ -10,6 +10,7 @@ from engine.json_types import JSON
 from engine.keys import item_key
 from engine.plan import ChildNode, EachPlan, WorkNode
 from engine.protocol import Failure
+from engine.signals import early_items
 from engine.state import Fan, Stage
 from engine.units import begin_unit, fail_unit
 from engine.values import holds, listed
@@ -28,7 +29,7 @@ def spread(draft: Draft, node: WorkNode, key: str) -> None:
         return
     work = draft.work[key]
     draft.stand_in(work)
-    items = tuple(listed(each.items, draft.seen(), draft.moment(key)))
+    items = (*listed(each.items, draft.seen(), draft.moment(key)), *early_items(draft, node.id))
     most = _most(node, each)
     if len(items) > most:
         raise EngineError("BATCH_TOO_LARGE", f"{node.id} runs over {most} items at most, not {len(items)}")

@@ -184,7 +184,10 @@ class _Turns:
                 return
 
     def _enter(self, node: PlanNode, edge: Edge, token: Token) -> None:
-        """`take` without its closures for what neither works nor reads: this is the path that most tokens take."""
+        """`take` without its closures for what neither works nor reads: this is the path that most tokens take.
+
+        Those handlers raise before they have changed anything.
+        """
         draft = self._draft
         draft.take(token)
         if isinstance(node, WorkNode) or node.data:

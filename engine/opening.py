@@ -15,7 +15,7 @@ from engine.signals import text_of
 from engine.state import Stage, StepStatus
 from engine.units import read
 from engine.values import holds, required
-from engine.withdrawal import take_back, withdraw_items
+from engine.withdrawal import take_back, withdraw_items, withdraw_rivals
 
 
 def begin_set(draft: Draft, node: SetNode, edge: Edge | None) -> None:
@@ -36,6 +36,7 @@ def begin_set(draft: Draft, node: SetNode, edge: Edge | None) -> None:
 def pass_by(draft: Draft, node: DisabledNode, edge: Edge | None) -> None:
     """A token at a DISABLED step goes on."""
     draft.passed(node, draft.enter(node), StepStatus.DISABLED)
+    withdraw_rivals(draft, draft.race)
     draft.send(*node.outgoing)
 
 
@@ -43,8 +44,8 @@ def begin_terminate(draft: Draft, node: TerminateNode, edge: Edge | None) -> Non
     """Ends the execution. Raises `EngineError`."""
     visit = draft.enter(node)
     message = required(node.message, draft.seen(), draft.moment(visit_key(node.id, visit)))
-    draft.passed(node, visit)
     terminate(draft, node.outcome, f"{node.name} ended the execution" if message is None else text_of(message))
+    draft.passed(node, visit)
 
 
 def begin_delay(draft: Draft, node: DelayNode, edge: Edge | None) -> None:
@@ -88,6 +89,7 @@ def begin_work(draft: Draft, node: WorkNode, edge: Edge | None) -> None:
     key = visit_key(node.id, visit)
     if node.skip_if is not None and holds(node.skip_if, draft.seen(), draft.moment(key)):
         draft.passed(node, visit, StepStatus.SKIPPED)
+        withdraw_rivals(draft, draft.race)
         draft.send(*node.outgoing)
         return
     status = StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS

@@ -8,6 +8,7 @@ swallowed, and does not hold up the end of the run.
 from immutables import Map
 
 from engine.draft import Draft, described
+from engine.errors import EngineError
 from engine.json_types import JSON
 from engine.keys import visit_key
 from engine.plan import Edge, InclusiveSplitNode, JoinPlan, ParallelJoinNode, ParallelSplitNode, Plan
@@ -27,23 +28,44 @@ def open_region(
 
 
 def arrive_at_policy(draft: Draft, node: ParallelJoinNode, edge: Edge | None) -> None:
-    """A token of a branch has come to the join of its region; one that comes late is swallowed."""
+    """A token of a branch has come to the join of its region, where one that comes late is swallowed; or the token
+    that the join sends itself when it may go on. Raises `EngineError`, and nothing has changed then but what came.
+    """
     if edge is None or node.policy is None:
         raise AssertionError("a join with a policy is entered by a transition")
+    if draft.race:
+        _go_on(draft, node, node.policy, draft.race)
+        return
     source = draft.plan.nodes[edge.source].id
-    _arrived(draft, node, node.policy, draft.scope, {"output": draft.outputs.get(source)})
+    _note(draft, node, node.policy, draft.scope, {"output": draft.outputs.get(source)})
 
 
 def fail_branch(draft: Draft, scope: str, failure: Failure) -> bool:
-    """In a region whose join settles, a failure ends only its branch; tells whether it was so."""
-    settling = _settling(draft, scope)
-    if settling is None:
-        return False
-    branch, node = settling
-    withdraw_branch(draft, branch)
-    if node.policy is not None:
-        _arrived(draft, node, node.policy, branch, {"error": described(failure)})
-    return True
+    """In a region whose join settles a failure ends only its branch, and so it does in a branch that nobody waits for
+    any more; tells whether it was so.
+    """
+    while scope:
+        region = draft.regions.get(scope.rpartition("/")[0])
+        if region is None:
+            withdraw_branch(draft, scope)
+            return True
+        node = _join_of(draft, region)
+        if node.policy is not None and node.policy.settles:
+            withdraw_branch(draft, scope)
+            _note(draft, node, node.policy, scope, {"error": described(failure)})
+            return True
+        scope = region.scope
+    return False
+
+
+def close_region(draft: Draft, node: ParallelJoinNode, key: str) -> Region:
+    """Forgets a region whose join goes on; with `cancelRemaining` what is left of it is withdrawn."""
+    region = draft.regions[key]
+    draft.regions = draft.regions.delete(key)
+    if node.policy is not None and node.policy.cancels:
+        for late in region.branches:
+            withdraw_branch(draft, f"{key}/{late}")
+    return region
 
 
 def is_late(draft: Draft, scope: str) -> bool:
@@ -99,19 +121,6 @@ def inside_of(plan: Plan, edge: Edge, join: int) -> int:
     return seen
 
 
-def _settling(draft: Draft, scope: str) -> tuple[str, ParallelJoinNode] | None:
-    """The innermost branch around a scope whose join settles failures."""
-    while scope:
-        region = draft.regions.get(scope.rpartition("/")[0])
-        if region is None:
-            return None
-        join = _join_of(draft, region)
-        if join.policy is not None and join.policy.settles:
-            return scope, join
-        scope = region.scope
-    return None
-
-
 def _join_of(draft: Draft, region: Region) -> ParallelJoinNode:
     split = draft.plan.node(region.split)
     closed_by = split.closed_by if isinstance(split, ParallelSplitNode | InclusiveSplitNode) else None
@@ -121,7 +130,10 @@ def _join_of(draft: Draft, region: Region) -> ParallelJoinNode:
     return join
 
 
-def _arrived(draft: Draft, node: ParallelJoinNode, policy: JoinPlan, scope: str, result: dict[str, JSON]) -> None:
+def _note(draft: Draft, node: ParallelJoinNode, policy: JoinPlan, scope: str, result: dict[str, JSON]) -> None:
+    """Takes down how a branch came to its join. With the last one needed the join sends itself a token that is in no
+    branch of its own region: what then fails is the join, not a branch.
+    """
     key, _, branch = scope.rpartition("/")
     region = draft.regions.get(key)
     if region is None or branch in region.arrived or is_late(draft, region.scope):
@@ -129,17 +141,23 @@ def _arrived(draft: Draft, node: ParallelJoinNode, policy: JoinPlan, scope: str,
     region = region._replace(arrived=region.arrived.set(branch, result))
     draft.regions = draft.regions.set(key, region)
     opened = len(region.branches)
-    if len(region.arrived) < min(opened, opened if policy.need is None else policy.need):
-        return
-    draft.regions = draft.regions.delete(key)
-    if policy.cancels:
-        for late in region.branches:
-            withdraw_branch(draft, f"{key}/{late}")
-    draft.scope, draft.error, draft.race = region.scope, region.error, ""
-    draft.passed(node, draft.enter(node))
+    if len(region.arrived) == min(opened, opened if policy.need is None else policy.need):
+        draft.ready.appendleft(Token(node.incoming[0].id, region.scope, region.error, key))
+
+
+def _go_on(draft: Draft, node: ParallelJoinNode, policy: JoinPlan, key: str) -> None:
+    visit = draft.enter(node)
+    before = draft.outputs
     if policy.settles:
-        draft.outputs = draft.outputs.set(node.id, _settled(region))
-    draft.write(node.output_mapping, visit_key(node.id, draft.steps[node.id].visits))
+        draft.outputs = before.set(node.id, _settled(draft.regions[key]))
+    try:
+        draft.write(node.output_mapping, visit_key(node.id, visit))
+    except EngineError:
+        draft.outputs = before
+        raise
+    close_region(draft, node, key)
+    draft.passed(node, visit)
+    draft.race = ""
     draft.send(*node.outgoing)
 
 

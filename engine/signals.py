@@ -6,7 +6,7 @@ from engine.draft import Draft
 from engine.errors import EngineError
 from engine.events import SignalReceived
 from engine.json_types import JSON
-from engine.plan import Plan, SignalNode
+from engine.plan import Plan, SignalNode, WorkNode
 from engine.state import Buffered, Phase, Stage, State
 
 ADD = ".add"
@@ -41,11 +41,11 @@ def receives(draft: Draft, event: SignalReceived) -> str | None:
 def taker(state: State | Draft, name: str, key: str | None) -> str | None:
     """The key of the activation or item that would take a signal."""
     waiting = [
-        (work.since, place)
+        (work.since, work.step_id, work.visit, -1 if work.item is None else work.item, place)
         for place, work in state.work.items()
         if work.signal and work.stage is Stage.RUNNING and matches(work.signal, name, key)
     ]
-    return min(waiting)[1] if waiting else None
+    return min(waiting)[-1] if waiting else None
 
 
 def growing(state: State | Draft, name: str) -> str | None:
@@ -56,18 +56,32 @@ def growing(state: State | Draft, name: str) -> str | None:
     return min((key for key, fan in state.fans.items() if fan.work.step_id == step_id), default=None)
 
 
+def early_items(draft: Draft, step_id: str) -> list[JSON]:
+    """Takes the items out of the buffer that came for a step before it began."""
+    items: list[JSON] = []
+    while True:
+        early = waiting_signal(draft, (f"{step_id}{ADD}",))
+        if early is None:
+            return items
+        items.extend(added(early.payload))
+
+
 def added(payload: JSON) -> tuple[JSON, ...]:
     """The items that a signal brings: a list is several, anything else is one."""
     return tuple(payload) if isinstance(payload, list) else (payload,)
 
 
 def buffer(draft: Draft, event: SignalReceived) -> None:
-    """Keeps a signal that nobody waits for yet. One too many is dropped: those who can be told are told before."""
+    """Keeps a signal that nobody waits for yet. One too many is dropped and has not come: those who can be told are
+    told before, and may send it again.
+    """
     limits = draft.plan.limits
     alive = tuple(signal for signal in draft.signals if signal.expires > draft.at)
     if len(alive) < limits.buffered_signals:
         expires = draft.at + round(limits.signal_ttl * 1000)
         alive = (*alive, Buffered(event.name, event.correlation_key, event.payload, draft.at, expires, event.id))
+    elif event.id is not None:
+        draft.receipts = draft.receipts[:-1]
     draft.signals = alive
 
 
@@ -79,6 +93,13 @@ def repeated(draft: Draft, event: SignalReceived) -> bool:
         return True
     draft.receipts = (*draft.receipts[-REMEMBERED + 1 :], event.id)
     return False
+
+
+def _adds_items(plan: Plan, name: str) -> bool:
+    """Whether a step over items could take a signal of this name."""
+    index = plan.by_id.get(name.removesuffix(ADD)) if name.endswith(ADD) else None
+    node = None if index is None else plan.nodes[index]
+    return isinstance(node, WorkNode) and node.each is not None
 
 
 def fate(plan: Plan, state: State, name: str, key: str | None, signal_id: str | None, at: int) -> str:
@@ -94,7 +115,7 @@ def fate(plan: Plan, state: State, name: str, key: str | None, signal_id: str | 
         return "BUFFERED" if waits else "DELIVERED"
     if growing(state, name) is not None or taker(state, name, key) is not None:
         return "DELIVERED"
-    if not any(isinstance(node, SignalNode) for node in plan.nodes) and not name.endswith(ADD):
+    if not any(isinstance(node, SignalNode) for node in plan.nodes) and not _adds_items(plan, name):
         raise EngineError("SIGNAL_UNKNOWN", "no step of this process waits for a signal")
     alive = sum(signal.expires > at for signal in state.signals)
     if alive >= plan.limits.buffered_signals:

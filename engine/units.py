@@ -99,11 +99,16 @@ def attempt(draft: Draft, node: WorkNode, key: str) -> None:
         draft.waiting.append(key)
         return
     draft.change(key, stage=Stage.READY, begun=True)
+    # What is answered at once may fail half done: the step must then be found as it was.
+    mark = None
     try:
         answer = launch(draft, node, key)
         if isinstance(answer, AtOnce):
+            mark = draft.mark()
             succeed(draft, node, key, answer.output)
     except EngineError as error:
+        if mark is not None:
+            draft.go_back(mark)
         fail_unit(draft, node, key, Failure(error.code, str(error), node.id, retryable=False))
 
 

@@ -1,6 +1,7 @@
 """A hand-written outside world for the interpreter: it keeps what was asked for and answers when it is told to."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from engine.compile import compile_document
@@ -8,18 +9,24 @@ from engine.draft import Step
 from engine.events import (
     ActionDone,
     ActionFailed,
+    ActionSuspended,
     CancelRequested,
     ChildDone,
     ChildFailed,
     Event,
     HumanCompleted,
     IncidentResolved,
+    PauseRequested,
+    ResumeRequested,
     SignalReceived,
+    StepResumed,
     TimerFired,
+    TimerSkipped,
     Yielded,
 )
-from engine.interpreter import advance, start
-from engine.plan import Plan
+from engine.interpreter import advance, resume, start
+from engine.keys import DATA, Key
+from engine.plan import HumanNode, Plan
 from engine.protocol import (
     Cancel,
     CloseHumanTask,
@@ -39,8 +46,9 @@ from engine.protocol import (
     Withdraw,
     Yield,
 )
-from engine.state import State
+from engine.state import Stage, State
 from engine.state_json import state_from_json, state_to_json
+from engine.withdrawal import command_key
 
 BEGAN = 1_700_000_000_000
 
@@ -64,10 +72,32 @@ def run_input(context: dict[str, Any] | None = None, **fields: Any) -> RunInput:
     return RunInput(**given)
 
 
+# What a run that has ended has none of.
+TRANSIENT = (
+    "ready", "todo", "arrived", "filled", "regions", "work", "fans", "leaving", "timers", "waiting", "running", "gated",
+    "guarded", "locks",
+)  # fmt: skip
+
+
+def left_behind(state: State) -> dict[str, Any]:
+    """What a state holds of a run that still goes on."""
+    return {name: getattr(state, name) for name in TRANSIENT if getattr(state, name)}
+
+
+def is_read(key: str) -> bool:
+    """Whether a key is that of reading a datasource."""
+    return (Key.parse(key).role or "").startswith(DATA)
+
+
+# What may not be begun while a run is paused.
+NEW_WORK = (RunAction, SpawnChildren, OpenHumanTask, StartTimer)
+
+
 class World:
     """One run. `open` are the commands not yet answered, by key; `history` every event given.
 
-    With `through_json` the state is written to JSON and read back before each event.
+    With `through_json` the state is written to JSON and read back before each event. After each event the state and
+    what is open outside must agree, whatever the test is about.
     """
 
     def __init__(
@@ -90,6 +120,8 @@ class World:
 
     def _take(self, step: Step) -> None:
         self.state: State = step.state
+        if step.state.paused:
+            assert not [command for command in step.commands if isinstance(command, NEW_WORK)], "new work while paused"
         self.commands.extend(step.commands)
         for command in step.commands:
             assert self.ended is None, "a command after the end"
@@ -109,6 +141,26 @@ class World:
                     self._withdraw(keys)
                 case Complete() | Fail() | Cancel():
                     self.ended = command
+        self._agree()
+
+    def _agree(self) -> None:
+        """What the state believes to be open outside is open, and the other way round."""
+        state = self.state
+        actions = [key for key in self.keys(RunAction) if not is_read(key)]
+        assert state.running == len(actions), (state.running, actions)
+        assert self.keys(StartTimer) == sorted(state.timers)
+        assert set(state.leaving) <= self.withdrawn
+        parked = [key for key, work in state.work.items() if work.stage is Stage.INCIDENT]
+        assert self.keys(OpenIncident) == sorted(parked)
+        asked = [key for key, work in state.work.items() if work.stage is Stage.RUNNING and self._is_human(key)]
+        assert self.keys(OpenHumanTask) == sorted(asked)
+        if self.ended is not None:
+            assert not left_behind(state)
+            assert not self.open, self.open
+
+    def _is_human(self, key: str) -> bool:
+        node = self.plan.node(self.state.work[key].step_id)
+        return isinstance(node, HumanNode) and Key.parse(key).role is None
 
     def _withdraw(self, keys: tuple[str, ...]) -> None:
         for key in keys:
@@ -141,7 +193,9 @@ class World:
             case SpawnChildren():
                 return self.give(ChildDone(key, self.tick(), output, **fields))
             case OpenHumanTask():
-                return self.give(HumanCompleted(key, self.tick(), output, **fields))
+                work = self.state.work.get(key)
+                name = key if work is None else command_key(self.plan.node(work.step_id), key, work)
+                return self.give(HumanCompleted(name, self.tick(), output, **fields))
             case StartTimer(due=due):
                 self.at = max(self.at, due)
                 return self.give(TimerFired(key, self.tick(0)))
@@ -160,6 +214,51 @@ class World:
         if isinstance(command, RunAction):
             return self.give(ActionFailed(key, self.tick(), failure))
         return self.give(ChildFailed(key, self.tick(), failure))
+
+    def fire(self, key: str) -> "World":
+        """A timer comes due, at its time or (when that is past) now."""
+        return self.done(key)
+
+    def skip(self, key: str) -> "World":
+        """Somebody does not want to wait for a timer."""
+        return self.give(TimerSkipped(key, self.tick()))
+
+    def suspended(self, key: str, data: Any = None) -> "World":
+        """The action under `key` waits for somebody outside."""
+        self.open.pop(key)
+        return self.give(ActionSuspended(key, self.tick(), data))
+
+    def entered_again(self, key: str, data: Any = None) -> "World":
+        """What a suspended action waits for comes."""
+        return self.give(StepResumed(key, self.tick(), data))
+
+    def paused(self) -> "World":
+        """Someone pauses the execution."""
+        return self.give(PauseRequested(self.tick()))
+
+    def resumed(self) -> "World":
+        """Someone lets the execution go on."""
+        return self.give(ResumeRequested(self.tick()))
+
+    def carried_over(self) -> "World":
+        """The run continues as a new one, with its state as JSON. Nothing may run outside."""
+        assert not self.outside(), self.outside()
+        state = state_from_json(json.loads(json.dumps(state_to_json(self.state))))
+        for key in [*self.keys(StartTimer), *self.keys(Yield)]:
+            del self.open[key]
+        self._take(resume(self.plan, state, self.tick(0)))
+        return self
+
+    def changes_nothing(self, event: Event) -> None:
+        """An event that answers nothing open: no command, and the state is the same but for the time."""
+        step = advance(self.plan, self.state, event)
+        assert step.commands == ()
+        assert replace(step.state, at=self.state.at) == self.state
+
+    def waits(self) -> dict[str, tuple[str, ...]]:
+        """What activations and items wait for a signal, by key: its name, and its correlation key if any."""
+        work = sorted(self.state.work.items())
+        return {key: one.signal for key, one in work if one.signal and one.stage is Stage.RUNNING}
 
     def cancelled(self, reason: str | None = None, *, compensate: bool = True) -> "World":
         """Someone cancels the execution."""
@@ -180,6 +279,20 @@ class World:
     def outside(self) -> list[str]:
         """The keys of actions and children that have not answered."""
         return [key for key, command in self.open.items() if isinstance(command, RunAction | SpawnChildren)]
+
+    def settle(self) -> "World":
+        """What was withdrawn answers that it has stopped."""
+        while self.withdrawn:
+            self.failed(min(self.withdrawn), "CANCELLED")
+        return self
+
+    def command(self, key: str) -> Any:
+        """The open command under a key."""
+        return self.open[key]
+
+    def said(self, kind: type[Any]) -> list[Any]:
+        """Every command of a kind that was ever given, in order."""
+        return [command for command in self.commands if isinstance(command, kind)]
 
     @property
     def output(self) -> Any:
