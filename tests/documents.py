@@ -50,6 +50,27 @@ def confirm(step_id: str, **fields: Any) -> Document:
     return step(step_id, "HUMAN_CONFIRM", **fields)
 
 
+def form(step_id: str, schema: Document | None = None, **fields: Any) -> Document:
+    """A HUMAN_FORM; without a schema it takes any object."""
+    return step(step_id, "HUMAN_FORM", form={"schema": {"type": "object"} if schema is None else schema}, **fields)
+
+
+def delay(step_id: str, duration: Any = "PT1S", **fields: Any) -> Document:
+    """A SYS_DELAY of a duration, or (`duration=None, until=…`) until a time."""
+    length = {} if duration is None else {"duration": duration}
+    return step(step_id, "SYS_DELAY", **length, **fields)
+
+
+def wait_signal(step_id: str, signal: Any = None, **fields: Any) -> Document:
+    """A SYS_WAIT_SIGNAL; the signal is named after the step unless it is given."""
+    return step(step_id, "SYS_WAIT_SIGNAL", signal=step_id if signal is None else signal, **fields)
+
+
+def terminate(step_id: str, outcome: str = "COMPLETED", **fields: Any) -> Document:
+    """A SYS_TERMINATE."""
+    return step(step_id, "SYS_TERMINATE", outcome=outcome, **fields)
+
+
 def child(step_id: str, **fields: Any) -> Document:
     """A single SYS_SUB_WORKFLOW."""
     return step(step_id, "SYS_SUB_WORKFLOW", **{"childWorkflowTemplateVersionId": "child@1.0.0", **fields})
@@ -68,6 +89,22 @@ def split(step_id: str, kind: str = "PARALLEL") -> Document:
 def join(step_id: str, kind: str = "PARALLEL") -> Document:
     """A join gateway."""
     return step(step_id, f"GATEWAY_{kind}_JOIN")
+
+
+def policy_join(step_id: str, policy: str, n: int | None = None, cancel: bool = False, **fields: Any) -> Document:
+    """A parallel join with a policy: ANY, N_OF_M, ALL_SETTLED."""
+    chosen: Document = {"policy": policy, "cancelRemaining": cancel}
+    return step(step_id, "GATEWAY_PARALLEL_JOIN", join=chosen if n is None else {**chosen, "n": n}, **fields)
+
+
+def route(step_id: str, select: Any, **fields: Any) -> Document:
+    """A GATEWAY_ROUTE; the transitions that leave it carry `branchKey`, or `isDefault`."""
+    return step(step_id, "GATEWAY_ROUTE", select=select, **fields)
+
+
+def event_split(step_id: str, **fields: Any) -> Document:
+    """A GATEWAY_EVENT_SPLIT."""
+    return step(step_id, "GATEWAY_EVENT_SPLIT", **fields)
 
 
 def expr(source: str, **fields: Any) -> Document:

@@ -12,32 +12,79 @@ from tests.documents import (
     batch,
     child,
     confirm,
+    delay,
     document,
+    event_split,
     expr,
     join,
+    policy_join,
     put,
+    route,
     split,
     step,
+    wait_signal,
 )
 
 # A block is a tuple: its kind, then its parts.
 Block = Any
 
-LEAVES = st.sampled_from([("set",), ("action",), ("human",), ("child",), ("batch", 0), ("batch", 3)])
+LEAVES = st.sampled_from(
+    [
+        ("set",),
+        ("action",),
+        ("human",),
+        ("child",),
+        ("batch", 0),
+        ("batch", 3),
+        ("delay",),
+        ("signal",),
+        ("skip", True),
+        ("skip", False),
+        ("each", 0),
+        ("each", 3),
+        ("repeat", "until", 1),
+        ("repeat", "until", 3),
+        ("repeat", "while", 0),
+        ("repeat", "while", 2),
+    ]
+)
+RIVALS = st.sampled_from(["delay", "signal", "human"])
 
 
 def blocks() -> st.SearchStrategy[Block]:
-    """A block of any shape."""
-    return st.recursive(
-        LEAVES,
-        lambda inner: st.one_of(
-            st.tuples(st.just("sequence"), st.lists(inner, min_size=1, max_size=3)),
-            st.tuples(st.just("parallel"), st.lists(inner, min_size=2, max_size=3)),
-            st.tuples(st.just("exclusive"), st.booleans(), inner, inner),
-            st.tuples(st.just("inclusive"), st.lists(st.tuples(st.booleans(), inner), min_size=1, max_size=3)),
-            st.tuples(st.just("loop"), st.integers(1, 3), inner),
-        ),
-        max_leaves=8,
+    """A block of any shape. What a run does may depend on the order of what happens."""
+    return _nested(lambda inner: st.one_of(_steady(inner), _racing(inner)))
+
+
+def steady_blocks() -> st.SearchStrategy[Block]:
+    """A block in which nothing races: every order of what happens comes to the same end."""
+    return _nested(_steady)
+
+
+def _nested(around: Any) -> st.SearchStrategy[Block]:
+    return st.recursive(LEAVES, around, max_leaves=8)
+
+
+def _steady(inner: st.SearchStrategy[Block]) -> st.SearchStrategy[Block]:
+    several = st.lists(inner, min_size=2, max_size=3)
+    return st.one_of(
+        st.tuples(st.just("sequence"), st.lists(inner, min_size=1, max_size=3)),
+        st.tuples(st.just("parallel"), several),
+        st.tuples(st.just("exclusive"), st.booleans(), inner, inner),
+        st.tuples(st.just("inclusive"), st.lists(st.tuples(st.booleans(), inner), min_size=1, max_size=3)),
+        st.tuples(st.just("loop"), st.integers(1, 3), inner),
+        st.tuples(st.just("route"), st.integers(0, 3), several),
+        st.tuples(st.just("policy"), st.just("ALL_SETTLED"), st.none(), st.booleans(), several),
+        st.tuples(st.just("caught"), st.booleans(), inner),
+    )
+
+
+def _racing(inner: st.SearchStrategy[Block]) -> st.SearchStrategy[Block]:
+    several = st.lists(inner, min_size=2, max_size=3)
+    return st.one_of(
+        st.tuples(st.just("event"), st.lists(st.tuples(RIVALS, inner), min_size=2, max_size=3)),
+        st.tuples(st.just("policy"), st.just("ANY"), st.none(), st.booleans(), several),
+        st.tuples(st.just("policy"), st.just("N_OF_M"), st.integers(1, 2), st.booleans(), several),
     )
 
 
@@ -61,27 +108,21 @@ class _Writer:
                 source = self.block(part, source, **fields)
                 fields = {}
             return source
-        if kind in {"parallel", "inclusive", "exclusive"}:
-            return self._branches(kind, rest, source, fields)
-        if kind == "loop":
-            return self._loop(rest[0], rest[1], source, fields)
+        write = {
+            "parallel": self._branches,
+            "inclusive": self._branches,
+            "exclusive": self._branches,
+            "loop": self._loop,
+            "route": self._route,
+            "policy": self._policy,
+            "event": self._event,
+            "caught": self._caught,
+        }.get(kind)
+        if write is not None:
+            return write(kind, rest, source, fields)
         name = self.name(kind)
-        self.add(self._leaf(kind, name, rest), arrow(f"{source} -> {name}", **fields))
+        self.add(_leaf(kind, name, rest), arrow(f"{source} -> {name}", **fields))
         return name
-
-    def _leaf(self, kind: str, name: str, rest: list[Any]) -> Document:
-        mapping = [{"targetPath": f"seen.{name}", "value": True}]
-        match kind:
-            case "set":
-                return put(name, **{name: 1})
-            case "action":
-                return action(name, outputMapping=mapping)
-            case "human":
-                return confirm(name, outputMapping=mapping)
-            case "child":
-                return child(name, outputMapping=mapping)
-            case _:
-                return batch(name, f"[1..{rest[0]}]" if rest[0] else "[]", concurrency=2, outputMapping=mapping)
 
     def _branches(self, kind: str, rest: list[Any], source: str, fields: dict[str, Any]) -> str:
         upper = kind.upper()
@@ -104,7 +145,8 @@ class _Writer:
                 chosen = [({"condition": str(holds).lower()}, inner) for holds, inner in rest[0]]
                 return [*chosen, (otherwise, ("set",))]
 
-    def _loop(self, rounds: int, inner: Block, source: str, fields: dict[str, Any]) -> str:
+    def _loop(self, kind: str, rest: list[Any], source: str, fields: dict[str, Any]) -> str:
+        rounds, inner = rest
         again, decide, counter = self.name("again"), self.name("decide"), self.name("counter")
         path = f"rounds_{counter}"
         count = step(
@@ -124,6 +166,76 @@ class _Writer:
             arrow(f"{decide} -> {after}", isDefault=True),
         )
         return after
+
+    def _route(self, kind: str, rest: list[Any], source: str, fields: dict[str, Any]) -> str:
+        """A number that no branch has chooses the default."""
+        chosen, inners = rest
+        begin, end = self.name("route"), self.name("join")
+        self.add(route(begin, expr(f"'branch' & {chosen}")), join(end, "EXCLUSIVE"))
+        self.add(arrow(f"{source} -> {begin}", **fields))
+        for at, inner in enumerate([("set",), *inners]):
+            branch = {"branchKey": f"branch{at}"} if at else {"isDefault": True}
+            self.add(arrow(f"{self.block(inner, begin, **branch)} -> {end}"))
+        return end
+
+    def _policy(self, kind: str, rest: list[Any], source: str, fields: dict[str, Any]) -> str:
+        policy, n, cancel, inners = rest
+        begin, end = self.name("split"), self.name("join")
+        self.add(split(begin), policy_join(end, policy, n, cancel), arrow(f"{source} -> {begin}", **fields))
+        for inner in inners:
+            self.add(arrow(f"{self.block(inner, begin)} -> {end}"))
+        return end
+
+    def _event(self, kind: str, rest: list[Any], source: str, fields: dict[str, Any]) -> str:
+        """Whoever comes first is followed by a block of its own."""
+        begin, end = self.name("race"), self.name("join")
+        self.add(event_split(begin), join(end, "EXCLUSIVE"), arrow(f"{source} -> {begin}", **fields))
+        for rival, inner in rest[0]:
+            last = self.block(("sequence", [(rival,), inner]), begin)
+            self.add(arrow(f"{last} -> {end}"))
+        return end
+
+    def _caught(self, kind: str, rest: list[Any], source: str, fields: dict[str, Any]) -> str:
+        """An action that fails for good, or does not, and what is done about it."""
+        fails, inner = rest
+        tried, end = self.name("tried"), self.name("join")
+        parameters = expr("__context__.nothing_is_here") if fails else None
+        self.add(action(tried, parameters=parameters), join(end, "EXCLUSIVE"))
+        self.add(arrow(f"{source} -> {tried}", **fields), arrow(f"{tried} -> {end}"))
+        self.add(arrow(f"{self.block(inner, tried, on='ERROR')} -> {end}"))
+        return end
+
+
+def _leaf(kind: str, name: str, rest: list[Any]) -> Document:
+    mapping = [{"targetPath": f"seen.{name}", "value": True}]
+    match kind:
+        case "set":
+            return put(name, **{name: 1})
+        case "action":
+            return action(name, outputMapping=mapping)
+        case "human":
+            return confirm(name, outputMapping=mapping)
+        case "child":
+            return child(name, outputMapping=mapping)
+        case "delay":
+            return delay(name, outputMapping=mapping)
+        case "signal":
+            return wait_signal(name, outputMapping=mapping)
+        case "skip":
+            return action(name, skipIf=str(rest[0]).lower(), outputMapping=mapping)
+        case "each":
+            iterable = {"type": "EXPRESSION", "expr": {"src": _numbers(rest[0])}}
+            return action(name, forEach={"iterable": iterable, "concurrency": 2}, outputMapping=mapping)
+        case "repeat":
+            word, rounds = rest
+            condition = f"__iteration__ < {rounds}" if word == "while" else f"__iteration__ + 1 >= {rounds}"
+            return action(name, repeat={word: condition}, outputMapping=mapping)
+        case _:
+            return batch(name, _numbers(rest[0]), concurrency=2, outputMapping=mapping)
+
+
+def _numbers(count: int) -> str:
+    return f"[1..{count}]" if count else "[]"
 
 
 def written_out(block: Block) -> Document:
