@@ -8,6 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.reach import Graph, plan_order
+from engine.steps import StepType
+
+# Splits that may open a region.
+OPENING = frozenset({StepType.GATEWAY_PARALLEL_SPLIT, StepType.GATEWAY_INCLUSIVE_SPLIT})
 
 MOST_VISITS = 400_000
 NOWHERE = -1

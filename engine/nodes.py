@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 from engine.definition import Definition
-from engine.enclosure import Regions
+from engine.enclosure import OPENING, Regions
 from engine.errors import EngineError
 from engine.plan import (
     ActionNode,
@@ -306,10 +306,6 @@ class NodeBuilder:
             )
             for at, mapping in enumerate(mappings)
         )
-
-
-# Splits that may open a region.
-OPENING = frozenset({StepType.GATEWAY_PARALLEL_SPLIT, StepType.GATEWAY_INCLUSIVE_SPLIT})
 
 
 def _tolerated(policy: FailurePolicyFields) -> tuple[int | None, float | None]:
