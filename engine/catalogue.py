@@ -7,10 +7,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
-    """A registered action: its key and the JSON Schema of its parameters."""
+    """A registered action: its key and the JSON Schema of its parameters.
+
+    `long` tells that it heartbeats and may take longer than the ceiling of timeouts, `idempotent` that doing it twice
+    is as good as once.
+    """
 
     key: str
     parameters_schema: Mapping[str, Any]
+    long: bool = False
+    idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +39,10 @@ class VersionEntry:
 class Catalogue:
     """Everything outside a definition that its validity depends on.
 
-    `versions` is found by what a definition may write in `childWorkflowTemplateVersionId`: a version's id or
-    `slug@1.2.0`. `templates` is found by a template's id or slug and gives the active version, or None when the
-    template has no active one. `legacy_tasks` maps an older service-request type to its groups and their task
-    keys; None means that they are not known here.
+    `actions` are found by key; a datasource and a compensator are actions too. `versions` is found by what a
+    definition may write in `childWorkflowTemplateVersionId`: a version's id or `slug@1.2.0`. `templates` is found by
+    a template's id or slug and gives the active version, or None when the template has no active one. `legacy_tasks`
+    maps an older service-request type to its groups and their task keys; None means that they are not known here.
     """
 
     actions: Mapping[str, ActionEntry] = field(default_factory=dict)

@@ -1,9 +1,10 @@
 """A step of the definition → its node in the plan."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 from engine.definition import Definition
+from engine.enclosure import OPENING, Regions
 from engine.errors import EngineError
 from engine.plan import (
     ActionNode,
@@ -34,7 +35,7 @@ from engine.plan import (
     TerminateNode,
     Write,
 )
-from engine.reach import find_region, join_reach
+from engine.reach import join_reach
 from engine.sites import Sites
 from engine.steps import (
     ActionStep,
@@ -97,18 +98,18 @@ class NodeBuilder:
 
     def _regions(
         self, order: Sequence[int], following: Sequence[Sequence[int]], preceding: Sequence[Sequence[int]]
-    ) -> tuple[dict[int, int], dict[int, int]]:
+    ) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """Join → split and split → join of the regions whose join has a policy of its own, by index in the plan."""
         ordered = [self._steps[position] for position in order]
-        splits = [at for at, step in enumerate(ordered) if step.type in OPENING]
-        split_of: dict[int, int] = {}
-        for join, step in enumerate(ordered):
-            if isinstance(step, JoinStep) and step.join.policy != "ALL":
-                split = find_region(following, preceding, splits, join)
-                if split is None or split in split_of.values():
-                    path = f"steps[{order[join]}].join"
-                    raise EngineError("DEFINITION_INVALID", f"no split's branches all end at {step.id} alone", path)
-                split_of[join] = split
+        splits = {at for at, step in enumerate(ordered) if step.type in OPENING}
+        joins = [at for at, step in enumerate(ordered) if isinstance(step, JoinStep) and step.join.policy != "ALL"]
+        split_of = Regions(following, preceding, 0, splits).close(joins)
+        for join in joins:
+            if join not in split_of:
+                path = f"steps[{order[join]}].join"
+                raise EngineError(
+                    "DEFINITION_INVALID", f"no split's branches all end at {ordered[join].id} alone", path
+                )
         return split_of, {split: join for join, split in split_of.items()}
 
     def node(self, index: int, position: int) -> PlanNode:
@@ -305,10 +306,6 @@ class NodeBuilder:
             )
             for at, mapping in enumerate(mappings)
         )
-
-
-# Splits that may open a region.
-OPENING = frozenset({StepType.GATEWAY_PARALLEL_SPLIT, StepType.GATEWAY_INCLUSIVE_SPLIT})
 
 
 def _tolerated(policy: FailurePolicyFields) -> tuple[int | None, float | None]:

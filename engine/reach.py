@@ -45,50 +45,6 @@ def join_reach(following: Graph, preceding: Graph) -> Callable[[int], tuple[int,
     return reach
 
 
-def find_region(following: Graph, preceding: Graph, splits: Sequence[int], join: int) -> int | None:
-    """The split whose branches all end at a join and nowhere else, are entered through the split alone, and have no
-    step in common; None when there is none. The nearest one counts.
-    """
-    for split in reversed(splits):
-        inside = 0
-        for target in following[split]:
-            branch = _branch(following, target, join)
-            if branch & inside or branch >> split & 1:
-                break
-            inside |= branch
-        else:
-            members = inside | 1 << split
-            if inside and _encloses(preceding, inside, members, join):
-                return split
-    return None
-
-
-def _branch(following: Graph, target: int, join: int) -> int:
-    """The steps from `target` up to the join."""
-    if target == join:
-        return 0
-    seen = 1 << target
-    stack = [target]
-    while stack:
-        node = stack.pop()
-        for beyond in following[node]:
-            if beyond != join and not seen >> beyond & 1:
-                seen |= 1 << beyond
-                stack.append(beyond)
-    return seen
-
-
-def _encloses(preceding: Graph, inside: int, members: int, join: int) -> bool:
-    """Whether nothing enters from elsewhere, and the join is entered from here alone."""
-    left = inside
-    while left:
-        node = (left & -left).bit_length() - 1
-        left &= left - 1
-        if any(not members >> source & 1 for source in preceding[node]):
-            return False
-    return all(members >> source & 1 for source in preceding[join])
-
-
 def _search(preceding: Graph, source: int, avoided: int) -> int:
     """The nodes that can reach `source` without passing `avoided`, itself included."""
     if source == avoided:

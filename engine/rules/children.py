@@ -5,7 +5,7 @@ only, so versions cannot pin each other in a circle. A circle needs a reference 
 is active when the child is spawned. When this definition refers to its own template and nothing decides whether that
 step runs, every execution starts another, until `maxDepth` fails them all: an error. When the way back leads through
 other templates, only their references are known here, not whether they are conditional: a warning. A step that a
-split may leave out, or a batch, which may be empty, can end the recursion; there `maxDepth` is the bound.
+split may leave out, or items, which may be none, can end the recursion; there `maxDepth` is the bound.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from engine.catalogue import Catalogue
 from engine.problems import Severity
 from engine.rules.examined import Examined, Finding, not_checked
-from engine.steps import ChildStep, ItemSource, StepType
+from engine.rules.outputs import runs_over_items
+from engine.steps import ChildStep
 
 _PINNED = "childWorkflowTemplateVersionId"
 _ACTIVE = "childWorkflowTemplateId"
@@ -25,41 +26,6 @@ def missing_batch_iterator(examined: Examined) -> Iterator[Finding]:
     for at, step in _children(examined):
         if step.mode == "BATCH" and step.iterable is None:
             yield Finding(f"steps[{at}].iterable", "a BATCH needs an iterable", step_ids=(step.id,))
-
-
-def iterable_valid(examined: Examined) -> Iterator[Finding]:
-    """An iterable has the fields of its type and no others, and stands on a batch."""
-    for at, step in _children(examined):
-        path = f"steps[{at}].iterable"
-        if step.iterable is None:
-            continue
-        if step.mode == "SINGLE":
-            yield Finding(path, "an iterable belongs to mode BATCH", step_ids=(step.id,))
-        for message in _iterable_faults(step.iterable):
-            yield Finding(path, message, step_ids=(step.id,))
-
-
-def _iterable_faults(iterable: ItemSource) -> Iterator[str]:
-    if iterable.type == "EXPRESSION":
-        if iterable.expr is None:
-            yield "an iterable of type EXPRESSION needs `expr`"
-        if iterable.step_id is not None or iterable.select is not None:
-            yield "`stepId` and `select` belong to an iterable of type STEP"
-    else:
-        if iterable.step_id is None:
-            yield "an iterable of type STEP needs `stepId`"
-        if iterable.expr is not None:
-            yield "`expr` belongs to an iterable of type EXPRESSION"
-
-
-def incomplete_iterables(examined: Examined) -> frozenset[str]:
-    """Paths of iterables that lack what they are read from, so that nothing else need be said about them."""
-    return frozenset(
-        f"steps[{at}].iterable"
-        for at, step in _children(examined)
-        if step.iterable is not None
-        and (step.iterable.expr if step.iterable.type == "EXPRESSION" else step.iterable.step_id) is None
-    )
 
 
 def child_reference_given(examined: Examined) -> Iterator[Finding]:
@@ -122,7 +88,9 @@ def child_cycle_bounded(examined: Examined) -> Iterator[Finding]:
     for at, step in children:
         template = step.child_workflow_template_id
         reference = template or step.child_workflow_template_version_id
-        if step.mode == "BATCH" or reference not in leading_back or not _always_runs(examined, at):
+        if runs_over_items(step) or step.repeat is not None or not examined.flow.always(at):
+            continue
+        if reference not in leading_back:
             continue
         path = f"steps[{at}].{_PINNED if template is None else _ACTIVE}"
         if template in own:
@@ -136,11 +104,20 @@ def child_cycle_bounded(examined: Examined) -> Iterator[Finding]:
             yield Finding(path, message, Severity.WARNING, (step.id,))
 
 
-def _always_runs(examined: Examined, at: int) -> bool:
-    """Whether no execution reaches END without this step."""
-    ends = [end for end, step in examined.first_steps if step.type is StepType.END]
-    flow = examined.flow
-    return any(flow.reachable >> end & 1 for end in ends) and all(flow.surely(at, end) for end in ends)
+def detached_child_has_no_result(examined: Examined) -> Iterator[Finding]:
+    """A child that nobody waits for has no output, no failure and no end that its parent could do anything with."""
+    for at, step in _children(examined):
+        if step.wait:
+            continue
+        fields = {
+            "contextProjection": step.context_projection,
+            "compensate": step.compensate,
+            "completionCondition": step.completion_condition,
+        }
+        for name, value in fields.items():
+            if value:
+                message = f"nobody waits for this child (`wait: false`), so it has no {name}"
+                yield Finding(f"steps[{at}].{name}", message, step_ids=(step.id,))
 
 
 def _own_references(catalogue: Catalogue) -> frozenset[str]:

@@ -1,11 +1,13 @@
-"""Rules about single fields: paths that are written to, variables, the input's schema."""
+"""Rules about single fields: paths that are written to, variables, schemas, documents."""
 
+import re
 from collections.abc import Iterator
 
 from engine.definition import Variable
 from engine.rules.examined import Examined, Finding
+from engine.scalars import JsonObject
 from engine.schema import check_schema
-from engine.steps import ChildStep, SetStep
+from engine.steps import ChildStep, FormStep, SetStep, UploadStep
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -14,6 +16,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
 }
+_WORD = "[A-Za-z0-9][A-Za-z0-9.+_-]*"
+_ACCEPTED = re.compile(rf"\.{_WORD}|{_WORD}/(?:\*|{_WORD})|\*/\*")
 
 
 def target_path_valid(examined: Examined) -> Iterator[Finding]:
@@ -57,9 +61,36 @@ def _fits(variable: Variable) -> bool:
 
 
 def schema_valid(examined: Examined) -> Iterator[Finding]:
-    """The input's schema is a usable JSON Schema."""
-    schema = examined.definition.input_schema
-    if schema is not None:
+    """The schemas of the input, of outputs and of forms are usable JSON Schemas."""
+    for path, schema, step_ids in _schemas(examined):
         why = check_schema(schema)
         if why is not None:
-            yield Finding("inputSchema", why)
+            yield Finding(path, why, step_ids=step_ids)
+
+
+def _schemas(examined: Examined) -> Iterator[tuple[str, JsonObject, tuple[str, ...]]]:
+    if examined.definition.input_schema is not None:
+        yield "inputSchema", examined.definition.input_schema, ()
+    for at, step in enumerate(examined.steps):
+        if step.output_schema is not None:
+            yield f"steps[{at}].outputSchema", step.output_schema, (step.id,)
+        if isinstance(step, FormStep):
+            yield f"steps[{at}].form.schema", step.form.schema_, (step.id,)
+
+
+def documents_valid(examined: Examined) -> Iterator[Finding]:
+    """Documents have keys of their own, and accept media types (`image/*`) and extensions (`.pdf`)."""
+    for at, step in enumerate(examined.steps):
+        if not isinstance(step, UploadStep):
+            continue
+        seen: set[str] = set()
+        for index, document in enumerate(step.documents):
+            path = f"steps[{at}].documents[{index}]"
+            if document.key in seen:
+                message = f'another document already has the key "{document.key}"'
+                yield Finding(f"{path}.key", message, step_ids=(step.id,))
+            seen.add(document.key)
+            for place, pattern in enumerate(document.accept):
+                if not _ACCEPTED.fullmatch(pattern):
+                    message = "a media type such as application/pdf or image/*, or an extension such as .pdf"
+                    yield Finding(f"{path}.accept[{place}]", message, step_ids=(step.id,))

@@ -6,11 +6,13 @@ from functools import cached_property
 
 from engine.catalogue import Catalogue
 from engine.definition import Definition, Transition
+from engine.enclosure import OPENING, Regions
 from engine.problems import Problem, Severity
+from engine.reach import plan_order
 from engine.rules.flow import Flow
 from engine.rules.hints import Hints
 from engine.sites import Sites, read_sites
-from engine.steps import GatewayStep, Step, StepType
+from engine.steps import JoinStep, Step, StepType
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,44 @@ class Examined:
         return tuple((at, step) for at, step in enumerate(self.steps) if self.position[step.id] == at)
 
     @cached_property
+    def start(self) -> int | None:
+        """The step where executions begin, if there is one."""
+        return next((at for at, step in self.first_steps if step.type is StepType.START), None)
+
+    @cached_property
+    def ways(self) -> tuple[tuple[tuple[int, bool], ...], ...]:
+        """Per step, where its transitions lead to, and whether they are taken on success."""
+        return tuple(
+            tuple(
+                (self.position[self.transitions[at].to_step_id], self.transitions[at].on == "SUCCESS")
+                for at in outgoing
+            )
+            for outgoing in self.outgoing
+        )
+
+    @cached_property
+    def regions(self) -> Regions:
+        """What a split and a join may enclose."""
+        following = [[target for target, _ in out] for out in self.ways]
+        preceding: list[list[int]] = [[] for _ in following]
+        for source, targets in enumerate(following):
+            for target in targets:
+                preceding[target].append(source)
+        splits = {at for at, step in self.first_steps if step.type in OPENING}
+        return Regions(following, preceding, self.start or 0, splits)
+
+    @cached_property
+    def closed(self) -> Mapping[int, int]:
+        """Join with a policy → split, where the two enclose a region."""
+        joins = {at for at, step in self.first_steps if isinstance(step, JoinStep) and step.join.policy != "ALL"}
+        if self.start is None or not joins:
+            return {}
+        return self.regions.close([at for at in plan_order(self.regions.following, self.start) if at in joins])
+
+    @cached_property
     def flow(self) -> Flow:
         """Who runs before whom."""
-        start = next((at for at, step in self.first_steps if step.type is StepType.START), None)
-        types = [step.type for step in self.steps]
-        following = [[self.position[self.transitions[at].to_step_id] for at in out] for out in self.outgoing]
-        return Flow(types, following, start)
+        return Flow(self.steps, self.ways, self.start, self.closed)
 
     @cached_property
     def hints(self) -> Hints:
@@ -124,8 +158,3 @@ def examine(definition: Definition, catalogue: Catalogue | None) -> Examined:
 def not_checked(path: str, what: str) -> Finding:
     """A rule that applies here but could not look at what it needs."""
     return Finding(path, f"not checked: {what}", Severity.NOT_CHECKED)
-
-
-def is_gateway(step: Step) -> bool:
-    """Whether a step only directs tokens."""
-    return isinstance(step, GatewayStep)

@@ -12,6 +12,8 @@ SPLITS = frozenset(
         StepType.GATEWAY_PARALLEL_SPLIT,
         StepType.GATEWAY_EXCLUSIVE_SPLIT,
         StepType.GATEWAY_INCLUSIVE_SPLIT,
+        StepType.GATEWAY_ROUTE,
+        StepType.GATEWAY_EVENT_SPLIT,
     }
 )
 CONDITIONAL_SPLITS = frozenset({StepType.GATEWAY_EXCLUSIVE_SPLIT, StepType.GATEWAY_INCLUSIVE_SPLIT})
@@ -25,9 +27,9 @@ JOINS = frozenset(
 
 
 def only_splits_fan_out(examined: Examined) -> Iterator[Finding]:
-    """Only a split has more than one outgoing transition."""
+    """Only a split has more than one outgoing transition that is taken on success."""
     for at, step in examined.first_steps:
-        outgoing = examined.outgoing[at]
+        outgoing = tuple(out for out in examined.outgoing[at] if examined.transitions[out].on == "SUCCESS")
         if len(outgoing) > 1 and step.type not in SPLITS:
             yield Finding(
                 f"steps[{at}]",
@@ -62,7 +64,7 @@ def joins_many_in_one_out(examined: Examined) -> Iterator[Finding]:
 def conditional_split_single_default(examined: Examined) -> Iterator[Finding]:
     """An exclusive or inclusive split has one default without a condition; its other transitions have one.
 
-    A default anywhere else means nothing, which is a warning.
+    A default anywhere else (but after a route, which has a rule of its own) means nothing, which is a warning.
     """
     for at, step in examined.first_steps:
         if step.type not in CONDITIONAL_SPLITS:
@@ -88,7 +90,7 @@ def _default_or_condition(examined: Examined, at: int, transition: Transition) -
     step = examined.steps[source]
     ids = (transition.id,)
     if step.type not in CONDITIONAL_SPLITS:
-        if not transition.is_default:
+        if not transition.is_default or step.type is StepType.GATEWAY_ROUTE:
             return None
         message = f"a default means nothing after a {step.type}"
         return Finding(f"stepTransitions[{at}].isDefault", message, Severity.WARNING, (step.id,), ids)
@@ -129,3 +131,45 @@ def conditions_leave_conditional_splits(examined: Examined) -> Iterator[Finding]
                 step_ids=(step.id,),
                 transition_ids=(transition.id,),
             )
+
+
+def route_keys_unique(examined: Examined) -> Iterator[Finding]:
+    """A route's transitions each have a branch key of their own; one of them may be the default, without a key.
+
+    A branch key anywhere else means nothing, which is a warning.
+    """
+    for at, step in examined.first_steps:
+        if step.type is StepType.GATEWAY_ROUTE:
+            yield from _route_keys(examined, at)
+    for at, transition in enumerate(examined.transitions):
+        source = examined.position.get(transition.from_step_id)
+        if transition.branch_key is None or source is None:
+            continue
+        step = examined.steps[source]
+        if step.type is not StepType.GATEWAY_ROUTE:
+            path = f"stepTransitions[{at}].branchKey"
+            message = f"a branch key means nothing after a {step.type}"
+            yield Finding(path, message, Severity.WARNING, (step.id,), (transition.id,))
+
+
+def _route_keys(examined: Examined, at: int) -> Iterator[Finding]:
+    step_id = examined.steps[at].id
+    first: dict[str, str] = {}
+    default: str | None = None
+    for out in examined.outgoing[at]:
+        transition = examined.transitions[out]
+        path, ids = f"stepTransitions[{out}]", (transition.id,)
+        key = transition.branch_key
+        if transition.is_default:
+            if default is not None:
+                message = f'"{default}" already is the default; a route has one at most'
+                yield Finding(f"{path}.isDefault", message, step_ids=(step_id,), transition_ids=(default, *ids))
+            default = default or transition.id
+        elif key is None:
+            message = "a transition that leaves a route has a branchKey or is the default"
+            yield Finding(path, message, step_ids=(step_id,), transition_ids=ids)
+        if key is not None and key in first:
+            message = f'"{first[key]}" already has this branch key'
+            yield Finding(f"{path}.branchKey", message, step_ids=(step_id,), transition_ids=(first[key], *ids))
+        elif key is not None:
+            first[key] = transition.id

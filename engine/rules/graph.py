@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from engine.rules.examined import Examined, Finding
 from engine.rules.hints import listed
-from engine.steps import StepType
+from engine.rules.outputs import is_disabled
+from engine.steps import StepType, is_gateway
 
 
 def exactly_one_start(examined: Examined) -> Iterator[Finding]:
@@ -86,19 +87,20 @@ def transition_ends_exist(examined: Examined) -> Iterator[Finding]:
 
 
 def transitions_unique(examined: Examined) -> Iterator[Finding]:
-    """At most one transition between the same two steps, in one direction."""
-    first: dict[tuple[str, str], str] = {}
+    """At most one transition between the same two steps, in one direction, with one `on` and one `branchKey`."""
+    first: dict[tuple[str | None, ...], str] = {}
     for at, transition in enumerate(examined.transitions):
-        pair = (transition.from_step_id, transition.to_step_id)
-        if pair in first:
+        source, target = transition.from_step_id, transition.to_step_id
+        way = (source, target, transition.on, transition.branch_key)
+        if way in first:
             yield Finding(
                 f"stepTransitions[{at}]",
-                f'"{first[pair]}" already leads from "{pair[0]}" to "{pair[1]}"',
-                step_ids=pair,
-                transition_ids=(first[pair], transition.id),
+                f'"{first[way]}" already leads from "{source}" to "{target}"',
+                step_ids=(source, target),
+                transition_ids=(first[way], transition.id),
             )
         else:
-            first[pair] = transition.id
+            first[way] = transition.id
 
 
 def no_self_loops(examined: Examined) -> Iterator[Finding]:
@@ -136,10 +138,39 @@ def reachable_from_start(examined: Examined) -> Iterator[Finding]:
 
 
 def can_reach_end(examined: Examined) -> Iterator[Finding]:
-    """From every step a token can come to END. Isolated steps are another rule's finding."""
+    """From every step a token can come to END or SYS_TERMINATE, and goes on when the step has succeeded.
+
+    Isolated steps are another rule's finding.
+    """
     finishing = examined.flow.finishing
     if not finishing:
         return
     for at, step in examined.first_steps:
-        if not finishing >> at & 1 and step.type is not StepType.END and not _isolated(examined, at):
+        if step.type in (StepType.END, StepType.SYS_TERMINATE) or _isolated(examined, at):
+            continue
+        if not finishing >> at & 1:
             yield Finding(f"steps[{at}]", "no path leads from this step to END", step_ids=(step.id,))
+        elif not any(succeeded for _, succeeded in examined.ways[at]):
+            message = "no transition is taken when this step succeeds; all of them are for errors"
+            yield Finding(f"steps[{at}]", message, step_ids=(step.id,))
+
+
+def terminate_has_no_outgoing(examined: Examined) -> Iterator[Finding]:
+    """Nothing comes after SYS_TERMINATE, which ends the whole execution."""
+    for at, step in examined.first_steps:
+        if step.type is StepType.SYS_TERMINATE and examined.outgoing[at]:
+            yield Finding(
+                f"steps[{at}]",
+                "nothing comes after SYS_TERMINATE: it ends the whole execution",
+                step_ids=(step.id,),
+                transition_ids=examined.transition_ids(examined.outgoing[at]),
+            )
+
+
+def special_steps_are_enabled(examined: Examined) -> Iterator[Finding]:
+    """START, END, SYS_TERMINATE and gateways direct tokens and so cannot be passed by."""
+    for at, step in examined.first_steps:
+        special = step.type in (StepType.START, StepType.END, StepType.SYS_TERMINATE) or is_gateway(step)
+        if special and is_disabled(step):
+            path = f"steps[{at}].activationPolicy.defaultStatus"
+            yield Finding(path, f"a {step.type} cannot be DISABLED", step_ids=(step.id,))

@@ -5,8 +5,8 @@ A group lists its steps (`stepIds`); a step may also name its group, for its pla
 
 from collections.abc import Iterator
 
-from engine.rules.examined import Examined, Finding, is_gateway
-from engine.steps import StepType
+from engine.rules.examined import Examined, Finding
+from engine.steps import StepType, is_gateway
 
 
 def no_group_for_special_nodes(examined: Examined) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from engine.problems import Severity
 from engine.rules.examined import Examined, Finding, not_checked
-from engine.steps import ConfirmStep
+from engine.steps import HumanStep
 
 _NO_EFFECT = "this key has no effect: the definition has no legacyServiceRequestType"
 _UNKNOWN_HERE = "the older service requests' task groups are not known here"
@@ -102,7 +102,7 @@ def task_exists(examined: Examined) -> Iterator[Finding]:
 def task_only_on_human_step(examined: Examined) -> Iterator[Finding]:
     """Only a human step maps to a task."""
     for at, step in enumerate(examined.steps):
-        if step.legacy_service_request_task_key is not None and not isinstance(step, ConfirmStep):
+        if step.legacy_service_request_task_key is not None and not isinstance(step, HumanStep):
             yield Finding(
                 f"steps[{at}].legacyServiceRequestTaskKey",
                 f"only a human step maps to a task, not a {step.type}",

@@ -7,9 +7,10 @@ from typing import assert_never
 from engine.catalogue import ActionEntry
 from engine.errors import EngineError
 from engine.json_types import JSON
+from engine.rules.data import NO_ACTIONS, sources
 from engine.rules.examined import Examined, Finding, not_checked
 from engine.schema import Checker, SchemaViolation, path_to
-from engine.steps import ActionStep
+from engine.steps import ActionStep, WorkStep
 from engine.values import (
     Const,
     ExprValue,
@@ -19,8 +20,6 @@ from engine.values import (
     TemplateValue,
     Value,
 )
-
-_NO_CATALOGUE = "the registered actions are not known here"
 
 Location = tuple[str | int, ...]
 
@@ -34,36 +33,86 @@ _BEFORE_NAMES = frozenset(
 )
 
 
+LONGEST_TIMEOUT = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """One place where an action is called: the step's own, its compensator, a datasource.
+
+    `key_path` and `path` (of the parameters) are definition paths; `timeout` is in seconds.
+    """
+
+    step_id: str
+    key: str
+    key_path: str
+    path: str
+    given: bool
+    timeout: float | None = None
+    timeout_path: str = ""
+
+
+def _calls(examined: Examined) -> Iterator[Called]:
+    """Every call of an action."""
+    for at, step in enumerate(examined.steps):
+        place = f"steps[{at}]"
+        if isinstance(step, ActionStep):
+            given, timeout = step.parameters is not None, step.timeout
+            path = f"{place}.parameters"
+            yield Called(step.id, step.action_key, f"{place}.actionKey", path, given, timeout, f"{place}.timeout")
+        if isinstance(step, WorkStep) and step.compensate is not None:
+            undo, place = step.compensate, f"{place}.compensate"
+            given, path = undo.parameters is not None, f"{place}.parameters"
+            yield Called(step.id, undo.action_key, f"{place}.actionKey", path, given, undo.timeout, f"{place}.timeout")
+    for path, owner, source in sources(examined):
+        id_path, given = f"{path}.dataSourceId", source.params is not None
+        yield Called(owner.id, source.data_source_id, id_path, f"{path}.params", given)
+
+
 def action_exists(examined: Examined) -> Iterator[Finding]:
-    """An action is registered."""
-    for at, step in _actions(examined):
-        path = f"steps[{at}].actionKey"
+    """An action is registered, and so is what undoes a step."""
+    for called in _calls(examined):
+        if called.key_path.endswith(".dataSourceId"):
+            continue
         if examined.catalogue is None:
-            yield not_checked(path, _NO_CATALOGUE)
+            yield not_checked(called.key_path, NO_ACTIONS)
             return
-        if step.action_key not in examined.catalogue.actions:
-            hint = examined.hints.similar("action", step.action_key, examined.catalogue.actions)
-            yield Finding(path, f'there is no action "{step.action_key}"{hint}', step_ids=(step.id,))
+        if called.key not in examined.catalogue.actions:
+            hint = examined.hints.similar("action", called.key, examined.catalogue.actions)
+            yield Finding(called.key_path, f'there is no action "{called.key}"{hint}', step_ids=(called.step_id,))
 
 
 def action_parameters_valid(examined: Examined) -> Iterator[Finding]:
-    """An action's parameters fit its schema, as far as they are constant; run-time values count as present."""
+    """What an action is called with fits its schema, as far as it is constant; run-time values count as present."""
     checkers: dict[str, Checker | None] = {}
-    for at, step in _actions(examined):
-        path = f"steps[{at}].parameters"
+    for called in _calls(examined):
         if examined.catalogue is None:
-            yield not_checked(path, _NO_CATALOGUE)
+            yield not_checked(called.path, NO_ACTIONS)
             return
-        entry = examined.catalogue.actions.get(step.action_key)
+        entry = examined.catalogue.actions.get(called.key)
         if entry is None:
             continue
         if entry.key not in checkers:
             checkers[entry.key] = _checker(entry)
         checker = checkers[entry.key]
         if checker is None:
-            yield not_checked(path, f'the schema of the action "{entry.key}" is not usable')
+            yield not_checked(called.path, f'the schema of the action "{entry.key}" is not usable')
         else:
-            yield from _parameter_findings(examined, step, path, checker)
+            yield from _parameter_findings(examined, called, checker)
+
+
+def action_timeout_in_range(examined: Examined) -> Iterator[Finding]:
+    """Only an action that says it is long may take longer than 300 s."""
+    for called in _calls(examined):
+        if called.timeout is None or called.timeout <= LONGEST_TIMEOUT:
+            continue
+        if examined.catalogue is None:
+            yield not_checked(called.timeout_path, NO_ACTIONS)
+            return
+        entry = examined.catalogue.actions.get(called.key)
+        if entry is not None and not entry.long:
+            message = f'"{entry.key}" does not say that it is long, so it has at most {LONGEST_TIMEOUT:g} s'
+            yield Finding(called.timeout_path, message, step_ids=(called.step_id,))
 
 
 def _checker(entry: ActionEntry) -> Checker | None:
@@ -73,15 +122,15 @@ def _checker(entry: ActionEntry) -> Checker | None:
         return None
 
 
-def _parameter_findings(examined: Examined, step: ActionStep, path: str, checker: Checker) -> Iterator[Finding]:
+def _parameter_findings(examined: Examined, called: Called, checker: Checker) -> Iterator[Finding]:
     known = _Known()
-    value = {} if step.parameters is None else known.read(examined.sites.value(path), ())
+    value = known.read(examined.sites.value(called.path), ()) if called.given else {}
     if () in known.at_run_time:
         return
     for violation in checker.violations(value):
         if known.certain(violation):
-            place = path_to(violation.location, path)
-            yield Finding(place, violation.message, step_ids=(step.id,))
+            place = path_to(violation.location, called.path)
+            yield Finding(place, violation.message, step_ids=(called.step_id,))
 
 
 @dataclass(slots=True)
@@ -126,7 +175,3 @@ def _conditional(schema_location: Location) -> bool:
         if word in _BEFORE_NAMES:
             next(words, None)
     return False
-
-
-def _actions(examined: Examined) -> Iterator[tuple[int, ActionStep]]:
-    return ((at, step) for at, step in enumerate(examined.steps) if isinstance(step, ActionStep))

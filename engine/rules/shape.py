@@ -144,9 +144,10 @@ def _location(reported: Location, kind: str) -> Location:
     if kind.startswith("union_tag"):
         return (*reported, "type")
     if reported[:1] == ("steps",) and len(reported) > 2:
-        return (*reported[:2], *reported[3:])
-    if reported[:1] == ("stepTransitions",) and len(reported) > 3 and reported[2] == "condition":
-        return reported[:3]
+        reported = (*reported[:2], *reported[3:])
+    for at, name in enumerate(reported):
+        if name in _CONDITIONS and at > 1:
+            return reported[: at + 1]
     return reported
 
 
@@ -154,7 +155,7 @@ def _message(details: ErrorDetails, location: Location) -> str:
     kind = details["type"]
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _step_type_message(details["input"])
-    if location[:1] == ("stepTransitions",) and location[2:] == ("condition",):
+    if location[-1:] and location[-1] in _CONDITIONS and len(location) > 2:
         return "a condition is JSONata text, or an object with it in `src`"
     if kind == "literal_error":
         return f"must be {_LITERALS.get(details['ctx']['expected'], details['ctx']['expected'])}"
@@ -163,6 +164,8 @@ def _message(details: ErrorDetails, location: Location) -> str:
     return _MESSAGES.get(kind) or _plain(details["msg"])
 
 
+# Where JSONata stands without a value around it.
+_CONDITIONS = frozenset({"condition", "skipIf", "enabledWhile", "while", "until", "completionCondition", "select"})
 _LITERALS = {"True": "true", "False": "false"}
 _MESSAGES = {
     "extra_forbidden": "unknown field",

@@ -1,4 +1,4 @@
-"""A definition that uses the whole language and breaks no rule, the catalogue it needs, and words to change it with."""
+"""Two definitions that use the whole language and break no rule, the catalogue they need, and words to change them."""
 
 from itertools import pairwise
 from typing import Any
@@ -58,6 +58,7 @@ def _every_kind_of_step() -> list[Document]:
             group={"groupId": "kyc", "order": 1},
             assignment={"assignee": expr("__context__.owner"), "candidateGroups": ["agents"]},
             outcomes=["approved", "rejected"],
+            dueIn="P3D",
         ),
         step("route", "GATEWAY_EXCLUSIVE_SPLIT"),
         step(
@@ -88,7 +89,7 @@ def _every_kind_of_step() -> list[Document]:
 
 
 def everything() -> Document:
-    """A valid definition with every kind of step, groups, variables, an older system's keys and a loop."""
+    """A valid definition of the older kinds of steps, with groups, variables and an older system's keys."""
     return {
         "inputSchema": {"type": "object", "properties": {"amount": {"type": "number"}}},
         "variables": [{"key": "region", "dataType": "string", "default": "EU"}],
@@ -124,6 +125,122 @@ def everything() -> Document:
     }
 
 
+def _kinds_that_wait() -> list[Document]:
+    return [
+        step("start", "START"),
+        step("first", "GATEWAY_EVENT_SPLIT"),
+        step("ask", "HUMAN_FORM", form={"schema": {"type": "object"}}, outcomes=["sent"]),
+        step("called", "SYS_WAIT_SIGNAL", signal="withdrawn", correlationKey=expr("__context__.order")),
+        step("late", "SYS_DELAY", duration="P2D"),
+        step("stop", "SYS_TERMINATE", outcome="CANCELLED", message="withdrawn by the customer"),
+        step("heard", "GATEWAY_EXCLUSIVE_JOIN"),
+        step(
+            "pick",
+            "GATEWAY_ROUTE",
+            select=expr("__datasources__.order.body.way"),
+            dataSources=[
+                {"alias": "order", "dataSourceId": "http.request", "params": {"method": "GET", "url": "http://a"}}
+            ],
+        ),
+        step(
+            "papers",
+            "HUMAN_DOC_UPLOAD",
+            documents=[{"key": "id", "label": "Passport", "accept": ["application/pdf", ".png", "image/*"]}],
+            dueIn="P3D",
+            escalation={"assignment": {"candidateGroups": ["leads"]}},
+        ),
+        step("sign", "HUMAN_URL_REDIRECT", url=expr("__context__.url"), timeout="P7D"),
+        step("picked", "GATEWAY_EXCLUSIVE_JOIN"),
+    ]
+
+
+def _kinds_that_may_fail() -> list[Document]:
+    return [
+        step("fan", "GATEWAY_PARALLEL_SPLIT"),
+        step(
+            "charge",
+            "SYS_ACTION",
+            actionKey="payment.charge",
+            parameters={"amount": expr("__context__.amount")},
+            compensate={"actionKey": "payment.refund", "parameters": {"amount": expr("__result__.amount")}},
+            skipIf="__context__.amount = 0",
+            mutex="account",
+        ),
+        step("refuse", "SYS_SET", assignments=[write("refused", expr("__error__.code"))]),
+        step(
+            "poll",
+            "SYS_ACTION",
+            actionKey="report.build",
+            parameters={"again": expr("__previous__")},
+            timeout="PT1H",
+            repeat={"until": "__result__.done", "maxIterations": 5, "feedback": expr("__result__.next")},
+        ),
+        step(
+            "each",
+            "SYS_ACTION",
+            actionKey="http.request",
+            parameters={"method": "GET", "url": expr("__datasources__.place.url & __each__")},
+            forEach={
+                "iterable": {"type": "EXPRESSION", "expr": {"src": "__context__.items"}},
+                "failurePolicy": {"type": "TOLERATE", "percent": 10},
+                "completionCondition": "__counts__.completed >= 3",
+            },
+            dataSources=[
+                {
+                    "alias": "place",
+                    "dataSourceId": "http.request",
+                    "params": {"method": "GET", "url": expr("__each__")},
+                    "scope": "per-item",
+                }
+            ],
+        ),
+        step(
+            "settle",
+            "GATEWAY_PARALLEL_JOIN",
+            join={"policy": "ALL_SETTLED"},
+            outputMapping=[write("all", expr("__steps__.settle"))],
+        ),
+        step("tell", "SYS_SUB_WORKFLOW", childWorkflowTemplateId="filing", wait=False, enabledWhile="__context__.on"),
+        step("end", "END"),
+    ]
+
+
+def the_rest() -> Document:
+    """A valid definition of the kinds of steps, joins and fields that `everything()` has not."""
+    return {
+        "limits": {"maxStepVisits": 10, "bufferedSignals": 5, "signalTtl": "P1D"},
+        "onFailure": "INCIDENT",
+        "steps": [*_kinds_that_wait(), *_kinds_that_may_fail()],
+        "stepTransitions": [
+            edge("start", "first"),
+            edge("first", "ask"),
+            edge("first", "called"),
+            edge("first", "late"),
+            edge("ask", "heard"),
+            edge("called", "stop"),
+            edge("late", "heard"),
+            edge("heard", "pick"),
+            edge("pick", "papers", branchKey="upload", onArrival={"status": "IN_PROGRESS"}),
+            edge("pick", "sign", branchKey="sign"),
+            edge("pick", "picked", isDefault=True),
+            edge("papers", "picked"),
+            edge("sign", "picked"),
+            edge("picked", "fan"),
+            edge("fan", "charge"),
+            edge("fan", "poll"),
+            edge("fan", "each"),
+            edge("charge", "settle"),
+            {**edge("charge", "refuse", on="ERROR", errorCodes=["CARD_DECLINED"]), "id": "declined"},
+            {**edge("charge", "refuse", on="TIMEOUT"), "id": "took-too-long"},
+            edge("refuse", "settle"),
+            edge("poll", "settle"),
+            edge("each", "settle"),
+            edge("settle", "tell"),
+            edge("tell", "end"),
+        ],
+    }
+
+
 HTTP_SCHEMA: Document = {
     "type": "object",
     "properties": {
@@ -135,6 +252,13 @@ HTTP_SCHEMA: Document = {
     "additionalProperties": False,
 }
 
+PAYMENT_SCHEMA: Document = {
+    "type": "object",
+    "properties": {"amount": {"type": "number"}},
+    "required": ["amount"],
+    "additionalProperties": False,
+}
+
 
 def version(template: str, number: str, status: str = "PUBLISHED", *children: str) -> VersionEntry:
     """A version whose ids are made of its template's slug."""
@@ -142,9 +266,14 @@ def version(template: str, number: str, status: str = "PUBLISHED", *children: st
 
 
 def world(**fields: Any) -> Catalogue:
-    """A catalogue in which `everything()` is valid and belongs to the template `onboarding`."""
+    """A catalogue in which `everything()` and `the_rest()` are valid and belong to the template `onboarding`."""
     given: dict[str, Any] = {
-        "actions": {"http.request": ActionEntry("http.request", HTTP_SCHEMA)},
+        "actions": {
+            "http.request": ActionEntry("http.request", HTTP_SCHEMA, idempotent=True),
+            "payment.charge": ActionEntry("payment.charge", PAYMENT_SCHEMA),
+            "payment.refund": ActionEntry("payment.refund", PAYMENT_SCHEMA),
+            "report.build": ActionEntry("report.build", {"type": "object"}, long=True, idempotent=True),
+        },
         "versions": {
             "director@1.0.0": version("director", "1.0.0"),
             "director@2.0.0": version("director", "2.0.0", "DRAFT"),

@@ -102,7 +102,7 @@ def test_mistakes_in_shape_are_told_in_plain_words_and_nothing_else_is() -> None
             {"id": "y", "name": "y"},
             step("h", "human.confirm", retry={"backoff": "often", "initialInterval": "soon"}, foo=1),
             7,
-            step("c", "SYS_SUB_WORKFLOW", wait=False, inputMapping=[{"targetPath": "", "value": 1}]),
+            step("c", "SYS_SUB_WORKFLOW", wait="no", skipIf=5, inputMapping=[{"targetPath": "", "value": 1}]),
             step("a b", "END"),
         ],
         "stepTransitions": [edge("s", "h", condition=5, isDefault="yes"), {"id": "t"}],
@@ -122,7 +122,8 @@ def test_mistakes_in_shape_are_told_in_plain_words_and_nothing_else_is() -> None
         "steps[3].retry.backoff": "must be 'exponential', 'linear' or 'fixed'",
         "steps[3].retry.initialInterval": duration,
         "steps[4]": "an object is needed here",
-        "steps[5].wait": "must be true",
+        "steps[5].wait": "true or false is needed here",
+        "steps[5].skipIf": "a condition is JSONata text, or an object with it in `src`",
         "steps[5].inputMapping[0].targetPath": "must have at least 1 character",
         "stepTransitions[0].condition": "a condition is JSONata text, or an object with it in `src`",
         "stepTransitions[0].isDefault": "true or false is needed here",
@@ -159,6 +160,7 @@ def test_without_a_catalogue_what_needs_one_says_so_once() -> None:
         "CHILD_EXISTS",
         "CHILD_PUBLISHED",
         "CHILD_CYCLE_BOUNDED",
+        "UNSAFE_ACTION_NOT_COMPENSABLE",
     ]
     assert validate(chain()) == ()
 

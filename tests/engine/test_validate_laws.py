@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from engine.compile import compile_document
 from engine.validate import has_errors, validate
-from tests.engine.definitions import Document, everything, world
+from tests.engine.definitions import Document, everything, the_rest, world
 
 # What damages: values of every JSON type, halves of values and expressions, and names that mean something elsewhere.
 PIECES: list[Any] = [
     None, 0, -1, 1.5, True, "", "x", "a b", "__steps__.fetch.x", "__context__.x", "(1", [], {}, [1], 1e308, 10**30,
     {"type": "expr", "expr": {"src": "1+"}}, {"type": "expr"}, {"type": "field", "ref": {"source": "EACH"}},
     {"type": "template", "src": "{{"}, {"type": "const", "value": 1}, "START", "END", "start", "mark", "batch",
-    "GATEWAY_PARALLEL_JOIN", "sys.action",
+    "GATEWAY_PARALLEL_JOIN", "sys.action", "GATEWAY_ROUTE", "GATEWAY_EVENT_SPLIT", "ERROR", "DISABLED", "fan", "settle",
+    {"policy": "ANY"}, "PT1S", "__error__.code", "__each__", "DATASOURCE", "per-item", False,
 ]  # fmt: skip
 
 
@@ -27,8 +28,8 @@ def spots(value: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> Document:
-    """The definition that uses everything, with one to four places dropped, replaced, doubled or swapped."""
-    document = everything()
+    """A definition of those that use everything, with one to four places dropped, replaced, doubled or swapped."""
+    document = draw(st.sampled_from([everything, the_rest]))()
     for _ in range(draw(st.integers(1, 4))):
         places = spots(document)
         container, key = places[draw(st.integers(0, len(places) - 1))]
