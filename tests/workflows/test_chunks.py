@@ -20,7 +20,7 @@ async def test_a_batch_of_many_items_runs_in_chunks_and_its_output_is_whole(cach
     assert len(rows) == 621
     assert len(parents) == 2, "every child names the execution itself as its parent"
     assert {row.closed_as for row in rows} == {"COMPLETED"}
-    assert f"all 620/620" in {row.name for row in rows}
+    assert "all 620/620" in {row.name for row in rows}
     counts = Counter(await event_types(handle))
     assert counts["child_workflow_execution_completed"] == 2
     assert sum(counts.values()) < 60
