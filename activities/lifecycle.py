@@ -13,8 +13,8 @@ from app.contracts import (
     MARK_STARTED,
     RECORD_STEPS,
     REGISTER_CHILDREN,
-    RecordSteps,
     CloseExecution,
+    RecordSteps,
     RegisterChildren,
     RegisteredChildren,
 )

@@ -86,6 +86,7 @@ class Effects:
         self._definitions: dict[UUID, dict[str, Any]] = {}
         self._open_children: dict[str, OpenChild] = {}
         self._adopted: set[str] = set()
+        self._untold: dict[str, list[ChildOrder]] = {}
         self.records = StepRecords(started_with, self._look_at)
 
     @property
@@ -161,8 +162,15 @@ class Effects:
         self._tasks[key] = task
 
     def _stop(self, key: str) -> None:
-        """Cancels what runs under a key, after its first step: a task cancelled before that would never answer."""
+        """Cancels what runs under a key, after its first step: a task cancelled before that would never answer.
+
+        A child that is being told not to undo anything is cancelled when it knows: the server keeps no order.
+        """
         task = self._tasks.get(key)
+        telling = self._tasks.get(f"{key}/tell/LEAVE_DONE")
+        if telling is not None:
+            telling.add_done_callback(lambda _: self._stop(key))
+            return
         if key in self._adopted:
             self._aside(f"{key}/cancel", cancel_child(self._open_children[key]))
         elif task is not None:
@@ -175,6 +183,7 @@ class Effects:
             self._children.discard(key)
             self._adopted.discard(key)
             self._open_children.pop(key, None)
+            self._untold.pop(key, None)
             self._timers.discard(key)
         if event is not None:
             self._report(event)
@@ -330,6 +339,8 @@ class Effects:
     ) -> None:
         if self._run.engine_revision >= SURVIVES:
             self._open_children[key] = OpenChild(workflow_id=handle.id, name=name, step_id=step_id, reports=reports)
+            for order in self._untold.pop(key, ()):
+                self._send(key, order)
 
     def _close_policy(self, wait: bool) -> workflow.ParentClosePolicy:
         """A child that nobody waits for, or that must survive its parent's continue-as-new, is not ended with it."""
@@ -338,12 +349,16 @@ class Effects:
         return workflow.ParentClosePolicy.ABANDON
 
     def _tell(self, command: TellChildren) -> None:
-        """Passes on what children must know. One that has ended meanwhile need not know it."""
+        """Passes on what children must know; those that have not started yet are told as soon as they have."""
         for key in command.keys:
-            child = self._open_children.get(key)
-            if child is not None:
-                order = ChildOrder.model_validate({"what": command.what, "actor": command.actor})
-                self._aside(f"{key}/tell/{command.what}", tell_child(child, order))
+            order = ChildOrder.model_validate({"what": command.what, "actor": command.actor})
+            if key in self._open_children:
+                self._send(key, order)
+            elif key in self._children:
+                self._untold.setdefault(key, []).append(order)
+
+    def _send(self, key: str, order: ChildOrder) -> None:
+        self._aside(f"{key}/tell/{order.what}", tell_child(self._open_children[key], order))
 
     def _aside(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         """Something of which nobody waits for the end, but of which the run waits to be over before it leaves."""

@@ -160,7 +160,8 @@ class Execution(Desk):
 
     def _must_leave(self, effects: Effects) -> bool:
         """Whether a new run is to begin: history is long, and no child is open, or it has been put off long enough."""
-        if not _history_is_long():
+        # What the parent has said of the cancel that is on its way would not be known to the next run.
+        if not _history_is_long() or self._leaves_done:
             return False
         length = workflow.info().get_current_history_length()
         self._long_since = length if self._long_since is None else self._long_since

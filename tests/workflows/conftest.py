@@ -1,6 +1,7 @@
 """Executions on a database and a task queue of their own, with the workflow cache on and off."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -8,7 +9,9 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from app.db.session import Database
+from tests.workflows.counterpart import Counterpart, serving_counterpart
 from tests.workflows.harness import Executions
+from tests.workflows.killing import Workers
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +44,20 @@ async def running(executions: Executions, request: pytest.FixtureRequest) -> Asy
     async with executions.worker(cached=request.param):
         yield executions
     await executions.replay_all()
+
+
+@pytest.fixture
+async def counterpart() -> AsyncIterator[Counterpart]:
+    """The other side of HTTP actions."""
+    async with serving_counterpart() as subject:
+        yield subject
+
+
+@pytest.fixture
+async def workers(
+    executions: Executions, temporal_address: str, database_url: str, tmp_path: Path
+) -> AsyncIterator[Workers]:
+    """Worker processes, ended with the test."""
+    subject = Workers(executions.task_queue, temporal_address, database_url, tmp_path)
+    yield subject
+    await subject.stop()

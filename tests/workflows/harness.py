@@ -3,23 +3,38 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlmodel import select
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from app.contracts import STEPS_QUERY, ExecutionStart, RunView, workflow_id
+from app.contracts import (
+    COMPLETE_STEP,
+    CONTROL,
+    DELIVER_SIGNAL,
+    STATE_QUERY,
+    STEPS_QUERY,
+    ControlReceipt,
+    ControlRequest,
+    ExecutionStart,
+    RunView,
+    SignalDelivery,
+    SignalReceipt,
+    StateDump,
+    StepCompletion,
+    workflow_id,
+)
 from app.db.session import Database
 from app.db.tables import WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion, new_id
 from app.settings import HttpActionSettings, Settings, TemporalSettings, WorkerSettings
-from millrace.actions import Action, ActionFailure, Call, action
+from millrace.actions import Action, ActionFailure, Call, Suspend, action
 from worker import build_worker
 from workflows.execution import Execution
 
@@ -45,7 +60,23 @@ async def sleep(seconds: float) -> float:
     return seconds
 
 
-ACTIONS = (echo, fail, sleep)
+@action("test.ask")
+async def ask(call: Call, question: str) -> Any:
+    """Suspends itself with a question, and gives back what it was resumed with."""
+    if call.resumed is None:
+        return Suspend({"question": question})
+    return {"asked": call.resumed.suspended["question"], "answer": call.resumed.data}
+
+
+@action("test.choosy")
+async def choosy(n: Any, bad: list[Any]) -> Any:
+    """Fails for some."""
+    if n in bad:
+        raise ActionFailure("CHOOSY", f"not {n}", retryable=False)
+    return n
+
+
+ACTIONS = (echo, fail, sleep, ask, choosy)
 
 
 class Executions:
@@ -143,6 +174,52 @@ class Executions:
         """The answer to the steps query."""
         return await handle.query(STEPS_QUERY, result_type=RunView)
 
+    async def statuses(self, handle: Handle) -> dict[str, str]:
+        """The status of every step that has begun."""
+        return {one.id: one.status for one in (await self.view(handle)).steps if one.visits}
+
+    async def memory(self, handle: Handle) -> dict[str, Any]:
+        """The answer to the state query."""
+        dump = await handle.query(STATE_QUERY, result_type=StateDump)
+        assert dump.state is not None
+        return dump.state
+
+    async def complete(self, handle: Handle, step_id: str, **fields: Any) -> Any:
+        """A person completes a step."""
+        return await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id=step_id, **fields))
+
+    async def deliver(
+        self, handle: Handle, name: str, payload: Any = None, key: str | None = None, signal_id: str | None = None
+    ) -> str:
+        """A signal with a receipt; gives what became of it."""
+        signal = SignalDelivery(name=name, payload=payload, correlation_key=key, id=signal_id)
+        return (await handle.execute_update(DELIVER_SIGNAL, signal, result_type=SignalReceipt)).status
+
+    async def control(self, handle: Handle, what: str, step_id: str | None = None, **fields: Any) -> str:
+        """An operator steers the run; gives what became of it."""
+        request = ControlRequest.model_validate({"what": what, "step_id": step_id, **fields})
+        return (await handle.execute_update(CONTROL, request, result_type=ControlReceipt)).status
+
+    async def children(self, root: Handle, count: int) -> list[Handle]:
+        """The runs of so many children, once they have started, in order of name."""
+        for _ in range(200):
+            rows = [row for row in await self.rows(root) if row.parent_id is not None and row.status != "CREATED"]
+            if len(rows) >= count:
+                return [self.client.get_workflow_handle(workflow_id(row.id)) for row in rows]
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"there are not {count} children")
+
+    async def closed(self, handle: Handle) -> WorkflowExecution:
+        """The root's row, once the run has ended, however it ended; the row and Temporal must say the same."""
+        with suppress(WorkflowFailureError):
+            await handle.result()
+        row = await self.row(handle)
+        described = await self.client.get_workflow_handle(handle.id).describe()
+        name = "CANCELED" if row.closed_as == "CANCELLED" else row.closed_as
+        assert described.status is not None
+        assert described.status.name == name, f"the row says {row.closed_as}, Temporal {described.status.name}"
+        return row
+
     async def waits_for(self, handle: Handle, *step_ids: str) -> RunView:
         """Returns when the run waits for exactly these steps."""
         for _ in range(200):
@@ -162,6 +239,15 @@ async def failure_of(handle: Handle) -> dict[str, Any]:
     detail: dict[str, Any] = cause.details[0]
     assert cause.type == detail["code"]
     return detail
+
+
+async def refused(asked: Awaitable[Any]) -> str:
+    """The code with which an update was refused."""
+    with pytest.raises(WorkflowUpdateFailedError) as refusal:
+        await asked
+    cause = refusal.value.cause
+    assert isinstance(cause, ApplicationError), cause
+    return str(cause.type)
 
 
 async def event_types(handle: Handle) -> list[str]:

@@ -3,117 +3,11 @@
 import asyncio
 import os
 import signal
-import socket
-import sys
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
-import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-
-from app.processes import OwnProcess, spawn
 from tests.documents import action, arrow, batch, document, expr, join, line, split
+from tests.workflows.counterpart import Counterpart, call
 from tests.workflows.harness import Executions
-
-
-class Counterpart:
-    """An HTTP server that counts calls by path and keeps some waiting until it is told."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-        self.keys: defaultdict[str, set[str]] = defaultdict(set)
-        self.gate = asyncio.Event()
-        self.url = ""
-
-    async def answer(self, request: Request) -> JSONResponse:
-        """Counts; a path with `wait` in it is answered when the gate is open."""
-        path = request.url.path
-        self.calls[path] += 1
-        self.keys[path].add(request.headers["idempotency-key"])
-        if "wait" in path:
-            await self.gate.wait()
-        return JSONResponse({"path": path})
-
-    async def called(self, path: str) -> None:
-        """Returns when somebody has called the path."""
-        for _ in range(600):
-            if self.calls[path]:
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"nobody called {path}: {self.calls}")
-
-
-@pytest.fixture
-async def counterpart() -> AsyncIterator[Counterpart]:
-    """The server, on a free port."""
-    subject = Counterpart()
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    app = Starlette(routes=[Route("/{path:path}", subject.answer, methods=["GET", "POST"])])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started:
-        await asyncio.sleep(0.01)
-    subject.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    yield subject
-    subject.gate.set()
-    server.should_exit = True
-    server.force_exit = True
-    await serving
-
-
-class Workers:
-    """Worker processes of one test."""
-
-    def __init__(self, executions: Executions, temporal_address: str, database_url: str, folder: Path) -> None:
-        self._folder = folder
-        self._environment = {
-            **os.environ,
-            "MILLRACE_HOME": str(folder),
-            "MILLRACE_DATABASE__URL": database_url,
-            "MILLRACE_TEMPORAL__ADDRESS": temporal_address,
-            "MILLRACE_TEMPORAL__TASK_QUEUE": executions.task_queue,
-            "MILLRACE_HTTP_ACTION__ALLOWED_PRIVATE_HOSTS": '["127.0.0.1"]',
-        }
-        self.processes: list[OwnProcess] = []
-
-    def start(self) -> OwnProcess:
-        """One more worker."""
-        command = [sys.executable, "-m", "app.cli.main", "worker"]
-        log = self._folder / f"worker-{len(self.processes)}.log"
-        process = spawn("worker", command, log, environment=self._environment)
-        self.processes.append(process)
-        return process
-
-
-@pytest.fixture
-async def workers(
-    executions: Executions, temporal_address: str, database_url: str, tmp_path: Path
-) -> AsyncIterator[Workers]:
-    """Worker processes, ended with the test."""
-    subject = Workers(executions, temporal_address, database_url, tmp_path)
-    yield subject
-    for process in subject.processes:
-        await process.stop(patience=5)
-
-
-def call(step_id: str, url: str, **fields: Any) -> dict[str, Any]:
-    """A step that calls the counterpart; an attempt that gets no answer is detected after two seconds."""
-    parameters = {"method": "POST", "url": f"{url}/{step_id}"}
-    return action(
-        step_id,
-        actionKey="http.request",
-        parameters=parameters,
-        timeout=2,
-        retry={"maxAttempts": 10, "initialInterval": 0.2},
-        **fields,
-    )
+from tests.workflows.killing import Workers
 
 
 async def test_a_killed_worker_loses_nothing_and_repeats_no_completed_step(
