@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.common import RawValue, RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import FailureError
 
 from app.contracts import (
@@ -40,6 +40,7 @@ from engine.protocol import (
     Yield,
     Yielded,
 )
+from workflows.definitions import stored_definition
 from workflows.failures import failure_of
 from workflows.policies import LOCAL, action_options, summary
 from workflows.search import search_attributes
@@ -63,7 +64,7 @@ class Effects:
         self._children: set[str] = set()
         self._timers: set[str] = set()
         self._broken: BaseException | None = None
-        self._definitions: dict[UUID, dict[str, Any]] = {}
+        self._definitions: dict[UUID, RawValue | dict[str, Any]] = {}
 
     @property
     def busy(self) -> bool:
@@ -190,7 +191,10 @@ class Effects:
             **LOCAL,
         )
         for version in answer.versions:
-            if version.definition is not None:
+            if version.definition_sha256 is not None:
+                self._definitions[version.version_id] = stored_definition(version.definition_sha256)
+            elif version.definition is not None:
+                # An answer recorded before definitions were kept outside history.
                 self._definitions[version.version_id] = version.definition
         return answer
 
