@@ -42,7 +42,7 @@ bench: .venv/.dev bench/.venv/.ready  ## the figures of bench/README.md, measure
 
 lock: .venv/.dev  ## choose versions anew and write the lock files
 	@$(COMPILE) --upgrade --extra build --output-file requirements.txt pyproject.toml
-	@$(COMPILE) --upgrade --extra build --extra dev --constraint requirements.txt \
+	@$(COMPILE) --upgrade --extra build --extra s3 --extra dev --constraint requirements.txt \
 		--output-file requirements-dev.txt pyproject.toml
 
 bench/.venv/.ready: bench/requirements.txt .venv/.python

@@ -19,6 +19,7 @@ from activities.registry import action_activities, check_activities, load_action
 from activities.runs import run_activities
 from app.contracts import OWN_ACTIVITIES
 from app.db.session import Database
+from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
 from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import Settings
 from app.temporal import check_namespace, connect, register_search_attributes
@@ -54,8 +55,9 @@ async def serve(settings: Settings, ready: asyncio.Event | None = None, actions:
     if url is None:
         raise ValueError("no database is configured")
     database = Database(url.get_secret_value(), settings.database)
+    storage = PayloadStorage(url.get_secret_value(), settings.payloads, settings.database, WORKER_PATIENCE)
     try:
-        client = await connect(settings.temporal)
+        client = await connect(settings.temporal, storage.converter)
         await check_namespace(client)
         await register_search_attributes(client)
         known = (http_request_action(settings.http_action), *load_actions(settings.worker.actions), *actions)
@@ -69,6 +71,7 @@ async def serve(settings: Settings, ready: asyncio.Event | None = None, actions:
             await asyncio.Event().wait()
     finally:
         await database.close()
+        await storage.close()
         log.info("worker_stopped")
 
 

@@ -21,8 +21,8 @@ from millrace.actions import Action, ActionFailure, Call, Resumed, Suspend
 
 Activity = Callable[..., Any]
 
-# Bytes; the server refuses a payload of two mebibytes.
-_LARGEST_RESULT = 1_500_000
+# Bytes. What is large is kept outside history, but every later step may read it again, in memory and whole.
+LARGEST_RESULT = 16 * 1024 * 1024
 
 
 class RegistryError(AppError):
@@ -124,7 +124,7 @@ async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: in
 
 
 def _result(output: Any, attempt: int) -> Any:
-    """An action's output as JSON. What is none, or is more than history takes, fails the step once and for all."""
+    """An action's output as JSON. What is none, or is too large, fails the step once and for all."""
     try:
         written = to_json(output, by_alias=True, inf_nan_mode="constants")
         result = from_json(written, allow_inf_nan=False)
@@ -133,8 +133,8 @@ def _result(output: Any, attempt: int) -> Any:
         raise ApplicationError(
             reason, {"attempts": attempt}, type="ACTION_RESULT_INVALID", non_retryable=True
         ) from None
-    if len(written) > _LARGEST_RESULT:
-        reason = f"the action's result has {len(written)} bytes; history takes {_LARGEST_RESULT}"
+    if len(written) > LARGEST_RESULT:
+        reason = f"the action's result has {len(written)} bytes; a step may give {LARGEST_RESULT}"
         raise ApplicationError(reason, {"attempts": attempt}, type="ACTION_RESULT_TOO_LARGE", non_retryable=True)
     return result
 

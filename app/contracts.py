@@ -39,6 +39,12 @@ OWN_ACTIVITIES = (MARK_STARTED, CLOSE_EXECUTION, REGISTER_CHILDREN, RECORD_STEPS
 ENGINE_REVISION = 2
 RECORDS_STEPS = 2
 
+# Metadata of payloads. The role says what a payload is; the other is the SHA-256, in hexadecimal, under which it is
+# kept outside history: a payload that has it need not be stored again.
+PAYLOAD_ROLE = "millrace-role"
+ROLE_DEFINITION = b"definition"
+PAYLOAD_SHA256 = "millrace-sha256"
+
 # Characters. A message goes into history, into rows and into answers; a page of HTML that some library raised is none.
 LONGEST_MESSAGE = 2_000
 
@@ -188,7 +194,7 @@ class ChildToRegister(Contract):
 class RegisterChildren(Contract):
     """Write the rows of children, once. One of `version_ref` (id or `slug@1.0.0`) and `template_ref` is given.
 
-    `known_versions` are versions whose definition the parent holds already and need not be sent again.
+    `known_versions` are versions of whose definitions the parent knows the names already.
     """
 
     parent_id: UUID
@@ -213,7 +219,11 @@ class RegisteredChild(Contract):
 
 
 class RegisteredVersion(Contract):
-    """The version that children run."""
+    """The version that children run.
+
+    `definition_sha256` is the name of its definition in payload storage, None where the parent knows it already.
+    Answers recorded before there was such a storage have the whole `definition` instead.
+    """
 
     template_id: UUID
     template: str
@@ -221,6 +231,7 @@ class RegisteredVersion(Contract):
     version_id: UUID
     version: str
     definition: dict[str, Any] | None = None
+    definition_sha256: str | None = None
 
 
 class RegisteredChildren(Contract):

@@ -19,6 +19,7 @@ from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.routes import router as executions
 from app.intake import Intake
 from app.links.routes import router as links
+from app.payloads.retention import keep_for, purge_blobs
 from app.problem_details import (
     ProblemDetails,
     answer_with_problems,
@@ -27,7 +28,7 @@ from app.problem_details import (
     problem_responses,
 )
 from app.registry.routes import router as registry
-from app.settings import ReconcilerSettings, Settings
+from app.settings import PayloadSettings, ReconcilerSettings, Settings
 from app.templates.routes import router as templates
 from app.temporal import Temporal
 from app.triggers.routes import router as triggers
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 DESCRIPTION = "Business processes as JSON definitions, run as Temporal workflows."
 PREFIX = "/api/v1"
+PURGE_EVERY = timedelta(days=1)
 
 
 def create_app(settings: Settings, database: Database, temporal: Temporal) -> FastAPI:
@@ -47,11 +49,15 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        reconciling = asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler))
+        background = [
+            asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
+            asyncio.create_task(purge_forever(database, temporal, settings.payloads)),
+        ]
         yield
-        reconciling.cancel()
-        with suppress(asyncio.CancelledError):
-            await reconciling
+        for task in background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     app = FastAPI(
         title="Millrace",
@@ -88,6 +94,25 @@ async def reconcile_forever(database: Database, temporal: Temporal, settings: Re
         # The edge of a background task: an error that ended it would go unnoticed.
         except Exception:
             log.exception("reconciling_failed")
+
+
+async def purge_forever(
+    database: Database, temporal: Temporal, settings: PayloadSettings, interval: timedelta = PURGE_EVERY
+) -> None:
+    """Deletes stored values that nobody can need any more, every `interval`, until cancelled.
+
+    Any number of processes may do it. Nothing that fails ends it.
+    """
+    while True:
+        await asyncio.sleep(interval.total_seconds())
+        try:
+            deleted = await purge_blobs(database, await keep_for(temporal, settings))
+            log.info("payloads_purged", deleted=deleted)
+        except Unavailable as error:
+            log.warning("payload_purge_postponed", code=error.code)
+        # The edge of a background task: an error that ended it would go unnoticed.
+        except Exception:
+            log.exception("payload_purge_failed")
 
 
 class BugsAnswered:

@@ -72,6 +72,27 @@ class HttpActionSettings(BaseModel):
     max_response_bytes: int = Field(default=1024 * 1024, ge=1024)
 
 
+class PayloadSettings(BaseModel):
+    """Where values are kept that are too large for history. Definitions are always kept in PostgreSQL."""
+
+    store: Literal["postgres", "s3"] = "postgres"
+    threshold: int = Field(default=64 * 1024, ge=1024, le=1_000_000, description="bytes; larger values are kept here")
+    cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0, description="of stored values kept in memory")
+    keep_days: int = Field(default=45, ge=31, description="how long after its last use a value is kept at least")
+    bucket: str | None = Field(default=None, description="of the S3-compatible store; it must exist")
+    endpoint: str | None = Field(default=None, description="URL of an S3-compatible server; AWS without one")
+    region: str | None = None
+    prefix: str = Field(default="", description="before every key; must not change while runs are kept")
+    access_key_id: str | None = Field(default=None, description="without it, what the AWS libraries find")
+    secret_access_key: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _names_a_bucket(self) -> Self:
+        if self.store == "s3" and self.bucket is None:
+            raise ValueError("payloads in S3 need a bucket")
+        return self
+
+
 class ReconcilerSettings(BaseModel):
     """How often rows left CREATED are looked for, and how old they must be; seconds."""
 
@@ -99,6 +120,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     http_action: HttpActionSettings = HttpActionSettings()
+    payloads: PayloadSettings = PayloadSettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
     log: LogSettings = LogSettings()
 

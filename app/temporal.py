@@ -16,11 +16,12 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSearchAttributesRequest, GetSystemInfoRequest
 from temporalio.client import Client, RPCTimeoutOrCancelledError
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from app.contracts import SEARCH_ATTRIBUTES, workflow_id
 from app.errors import Unavailable
+from app.payloads.errors import PayloadUnavailable
 from app.settings import TemporalSettings
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ _ABOUT_THE_REQUEST = frozenset(
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raises `Unavailable` for what means that Temporal cannot be reached.
+    """Raises `Unavailable` for what means that Temporal, or what it keeps elsewhere, cannot be reached.
 
     An `RPCError` that is about the request itself passes: only the caller knows what it means.
     """
@@ -55,6 +56,8 @@ def translated() -> Iterator[None]:
         raise unreachable() from error
     except (RPCTimeoutOrCancelledError, TimeoutError) as error:
         raise unreachable() from error
+    except PayloadUnavailable as error:
+        raise Unavailable(error.code, str(error)) from error
 
 
 def unreachable() -> Unavailable:
@@ -62,8 +65,10 @@ def unreachable() -> Unavailable:
     return Unavailable("TEMPORAL_UNAVAILABLE", "Temporal cannot be reached.")
 
 
-async def connect(settings: TemporalSettings, retry: RetryConfig | None = None) -> Client:
-    """A client with the project's data converter. Workers leave `retry` to the SDK, which is patient.
+async def connect(
+    settings: TemporalSettings, data_converter: DataConverter, retry: RetryConfig | None = None
+) -> Client:
+    """A client with a `PayloadStorage`'s converter. Workers leave `retry` to the SDK, which is patient.
 
     Raises `Unavailable` when Temporal cannot be reached, ValueError when the settings name no address.
     """
@@ -75,7 +80,7 @@ async def connect(settings: TemporalSettings, retry: RetryConfig | None = None) 
         namespace=settings.namespace,
         api_key=api_key,
         tls=settings.tls or api_key is not None,
-        data_converter=pydantic_data_converter,
+        data_converter=data_converter,
         retry_config=retry,
         connect_timeout=timedelta(seconds=settings.connect_timeout),
     )
@@ -126,8 +131,9 @@ async def _registered(client: Client) -> frozenset[str]:
 class Temporal:
     """One process's way to Temporal. `attributes` are the search attributes that may be set."""
 
-    def __init__(self, settings: TemporalSettings) -> None:
+    def __init__(self, settings: TemporalSettings, data_converter: DataConverter) -> None:
         self.settings = settings
+        self._data_converter = data_converter
         self.attributes: frozenset[str] = frozenset()
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
@@ -181,7 +187,9 @@ class Temporal:
     async def _connect(self) -> Client:
         # A person waits for the answer: give up soon rather than after the SDK's ten seconds.
         budget = int(self.settings.connect_timeout * 1000)
-        client = await connect(self.settings, RetryConfig(max_elapsed_time_millis=budget, max_retries=2))
+        client = await connect(
+            self.settings, self._data_converter, RetryConfig(max_elapsed_time_millis=budget, max_retries=2)
+        )
         with translated():
             self.attributes = await register_search_attributes(client)
         self.note_answer()

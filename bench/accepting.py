@@ -19,10 +19,13 @@ from uuid import uuid4
 from sqlalchemy import func, select
 from sqlmodel import col
 from temporalio.client import Client
+from temporalio.common import RawValue
 
 from app.contracts import ExecutionStart, workflow_id
 from app.db.session import Database
 from app.db.tables import RecordStatus, WorkflowExecution, new_id
+from app.payloads.content import definition_payload
+from app.payloads.storage import PayloadStorage
 from app.processes import spawn
 from app.settings import Settings
 from app.temporal import connect
@@ -51,7 +54,7 @@ class Sides:
         self.caller = caller
         self.queue = queue
         self.context: dict[str, Any] = json.loads(PAYLOAD.read_text())
-        self.definition = five_actions()
+        self.definition = RawValue(definition_payload(json.dumps(five_actions())))
         self.accepted = 0
         self._numbers = itertools.count()
 
@@ -103,9 +106,13 @@ async def both_sides(settings: Settings) -> AsyncIterator[Sides]:
         await store_template(database, SLUG, five_actions(), service=SERVICE)
     finally:
         await database.close()
-    client = await connect(settings.temporal)
-    async with _api(settings) as (host, port), Caller(host, port) as caller:
-        yield Sides(client, caller, settings.temporal.task_queue)
+    storage = PayloadStorage(database_url(settings), settings.payloads, settings.database)
+    client = await connect(settings.temporal, storage.converter)
+    try:
+        async with _api(settings) as (host, port), Caller(host, port) as caller:
+            yield Sides(client, caller, settings.temporal.task_queue)
+    finally:
+        await storage.close()
 
 
 @asynccontextmanager

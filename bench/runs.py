@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from sqlmodel import col
 from temporalio import activity
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from app.contracts import workflow_id
@@ -25,6 +26,7 @@ from app.db.tables import ClosedAs, WorkflowExecution
 from app.executions.queries import find_target
 from app.executions.service import start_execution
 from app.executions.starting import StartRequest
+from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
 from app.settings import Settings
 from app.temporal import Temporal, connect, register_search_attributes
 from bench.by_hand import ADD, BY_HAND, BY_HAND_OUTSIDE, STEPS, ByHand, ByHandOutside
@@ -73,11 +75,11 @@ def five_actions() -> Document:
 class Sides:
     """Both ways to do the same; each keeps the workflow ids of its runs."""
 
-    def __init__(self, client: Client, database: Database, settings: Settings) -> None:
+    def __init__(self, client: Client, database: Database, settings: Settings, converter: DataConverter) -> None:
         self.client = client
         self.database = database
         self.settings = settings
-        self.temporal = Temporal(settings.temporal)
+        self.temporal = Temporal(settings.temporal, converter)
         self.of_millrace: list[str] = []
         self.of_hand: list[str] = []
         self._numbers = itertools.count()
@@ -147,16 +149,18 @@ async def measure(say: Say) -> list[Figure]:
 async def both_sides(settings: Settings) -> AsyncIterator[Sides]:
     """Both workers polling, each its own task queue, and what they need."""
     database = Database(database_url(settings), settings.database)
+    storage = PayloadStorage(database_url(settings), settings.payloads, settings.database, WORKER_PATIENCE)
     try:
         await store_template(database, SLUG, five_actions(), service=SLUG)
-        client = await connect(settings.temporal)
+        client = await connect(settings.temporal, storage.converter)
         await register_search_attributes(client)
         async with (
             build_worker(client, database, settings, [ADD_ACTION]),
             _worker_by_hand(client, settings),
         ):
-            yield Sides(client, database, settings)
+            yield Sides(client, database, settings, storage.converter)
     finally:
+        await storage.close()
         await database.close()
 
 

@@ -8,13 +8,16 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 
 from app.db.migrate import migrate
 from app.embedded import EmbeddedPostgres, EmbeddedTemporal, start_postgres, start_temporal
 from app.processes import OwnProcess
 from app.settings import TemporalSettings
 from app.temporal import connect
+from tests.wire_cutter import Relay, relayed
 
 MakeDatabase = Callable[[], Awaitable[str]]
 
@@ -76,6 +79,20 @@ async def database_url(make_database: MakeDatabase) -> str:
     return await make_database()
 
 
+@pytest.fixture
+async def postgres_relay(postgres: EmbeddedPostgres) -> AsyncIterator[Relay]:
+    """A wire to PostgreSQL that can be cut and mended."""
+    async with relayed(str(postgres.socket_folder / ".s.PGSQL.5432")) as relay:
+        yield relay
+
+
+@pytest.fixture
+def relayed_database_url(postgres_relay: Relay, database_url: str) -> str:
+    """The module's database over that wire."""
+    name = make_url(database_url).database
+    return f"postgresql+asyncpg://postgres@{postgres_relay.address}/{name}?ssl=disable"
+
+
 @pytest.fixture(scope="session")
 def temporal_address(temporal_server: EmbeddedTemporal) -> str:
     """Where the session's Temporal server listens."""
@@ -84,8 +101,8 @@ def temporal_address(temporal_server: EmbeddedTemporal) -> str:
 
 @pytest.fixture(scope="session")
 async def temporal_client(temporal_address: str) -> Client:
-    """A client with the data converter of the project."""
-    return await connect(TemporalSettings(address=temporal_address))
+    """A client that reads and writes small values only; `with_storage` gives one that knows a database."""
+    return await connect(TemporalSettings(address=temporal_address), pydantic_data_converter)
 
 
 async def _create(postgres: EmbeddedPostgres, template: str, name: str | None = None) -> str:

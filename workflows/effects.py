@@ -54,6 +54,7 @@ from engine.protocol import (
     Withdraw,
     Yield,
 )
+from workflows.definitions import stored_definition
 from workflows.descendants import cancel_child, child_done, outcome_of, tell_child
 from workflows.failures import failure_of
 from workflows.policies import LOCAL, action_options, summary
@@ -83,11 +84,11 @@ class Effects:
         self._children: set[str] = set()
         self._timers: set[str] = set()
         self._broken: BaseException | None = None
-        self._definitions: dict[UUID, dict[str, Any]] = {}
         self._open_children: dict[str, OpenChild] = {}
         self._adopted: set[str] = set()
         self._untold: dict[str, list[ChildOrder]] = {}
         self.records = StepRecords(started_with, self._look_at)
+        self._definitions: dict[UUID, RawValue | dict[str, Any]] = {}
 
     @property
     def busy(self) -> bool:
@@ -255,7 +256,10 @@ class Effects:
             **LOCAL,
         )
         for version in answer.versions:
-            if version.definition is not None:
+            if version.definition_sha256 is not None:
+                self._definitions[version.version_id] = stored_definition(version.definition_sha256)
+            elif version.definition is not None:
+                # An answer recorded before definitions were kept outside history.
                 self._definitions[version.version_id] = version.definition
         return answer
 

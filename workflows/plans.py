@@ -1,7 +1,8 @@
 """Compiled plans, shared by every run of a definition in this process.
 
 A plan is frozen and depends on nothing but the definition's bytes, so sharing it
-cannot make a run nondeterministic.
+cannot make a run nondeterministic. A definition that comes from payload storage brings
+the hash of its content along; one from an older history is hashed here.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from temporalio.api.common.v1 import Payload
 
+from app.contracts import PAYLOAD_SHA256
 from engine.compile import compile_document
 from engine.errors import EngineError
 from engine.plan import Plan
@@ -25,7 +27,7 @@ class _Plans:
         self._lock = threading.Lock()
 
     def of(self, payload: Payload) -> Plan:
-        digest = hashlib.sha256(payload.data).digest()
+        digest = payload.metadata.get(PAYLOAD_SHA256) or hashlib.sha256(payload.data).digest()
         with self._lock:
             plan = self._plans.get(digest)
             if plan is not None:

@@ -19,6 +19,7 @@ from app.db.session import Database
 from app.embedded import embedded_servers
 from app.errors import Invalid, Unavailable
 from app.main import check_listen, create_app
+from app.payloads.storage import PayloadStorage
 from app.settings import Settings
 from app.temporal import Temporal
 
@@ -81,7 +82,8 @@ async def serve_api(settings: Settings, listening: asyncio.Future[str] | None = 
     url = database_url(settings)
     with _bound_socket(settings) as bound:
         database = Database(url, settings.database)
-        app = create_app(settings, database, Temporal(settings.temporal))
+        storage = PayloadStorage(url, settings.payloads, settings.database)
+        app = create_app(settings, database, Temporal(settings.temporal, storage.converter))
         server = _QuietServer(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
         serving = asyncio.create_task(server.serve(sockets=[bound]))
         try:
@@ -95,6 +97,7 @@ async def serve_api(settings: Settings, listening: asyncio.Future[str] | None = 
             server.should_exit = True
             await serving
             await database.close()
+            await storage.close()
             log.info("api_stopped")
 
 

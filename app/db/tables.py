@@ -1,5 +1,6 @@
 """The tables. Nothing else in the project declares one."""
 
+import builtins
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    LargeBinary,
     String,
     UniqueConstraint,
     Uuid,
@@ -241,3 +243,19 @@ class Action(SQLModel, table=True):
     )
     created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
     updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
+
+
+class PayloadBlob(SQLModel, table=True):
+    """A value that is kept outside Temporal's histories: a serialized payload, under the SHA-256 of its bytes.
+
+    `last_used_at` is when a process last wrote a reference to it, to the hour.
+    """
+
+    __tablename__ = "payload_blob"
+    __table_args__ = (Index("ix_payload_blob_last_used_at", "last_used_at"),)
+
+    sha256: str = Field(primary_key=True, max_length=64)
+    bytes: builtins.bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    size: int
+    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
+    last_used_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))

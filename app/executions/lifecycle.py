@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, case, func, literal, select, text, update
+from sqlalchemy import ARRAY, Text, Uuid, any_, case, cast, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -30,6 +30,8 @@ from app.db.tables import (
     WorkflowTemplate,
     WorkflowTemplateVersion,
 )
+from app.payloads.content import blob_of, definition_payload
+from app.payloads.postgres import write_blobs
 from app.untrusted import first_unstorable
 from app.versions.queries import (
     VersionReference,
@@ -195,6 +197,7 @@ def _registered(key: str, execution_id: UUID, written: Mapping[UUID, tuple[str, 
 
 
 async def _versions(session: AsyncSession, wanted: set[UUID], known: set[UUID]) -> list[RegisteredVersion]:
+    """The versions; the definitions of those not known are put into payload storage by the same transaction."""
     if not wanted:
         return []
     version_id = col(WorkflowTemplateVersion.id)
@@ -205,12 +208,16 @@ async def _versions(session: AsyncSession, wanted: set[UUID], known: set[UUID]) 
             col(WorkflowTemplate.name),
             version_id,
             col(WorkflowTemplateVersion.version),
-            case((version_id.in_(known), None), else_=col(WorkflowTemplateVersion.definition)),
+            # As text, like the start of a root reads it: the same text is the same blob.
+            case((version_id.in_(known), None), else_=cast(col(WorkflowTemplateVersion.definition), Text)),
         )
         .join(WorkflowTemplate, col(WorkflowTemplate.id) == WorkflowTemplateVersion.template_id)
         .where(version_id.in_(wanted))
         .order_by(version_id)
     )
+    rows = (await session.execute(statement)).all()
+    blobs = {row[3]: blob_of(definition_payload(row[5])) for row in rows if row[5] is not None}
+    await write_blobs(session, dict(blobs.values()))
     return [
         RegisteredVersion(
             template_id=row[0],
@@ -218,7 +225,7 @@ async def _versions(session: AsyncSession, wanted: set[UUID], known: set[UUID]) 
             template_name=row[2],
             version_id=row[3],
             version=row[4],
-            definition=row[5],
+            definition_sha256=blobs[row[3]][0] if row[3] in blobs else None,
         )
-        for row in await session.execute(statement)
+        for row in rows
     ]

@@ -30,6 +30,7 @@ from app.contracts import (
     workflow_id,
 )
 from app.errors import AppError, Conflict, Unavailable
+from app.payloads.errors import PayloadUnavailable
 from app.temporal import Temporal, translated
 
 # Seconds: how long a closed run may take to give its result, a worker to answer a query, and an update.
@@ -190,6 +191,8 @@ async def view_run(temporal: Temporal, execution_id: UUID) -> RunView | None:
     within = timedelta(seconds=QUERY_WITHIN)
     try:
         answer: RunView = await handle.query(STEPS_QUERY, result_type=RunView, rpc_timeout=within)
+    except PayloadUnavailable as error:
+        raise Unavailable(error.code, str(error)) from error
     except WorkflowQueryFailedError as error:
         raise Unavailable("QUERY_FAILED", f"The worker could not say: {error.message}") from error
     except RPCError as error:
@@ -226,6 +229,8 @@ async def complete_step(
             return await handle.execute_update(COMPLETE_STEP, completion, id=update_id, rpc_timeout=within)
     except WorkflowUpdateFailedError as error:
         raise _refusal(error) from error
+    except PayloadUnavailable as error:
+        raise Unavailable(error.code, str(error)) from error
     except (TimeoutError, RPCTimeoutOrCancelledError) as error:
         raise worker_unavailable() from error
     except RPCError as error:

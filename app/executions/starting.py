@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from temporalio.api.common.v1 import Payload
 from temporalio.common import (
     RawValue,
     SearchAttributeKey,
@@ -37,6 +36,7 @@ from app.db.session import translated as database_errors
 from app.db.tables import RecordStatus, TemplateStatus, VersionStatus, new_id
 from app.errors import AppError, Conflict, Invalid, Unavailable
 from app.executions.queries import Earlier, Target, find_earlier
+from app.payloads.content import definition_payload
 from app.temporal import Temporal, translated, unreachable
 from engine.errors import EngineError
 from engine.schema import violations
@@ -283,8 +283,11 @@ def _new_launch(target: Target, request: StartRequest, definition: str) -> Launc
 
 
 def _as_stored(definition: str) -> RawValue:
-    """The definition's own text as a payload: it is neither read nor written again on its way."""
-    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=definition.encode()))
+    """The definition's own text as a payload: it is neither read nor written again on its way.
+
+    The data converter leaves it in payload storage, which costs a statement for each definition, process and hour.
+    """
+    return RawValue(definition_payload(definition))
 
 
 def _summary(launch: Launch) -> str:

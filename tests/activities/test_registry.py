@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 from temporalio.exceptions import ApplicationError
 
-from activities.registry import RegistryError, action_activities, check_activities, load_actions
+from activities.registry import LARGEST_RESULT, RegistryError, action_activities, check_activities, load_actions
 from millrace.actions import ActionFailure, Call, action
 from tests.activities.conftest import CallAction
 
@@ -114,12 +114,16 @@ def test_a_module_s_actions_are_found_and_one_without_any_is_refused() -> None:
 
 @action("stock.strange")
 async def strange(kind: str) -> Any:
-    """Gives what history does not take."""
-    return object() if kind == "object" else "x" * 2_000_000
+    """Gives what no step may give, or only just."""
+    return object() if kind == "object" else "x" * (LARGEST_RESULT - 2 + (kind == "large"))
 
 
 @pytest.mark.parametrize(("kind", "code"), [("object", "ACTION_RESULT_INVALID"), ("large", "ACTION_RESULT_TOO_LARGE")])
-async def test_a_result_that_history_does_not_take_has_a_code(call_action: CallAction, kind: str, code: str) -> None:
+async def test_a_result_that_no_step_may_give_has_a_code(call_action: CallAction, kind: str, code: str) -> None:
     with pytest.raises(ApplicationError) as raised:
         await call_action(strange, {"kind": kind})
     assert (raised.value.type, raised.value.non_retryable) == (code, True)
+
+
+async def test_a_result_of_sixteen_mebibytes_is_taken(call_action: CallAction) -> None:
+    assert len(await call_action(strange, {"kind": "largest"})) == 16 * 1024 * 1024 - 2

@@ -8,9 +8,11 @@ from uuid import uuid4
 import httpx
 import pytest
 import uvicorn
+from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.main import create_app
+from app.payloads.storage import PayloadStorage
 from app.settings import ApiSettings, ReconcilerSettings, Settings, TemporalSettings
 from app.temporal import Temporal
 
@@ -42,8 +44,16 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(scope="module")
-async def temporal(settings: Settings) -> Temporal:
-    return Temporal(settings.temporal)
+async def converter(database_url: str, settings: Settings) -> AsyncIterator[DataConverter]:
+    """The data converter of the module's database."""
+    storage = PayloadStorage(database_url, settings.payloads, settings.database)
+    yield storage.converter
+    await storage.close()
+
+
+@pytest.fixture(scope="module")
+async def temporal(settings: Settings, converter: DataConverter) -> Temporal:
+    return Temporal(settings.temporal, converter)
 
 
 @pytest.fixture(scope="module")

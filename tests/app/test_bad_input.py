@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 from structlog.testing import capture_logs
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
 
 from app.db.migrate import migrate
 from app.db.session import Database
@@ -139,7 +141,7 @@ async def test_a_bug_is_answered_without_its_details(serve: Serve, settings: Set
         async def assure(self) -> None:
             raise RuntimeError("secret detail")
 
-    api = await serve(settings, database, BrokenTemporal(settings.temporal))
+    api = await serve(settings, database, BrokenTemporal(settings.temporal, pydantic_data_converter))
     template = await active_template(api)
     with capture_logs() as logged:
         answer = await api.post(f"/templates/{template['id']}/execute", json={})
@@ -212,7 +214,7 @@ async def test_the_api_starts_while_temporal_is_down_and_says_so(
     serve: Serve, settings: Settings, database: Database, closed_port: int
 ) -> None:
     nowhere = TemporalSettings(address=f"127.0.0.1:{closed_port}", connect_timeout=1)
-    api = await serve(settings, database, Temporal(nowhere))
+    api = await serve(settings, database, Temporal(nowhere, pydantic_data_converter))
     template = await active_template(api)
     entity_id = await link(api, template)
     answer = await api.post("/triggers/product-purchases", json=purchase(entity_id))
@@ -231,10 +233,10 @@ async def test_a_service_that_has_what_it_needs_is_ready(api: httpx.AsyncClient)
 
 
 async def test_without_a_worker_steps_are_not_known_and_that_is_said(
-    serve: Serve, settings: Settings, database: Database
+    serve: Serve, settings: Settings, database: Database, converter: DataConverter
 ) -> None:
     alone = settings.temporal.model_copy(update={"task_queue": "nobody-polls-here"})
-    api = await serve(settings, database, Temporal(alone))
+    api = await serve(settings, database, Temporal(alone, converter))
     template = await active_template(api)
     started = await ok(await api.post(f"/templates/{template['id']}/execute", json={}), 202)
     path = f"/executions/{started['executionId']}"

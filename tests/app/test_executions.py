@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.converter import DataConverter
 
 from app.contracts import ChildToRegister, CloseExecution, RegisterChildren
 from app.db.session import Database
@@ -20,8 +21,8 @@ from tests.app.tiny_workflow import running_worker
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue):
+async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    async with running_worker(temporal_address, task_queue, converter):
         yield
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.contracts import ChildToRegister, CloseExecution, RegisterChildren
@@ -21,7 +22,7 @@ from app.settings import ReconcilerSettings, Settings
 from app.temporal import Temporal
 from tests.app.conftest import Serve
 from tests.app.scenes import Json, active_template, link, ok, purchase, refused
-from tests.app.wire_cutter import Relay, relayed
+from tests.wire_cutter import Relay, relayed
 
 NOW = timedelta(0)
 
@@ -33,12 +34,14 @@ async def relay(temporal_address: str) -> AsyncIterator[Relay]:
 
 
 @pytest.fixture
-async def cut_off(serve: Serve, settings: Settings, database: Database, relay: Relay) -> httpx.AsyncClient:
+async def cut_off(
+    serve: Serve, settings: Settings, database: Database, relay: Relay, converter: DataConverter
+) -> httpx.AsyncClient:
     """An API whose wire to Temporal goes through the relay, and which has used it a moment ago."""
     changed = settings.model_copy(deep=True)
     changed.temporal.address = relay.address
     changed.temporal.connect_timeout = 1
-    temporal = Temporal(changed.temporal)
+    temporal = Temporal(changed.temporal, converter)
     await temporal.assure()
     return await serve(changed, database, temporal)
 
@@ -182,7 +185,9 @@ async def test_a_run_whose_start_was_answered_to_nobody_counts_as_started(
 async def test_a_start_that_temporal_will_never_take_is_given_up_with_the_reason(
     api: httpx.AsyncClient, database: Database, temporal: Temporal, template: Json
 ) -> None:
-    execution_id = await _left_created(database, template, context={"text": "x" * 2_200_000})
+    # A search attribute that no server takes.
+    trigger = {"source": "manual", "entityType": "PRODUCT", "entityId": "x" * 3_000}
+    execution_id = await _left_created(database, template, trigger=trigger)
     after = await _left_created(database, template)
     found = await reconcile_once(database, temporal, NOW)
     assert (found.started, found.refused) == (1, 1)
@@ -308,12 +313,12 @@ async def test_the_search_for_closed_runs_goes_through_all_rows_page_by_page(
 
 
 async def test_the_background_task_outlives_errors(
-    database: Database, relay: Relay, settings: Settings, template: Json
+    database: Database, relay: Relay, settings: Settings, template: Json, converter: DataConverter
 ) -> None:
     changed = settings.temporal.model_copy(update={"address": relay.address, "connect_timeout": 1})
     await relay.cut()
     running = asyncio.create_task(
-        reconcile_forever(database, Temporal(changed), ReconcilerSettings(interval=0.05, grace=0))
+        reconcile_forever(database, Temporal(changed, converter), ReconcilerSettings(interval=0.05, grace=0))
     )
     execution_id = await _left_created(database, template)
     await asyncio.sleep(0.3)
@@ -363,8 +368,9 @@ async def test_postgres_going_down_while_temporal_is_asked_loses_nothing(
     temporal: Temporal,
     template: Json,
     temporal_client: Client,
+    converter: DataConverter,
 ) -> None:
-    fatal = Fatal(settings.temporal)
+    fatal = Fatal(settings.temporal, converter)
     fatal.victim = database
     api = await serve(settings, database, fatal)
     fatal.armed = True

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from tests.app.scenes import (
@@ -151,11 +152,11 @@ async def test_a_template_without_executions_is_deleted_with_its_versions_and_li
 
 
 async def test_a_template_with_executions_is_not_deleted(
-    api: httpx.AsyncClient, temporal_address: str, task_queue: str
+    api: httpx.AsyncClient, temporal_address: str, task_queue: str, converter: DataConverter
 ) -> None:
     template = await active_template(api)
     entity_id = await link(api, template)
-    async with running_worker(temporal_address, task_queue):
+    async with running_worker(temporal_address, task_queue, converter):
         await ok(await api.post("/triggers/product-purchases", json=purchase(entity_id)), 202)
     refused(await api.delete(f"/templates/{template['id']}"), 409, "TEMPLATE_IN_USE")
     await ok(await api.get(f"/templates/{template['id']}"))

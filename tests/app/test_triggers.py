@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlmodel import col
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
+from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.db.tables import WorkflowExecution
@@ -261,11 +262,11 @@ async def test_starting_an_unknown_template_is_not_found(api: httpx.AsyncClient)
 
 
 async def test_waiting_answers_with_the_output_when_the_run_ends_in_time(
-    api: httpx.AsyncClient, temporal_address: str, task_queue: str
+    api: httpx.AsyncClient, temporal_address: str, task_queue: str, converter: DataConverter
 ) -> None:
     template = await active_template(api)
     path = f"/templates/{template['id']}/execute"
-    async with running_worker(temporal_address, task_queue):
+    async with running_worker(temporal_address, task_queue, converter):
         answer = await ok(await api.post(f"{path}?wait=PT10S", json={"context": {"a": 1}, "name": "N"}))
         assert answer["runtimeStatus"] == "COMPLETED"
         assert answer["output"] == {

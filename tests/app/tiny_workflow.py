@@ -12,7 +12,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.common import RawValue
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
@@ -74,9 +74,9 @@ class TinyWorkflow:
 
 
 @asynccontextmanager
-async def running_worker(address: str, task_queue: str) -> AsyncIterator[Worker]:
+async def running_worker(address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[Worker]:
     """A worker for the stand-in on a task queue."""
-    client = await Client.connect(address, data_converter=pydantic_data_converter)
+    client = await Client.connect(address, data_converter=converter)
     worker = Worker(client, task_queue=task_queue, workflows=[TinyWorkflow])
     running = asyncio.create_task(worker.run())
     yield worker

@@ -2,30 +2,20 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
-from app.db.session import Database
 from tests.workflows.counterpart import Counterpart, serving_counterpart
-from tests.workflows.harness import Executions
+from tests.workflows.harness import Executions, executions_on
 from tests.workflows.killing import Workers
 
 
-@pytest.fixture(scope="session")
-async def client(temporal_address: str) -> Client:
-    """A client with the project's data converter."""
-    return await Client.connect(temporal_address, data_converter=pydantic_data_converter)
-
-
 @pytest.fixture
-async def executions(client: Client, database_url: str) -> AsyncIterator[Executions]:
+async def executions(temporal_client: Client, database_url: str) -> AsyncIterator[Executions]:
     """Executions without a worker."""
-    database = Database(database_url)
-    yield Executions(client, database, f"q-{uuid4().hex}")
-    await database.close()
+    async with executions_on(temporal_client, database_url) as subject:
+        yield subject
 
 
 @pytest.fixture

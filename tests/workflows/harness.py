@@ -6,12 +6,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import Text, cast
 from sqlmodel import select
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.common import RawValue
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
@@ -33,7 +35,16 @@ from app.contracts import (
 )
 from app.db.session import Database
 from app.db.tables import WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion, new_id
-from app.settings import HttpActionSettings, Settings, TemporalSettings, WorkerSettings
+from app.payloads.content import definition_payload
+from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
+from app.settings import (
+    DatabaseSettings,
+    HttpActionSettings,
+    PayloadSettings,
+    Settings,
+    TemporalSettings,
+    WorkerSettings,
+)
 from millrace.actions import Action, ActionFailure, Call, Suspend, action
 from worker import build_worker
 from workflows.execution import Execution
@@ -82,8 +93,9 @@ ACTIONS = (echo, fail, sleep, ask, choosy)
 class Executions:
     """Templates and executions of one test."""
 
-    def __init__(self, client: Client, database: Database, task_queue: str) -> None:
+    def __init__(self, client: Client, database: Database, task_queue: str, converter: DataConverter) -> None:
         self.client = client
+        self.converter = converter
         self.database = database
         self.task_queue = task_queue
 
@@ -100,7 +112,7 @@ class Executions:
 
     async def replay_all(self) -> None:
         """Replays every history of this test: none may have depended on anything but its events."""
-        replayer = Replayer(workflows=[Execution], data_converter=pydantic_data_converter)
+        replayer = Replayer(workflows=[Execution], data_converter=self.converter)
         async for run in self.client.list_workflows(f"TaskQueue = '{self.task_queue}'"):
             handle = self.client.get_workflow_handle(run.id, run_id=run.run_id)
             await replayer.replay_workflow(await handle.fetch_history())
@@ -143,6 +155,10 @@ class Executions:
                 status="STARTED",
             )
             session.add(row)
+            statement = select(cast(WorkflowTemplateVersion.definition, Text)).where(
+                WorkflowTemplateVersion.id == version_id  # type: ignore[arg-type]
+            )
+            text = (await session.execute(statement)).scalar_one()
         start = ExecutionStart(
             execution_id=execution_id,
             name=slug,
@@ -154,7 +170,10 @@ class Executions:
             context=context or {},
         )
         return await self.client.start_workflow(
-            slug, args=[start, document], id=workflow_id(execution_id), task_queue=self.task_queue
+            slug,
+            args=[start, RawValue(definition_payload(text))],
+            id=workflow_id(execution_id),
+            task_queue=self.task_queue,
         )
 
     async def rows(self, root: Handle) -> list[WorkflowExecution]:
@@ -228,6 +247,19 @@ class Executions:
                 return view
             await asyncio.sleep(0.05)
         raise AssertionError(f"the run does not wait for {step_ids}: {view.waiting_for}")
+
+
+@asynccontextmanager
+async def executions_on(client: Client, database_url: str) -> AsyncIterator[Executions]:
+    """Executions on a database and a task queue of their own, over the connection of a client."""
+    database = Database(database_url)
+    storage = PayloadStorage(database_url, PayloadSettings(), DatabaseSettings(), WORKER_PATIENCE)
+    own = Client(client.service_client, namespace=client.namespace, data_converter=storage.converter)
+    try:
+        yield Executions(own, database, f"q-{uuid4().hex}", storage.converter)
+    finally:
+        await storage.close()
+        await database.close()
 
 
 async def failure_of(handle: Handle) -> dict[str, Any]:

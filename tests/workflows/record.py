@@ -5,24 +5,26 @@ exists is never written again: delete it only when no run that old can still be 
 """
 
 import asyncio
+import base64
 import contextlib
 import json
+import re
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from app.contracts import COMPLETE_STEP, StepCompletion
 from app.db.migrate import migrate
 from app.db.session import Database
 from app.embedded import embedded_servers
+from app.payloads.postgres import READ
 from app.settings import Settings
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split
-from tests.workflows.harness import Executions, Handle
+from tests.workflows.harness import Executions, Handle, executions_on
+from tests.workflows.memory_blobs import dump_blobs
 
 FOLDER = Path(__file__).with_name("histories")
 LEAF = "recorded-leaf"
@@ -124,11 +126,27 @@ async def many_pure_steps(executions: Executions) -> Handle:
     return await _ended(await executions.start(definition))
 
 
+async def stored_values(executions: Executions) -> Handle:
+    """A result too large for history, handed to a second action and to a child, and given as the output."""
+    mapping = [{"targetPath": "n", "value": expr("__steps__.large.n")}]
+    return await _ended(
+        await executions.start(
+            line(
+                action("large", parameters={"n": expr("$pad('', 66000, 'millrace ')")}),
+                action("again", parameters={"n": expr("__steps__.large.n")}),
+                child("sub", childWorkflowTemplateVersionId=f"{LEAF}@1.0.0", inputMapping=mapping),
+                output=expr("__steps__.again.n"),
+            )
+        )
+    )
+
+
 SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "everything": everything,
     "failure": failure,
     "cancelled": cancelled,
     "many-pure-steps": many_pure_steps,
+    "stored-values": stored_values,
 }
 
 
@@ -147,19 +165,39 @@ async def record() -> None:
             assert url is not None
             assert settings.temporal.address is not None
             await migrate(url.get_secret_value())
-            client = await Client.connect(
-                settings.temporal.address, data_converter=pydantic_data_converter, identity="recorder"
-            )
-            database = Database(url.get_secret_value())
-            executions = Executions(client, database, f"q-{uuid4().hex}")
-            async with executions.worker():
+            client = await Client.connect(settings.temporal.address, identity="recorder")
+            async with executions_on(client, url.get_secret_value()) as executions, executions.worker():
                 await executions.template(LEAF, line(action("call", parameters={"n": expr("__context__.n")})))
                 slow = action("slow", actionKey="test.sleep", parameters={"seconds": 30}, timeout=60)
                 await executions.template("recorded-slow", line(slow))
                 for name, play in missing.items():
                     history = await (await play(executions)).fetch_history()
-                    (FOLDER / f"{name}.json").write_text(_without_traces(history.to_json()))
-            await database.close()
+                    text = _without_traces(history.to_json())
+                    (FOLDER / f"{name}.json").write_text(text)
+                    dump_blobs(FOLDER / f"{name}.json", await _stored(executions.database, json.loads(text)))
+
+
+async def _stored(database: Database, history: Any) -> dict[str, bytes]:
+    """The stored values that a history refers to."""
+    named = {
+        name for data in _payload_data(history) for name in re.findall(r"[0-9a-f]{64}", data.decode(errors="ignore"))
+    }
+    async with database.driver() as connection:
+        rows = await connection.fetch(READ, list(named))
+    return {row["sha256"]: row["bytes"] for row in rows}
+
+
+def _payload_data(value: Any) -> Iterator[bytes]:
+    match value:
+        case dict():
+            for key, member in value.items():
+                if key == "data" and isinstance(member, str):
+                    yield base64.b64decode(member)
+                else:
+                    yield from _payload_data(member)
+        case list():
+            for item in value:
+                yield from _payload_data(item)
 
 
 def _without_traces(text: str) -> str:

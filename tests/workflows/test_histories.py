@@ -4,24 +4,32 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
+from app.payloads.storage import data_converter
+from app.settings import PayloadSettings
+from tests.workflows.memory_blobs import MemoryBlobs, load_blobs
 from workflows.execution import Execution
 
 FOLDER = Path(__file__).with_name("histories")
-RECORDED = sorted(FOLDER.glob("*.json"))
+RECORDED = sorted(file for file in FOLDER.glob("*.json") if not file.name.endswith(".payloads.json"))
 
 
-def replayer() -> Replayer:
-    return Replayer(workflows=[Execution], data_converter=pydantic_data_converter)
+def replayer(blobs: MemoryBlobs) -> Replayer:
+    return Replayer(workflows=[Execution], data_converter=data_converter(blobs, PayloadSettings()))
 
 
 @pytest.mark.parametrize("file", RECORDED, ids=[file.stem for file in RECORDED])
 async def test_a_recorded_history_replays(file: Path) -> None:
     history = WorkflowHistory.from_json(f"execution/{file.stem}", file.read_text())
-    await replayer().replay_workflow(history)
+    await replayer(load_blobs(file)).replay_workflow(history)
+
+
+async def test_a_history_whose_stored_values_are_gone_does_not_replay() -> None:
+    history = WorkflowHistory.from_json("execution/gone", (FOLDER / "stored-values.json").read_text())
+    with pytest.raises(RuntimeError, match="is not there"):
+        await replayer(MemoryBlobs()).replay_workflow(history)
 
 
 async def test_a_history_of_another_process_does_not_replay() -> None:
@@ -33,8 +41,10 @@ async def test_a_history_of_another_process_does_not_replay() -> None:
         b'{"id": "a", "fromStepId": "s", "toStepId": "p"}, {"id": "b", "fromStepId": "p", "toStepId": "e"}]}'
     )
     with pytest.raises(NondeterminismError):
-        await replayer().replay_workflow(history)
+        await replayer(MemoryBlobs()).replay_workflow(history)
 
 
 def test_there_are_recordings() -> None:
-    assert {"everything", "failure", "cancelled", "many-pure-steps"} <= {file.stem for file in RECORDED}
+    named = {"everything", "failure", "cancelled", "many-pure-steps", "stored-values"}
+    assert named <= {file.stem for file in RECORDED}
+    assert len(load_blobs(FOLDER / "stored-values.json").blobs) >= 3

@@ -5,19 +5,16 @@ import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import CancelledError
 
 from app.contracts import COMPLETE_STEP, StepCompletion, workflow_id
-from app.db.session import Database
 from app.embedded import start_temporal
 from app.processes import OwnProcess
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
-from tests.workflows.harness import Executions, Handle
+from tests.workflows.harness import Executions, Handle, executions_on
 
 SUGGESTED_AFTER = 60
 
@@ -30,7 +27,7 @@ async def short_histories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     option = f"limit.historyCount.suggestContinueAsNew={SUGGESTED_AFTER}"
     try:
         server = await start_temporal(home, started.append, throwaway=True, options=("--dynamic-config-value", option))
-        yield await Client.connect(server.address, data_converter=pydantic_data_converter)
+        yield await Client.connect(server.address)
     finally:
         for process in started:
             await process.stop()
@@ -39,12 +36,10 @@ async def short_histories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 @pytest.fixture
 async def running(short_histories: Client, database_url: str) -> AsyncIterator[Executions]:
     """Executions with a worker on that server; every history is replayed in the end."""
-    database = Database(database_url)
-    executions = Executions(short_histories, database, f"q-{uuid4().hex}")
-    async with executions.worker():
-        yield executions
-    await executions.replay_all()
-    await database.close()
+    async with executions_on(short_histories, database_url) as executions:
+        async with executions.worker():
+            yield executions
+        await executions.replay_all()
 
 
 def counting(rounds: int, *before: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,10 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Relay:
-    """Forwards what comes in on `address` to a server, unless it is cut."""
+    """Forwards what comes in on `address` to a server (`host:port`, or the path of a unix socket), unless it is cut."""
 
     def __init__(self, target: str) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
+        self._target = target
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._listening = 0
@@ -32,8 +31,14 @@ class Relay:
             writer.transport.abort()
         await asyncio.sleep(0.05)
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._target.startswith("/"):
+            return await asyncio.open_unix_connection(self._target)
+        host, _, port = self._target.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection(self._host, self._port)
+        there_reader, there_writer = await self._connect()
         self._writers |= {writer, there_writer}
         with suppress(ConnectionError, asyncio.CancelledError):
             await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
