@@ -21,6 +21,13 @@ MARK_STARTED = "millrace.mark_started"
 CLOSE_EXECUTION = "millrace.close_execution"
 ENGINE_REVISION = 1
 
+# The type of the failure by which a local activity asks to be done over as an ordinary one.
+NOT_LOCAL = "millrace.not_local"
+
+# Bytes of JSON. All local activities of one workflow task are reported in one message, and the server takes 4 MiB.
+LARGEST_LOCAL_INPUT = 16_384
+LARGEST_LOCAL_RECORD = 32_768
+
 # Characters. A message goes into history, into rows and into answers; a page of HTML that some library raised is none.
 LONGEST_MESSAGE = 2_000
 
@@ -72,6 +79,8 @@ class ExecutionStart(Contract):
 
     `state` and `inbox` are only there when a run continues as new. `engine_revision` is the behaviour of the engine
     that the run began with. `has_search_attributes` tells whether the server knows Millrace's search attributes.
+    `local_actions` are the keys of the actions that run as local activities, `long_actions` those that heartbeat, as
+    they were registered when the root was accepted: what a run does depends on its input, not on the worker it is on.
     """
 
     execution_id: UUID
@@ -89,6 +98,8 @@ class ExecutionStart(Contract):
     depth: int = 0
     engine_revision: int = ENGINE_REVISION
     has_search_attributes: bool = True
+    local_actions: list[str] = []
+    long_actions: list[str] = []
     state: dict[str, Any] | None = None
     inbox: list[dict[str, Any]] = []
 
@@ -104,6 +115,13 @@ class ActionCall(Contract):
     template: str
     step_id: str
     retry: Retry
+
+
+class LocalRecord(Contract):
+    """What the local activity of an action answers, so that history shows its input as well as its output."""
+
+    input: Any = None
+    output: Any = None
 
 
 class ChildToRegister(Contract):

@@ -41,7 +41,8 @@ from engine.protocol import (
     Yielded,
 )
 from workflows.failures import failure_of
-from workflows.policies import LOCAL, action_options, summary
+from workflows.local_steps import LocalSteps, Unfinished
+from workflows.policies import LOCAL, action_options, heartbeat_timeout, summary
 from workflows.search import search_attributes
 
 _A_MOMENT = timedelta(milliseconds=1)
@@ -59,6 +60,7 @@ class Effects:
     def __init__(self, started_with: ExecutionStart, report: Callable[[Event], None]) -> None:
         self._run = started_with
         self._report = report
+        self._local = LocalSteps(started_with.local_actions)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._children: set[str] = set()
         self._timers: set[str] = set()
@@ -140,16 +142,25 @@ class Effects:
             retry=command.retry,
         )
         try:
-            output = await workflow.execute_activity(
-                command.action_key,
-                args=[command.parameters, call],
-                activity_id=command.key,
-                summary=summary(command.step_name),
-                **action_options(command),
-            )
+            output = await self._call_action(command, call)
         except (FailureError, asyncio.CancelledError) as error:
             return ActionFailed(command.key, now(), failure_of(error, command.step_id))
         return ActionDone(command.key, now(), output)
+
+    async def _call_action(self, command: RunAction, call: ActionCall) -> Any:
+        if self._local.takes(command):
+            try:
+                return await self._local.run(command, call)
+            except Unfinished:
+                pass  # done over below
+        return await workflow.execute_activity(
+            command.action_key,
+            args=[command.parameters, call],
+            activity_id=command.key,
+            summary=summary(command.step_name),
+            heartbeat_timeout=heartbeat_timeout(command.action_key, self._run.long_actions),
+            **action_options(command),
+        )
 
     async def _run_timer(self, command: StartTimer) -> Event | None:
         left = max(command.due - now(), 1)
@@ -226,6 +237,8 @@ class Effects:
             context=child.context,
             depth=self._run.depth + 1,
             has_search_attributes=self._run.has_search_attributes,
+            local_actions=self._run.local_actions,
+            long_actions=self._run.long_actions,
         )
         return await workflow.execute_child_workflow(
             version.template,

@@ -69,10 +69,10 @@ class Executions:
 
     async def replay_all(self) -> None:
         """Replays every history of this test: none may have depended on anything but its events."""
-        replayer = Replayer(workflows=[Execution], data_converter=pydantic_data_converter)
+        again = replayer()
         async for run in self.client.list_workflows(f"TaskQueue = '{self.task_queue}'"):
             handle = self.client.get_workflow_handle(run.id, run_id=run.run_id)
-            await replayer.replay_workflow(await handle.fetch_history())
+            await again.replay_workflow(await handle.fetch_history())
 
     async def template(self, slug: str, document: dict[str, Any], status: str = "PUBLISHED") -> UUID:
         """A template with one active version, 1.0.0; gives the version's id."""
@@ -94,7 +94,12 @@ class Executions:
         return version.id
 
     async def start(
-        self, document: dict[str, Any], context: dict[str, Any] | None = None, slug: str | None = None
+        self,
+        document: dict[str, Any],
+        context: dict[str, Any] | None = None,
+        slug: str | None = None,
+        local_actions: Iterable[str] = (),
+        long_actions: Iterable[str] = (),
     ) -> Handle:
         """A root execution of a new template."""
         execution_id = new_id()
@@ -121,6 +126,8 @@ class Executions:
             version_id=version_id,
             version="1.0.0",
             context=context or {},
+            local_actions=list(local_actions),
+            long_actions=list(long_actions),
         )
         return await self.client.start_workflow(
             slug, args=[start, document], id=workflow_id(execution_id), task_queue=self.task_queue
@@ -151,6 +158,11 @@ class Executions:
                 return view
             await asyncio.sleep(0.05)
         raise AssertionError(f"the run does not wait for {step_ids}: {view.waiting_for}")
+
+
+def replayer() -> Replayer:
+    """Replays histories with the driver as it is now."""
+    return Replayer(workflows=[Execution], data_converter=pydantic_data_converter)
 
 
 async def failure_of(handle: Handle) -> dict[str, Any]:
