@@ -72,16 +72,19 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def serve_api(settings: Settings, listening: asyncio.Future[str] | None = None) -> None:
+async def serve_api(
+    settings: Settings, listening: asyncio.Future[str] | None = None, temporal: Temporal | None = None
+) -> None:
     """The API until it is cancelled; `listening` is given its URL once it answers.
 
+    `temporal` is shared with a worker in the same process, if there is one.
     Raises `Invalid` REMOTE_NOT_ALLOWED, and `Unavailable` API_PORT_TAKEN.
     """
     check_listen(settings)
     url = database_url(settings)
     with _bound_socket(settings) as bound:
         database = Database(url, settings.database)
-        app = create_app(settings, database, Temporal(settings.temporal))
+        app = create_app(settings, database, temporal or Temporal(settings.temporal))
         server = _QuietServer(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
         serving = asyncio.create_task(server.serve(sockets=[bound]))
         try:
@@ -100,10 +103,11 @@ async def serve_api(settings: Settings, listening: asyncio.Future[str] | None = 
 
 async def serve_worker(settings: Settings, *, with_api: bool = False) -> None:
     """A worker until it is cancelled, with the API in the same process if wanted."""
+    temporal = Temporal(settings.temporal) if with_api else None
     async with asyncio.TaskGroup() as group:
-        group.create_task(worker.serve(settings))
+        group.create_task(worker.serve(settings, beside=temporal))
         if with_api:
-            group.create_task(serve_api(settings))
+            group.create_task(serve_api(settings, temporal=temporal))
 
 
 @contextlib.asynccontextmanager
@@ -118,10 +122,11 @@ async def everything(settings: Settings) -> AsyncIterator[dict[str, str | None]]
         await migrate(database_url(whole))
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         working = asyncio.Event()
+        temporal = Temporal(whole.temporal)
         async with asyncio.TaskGroup() as group:
             parts = [
-                group.create_task(worker.serve(whole, working)),
-                group.create_task(serve_api(whole, listening)),
+                group.create_task(worker.serve(whole, working, beside=temporal)),
+                group.create_task(serve_api(whole, listening, temporal)),
                 group.create_task(_until(died)),
             ]
             try:
