@@ -27,16 +27,18 @@ from app.executions.service import start_execution
 from app.executions.starting import StartRequest
 from app.settings import Settings
 from app.temporal import Temporal, connect, register_search_attributes
-from bench.by_hand import ADD, BY_HAND, BY_HAND_OUTSIDE, STEPS, ByHand, ByHandOutside
+from bench.by_hand import ADD, BY_HAND, BY_HAND_OUTSIDE, STEPS, ByHand, ByHandLocal, ByHandOutside
 from bench.definitions import Document, expression, line, step
 from bench.figures import Figure, Say
 from bench.load import Side, take_turns
-from bench.servers import database_url, own_servers, store_template
+from bench.servers import database_url, own_servers, store_action, store_template
 from millrace.actions import Action, action
 from worker import build_worker
 
 ACTION_KEY = "bench.add"
+SHORT_ACTION_KEY = "bench.add_short"
 SLUG = "five-actions"
+SHORT_SLUG = "five-short-actions"
 QUEUE_BY_HAND = "bench-by-hand"
 AT_ONCE = 20
 BLOCKS = 4
@@ -52,6 +54,7 @@ async def add(value: int, by: int) -> dict[str, int]:
 
 
 ADD_ACTION: Action = action(ACTION_KEY)(add)
+SHORT_ACTION: Action = action(SHORT_ACTION_KEY, idempotent=True, expected_duration=0.01)(add)
 
 
 @activity.defn(name=ADD)
@@ -60,11 +63,11 @@ async def add_by_hand(value: int, by: int) -> dict[str, int]:
     return await add(value, by)
 
 
-def five_actions() -> Document:
+def five_actions(action_key: str = ACTION_KEY) -> Document:
     """The definition: each action takes what the one before gave."""
     sources = ["__context__.n", *(f"__steps__.{name}.value" for name in STEPS)]
     steps = [
-        step(name, "SYS_ACTION", actionKey=ACTION_KEY, parameters={"value": expression(source), "by": 1})
+        step(name, "SYS_ACTION", actionKey=action_key, parameters={"value": expression(source), "by": 1})
         for name, source in zip(STEPS, sources, strict=False)
     ]
     return line(steps, output=expression(sources[-1]))
@@ -82,7 +85,7 @@ class Sides:
         self.of_hand: list[str] = []
         self._numbers = itertools.count()
 
-    async def millrace(self) -> None:
+    async def millrace(self, slug: str = SLUG) -> None:
         """One execution, from the request to its output."""
         number = next(self._numbers)
         request = StartRequest(context={"n": number}, trigger={"source": "bench"}, name=None, key=f"bench:{number}")
@@ -90,11 +93,11 @@ class Sides:
             self.database,
             self.temporal,
             self.settings,
-            lambda connection: find_target(connection, SLUG, None, request.key),
+            lambda connection: find_target(connection, slug, None, request.key),
             request,
         )
         if started is None:
-            raise AssertionError(f"the template {SLUG} is not there")
+            raise AssertionError(f"the template {slug} is not there")
         run = workflow_id(started.execution_id)
         self.of_millrace.append(run)
         _expect(number, await self.client.get_workflow_handle(run).result())
@@ -148,11 +151,13 @@ async def both_sides(settings: Settings) -> AsyncIterator[Sides]:
     """Both workers polling, each its own task queue, and what they need."""
     database = Database(database_url(settings), settings.database)
     try:
-        await store_template(database, SLUG, five_actions(), service=SLUG)
+        for slug, entry in ((SLUG, ADD_ACTION), (SHORT_SLUG, SHORT_ACTION)):
+            await store_template(database, slug, five_actions(entry.key), service=slug)
+            await store_action(database, entry)
         client = await connect(settings.temporal)
         await register_search_attributes(client)
         async with (
-            build_worker(client, database, settings, [ADD_ACTION]),
+            build_worker(client, database, settings, [ADD_ACTION, SHORT_ACTION]),
             _worker_by_hand(client, settings),
         ):
             yield Sides(client, database, settings)
@@ -166,7 +171,7 @@ def _worker_by_hand(client: Client, settings: Settings) -> Worker:
     return Worker(
         client,
         task_queue=QUEUE_BY_HAND,
-        workflows=[ByHand, ByHandOutside],
+        workflows=[ByHand, ByHandOutside, ByHandLocal],
         activities=activities,
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,
