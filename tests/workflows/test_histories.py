@@ -37,4 +37,4 @@ async def test_a_history_of_another_process_does_not_replay() -> None:
 
 
 def test_there_are_recordings() -> None:
-    assert {"everything", "failure", "cancelled", "many-pure-steps"} <= {file.stem for file in RECORDED}
+    assert {"everything", "failure", "cancelled", "many-pure-steps", "local-steps"} <= {file.stem for file in RECORDED}
