@@ -10,7 +10,7 @@ from bench.by_hand import BY_HAND_LOCAL, BY_HAND_OUTSIDE
 from bench.dbos_process import Dbos, dbos
 from bench.figures import Figure, Say
 from bench.load import Side, add_block, take_turns
-from bench.runs import AT_ONCE, SHORT_SLUG, Sides, both_sides
+from bench.runs import AT_ONCE, SHORT_SLUG, Sides, both_sides, slow_runs
 from bench.servers import database_url, own_servers
 
 BLOCKS = 4
@@ -28,8 +28,6 @@ async def measure(say: Say) -> list[Figure]:
         dbos(database_url(settings)) as other,
     ):
         for eager in (False, True):
-            if eager:
-                sides.temporal.work_beside(sides.client)
             started = "eager start" if eager else "start from elsewhere"
             for name, called, reach in (
                 (BY_HAND_OUTSIDE, "by hand, ordinary", REACH_RATE),
@@ -37,18 +35,36 @@ async def measure(say: Say) -> list[Figure]:
             ):
                 say(f"{BLOCKS * BLOCK_SIZE} executions on each side, {AT_ONCE} at a time: {called}, {started}")
                 ours, theirs = await take_turns(
-                    partial(sides.millrace, SHORT_SLUG),
+                    partial(sides.millrace, SHORT_SLUG, eager),
                     partial(sides.by_hand, name),
                     blocks=BLOCKS,
                     size=BLOCK_SIZE,
                     at_once=AT_ONCE,
                 )
                 figures += [_rate(ours, theirs, called, started, reach), _latency(ours, theirs, called, started)]
+        figures.append(await _one_at_a_time(sides, say))
         figures.append(await _against_dbos(sides, other, say))
         await sides.check_rows()
         events = statistics.median(await sides.events(sides.of_millrace))
         figures.append(Figure("local", "events in history, median", f"{events:.0f}", numbers={"events": events}))
+        figures.append(await slow_runs("local", sides))
     return figures
+
+
+async def _one_at_a_time(sides: Sides, say: Say) -> Figure:
+    """What an eager start gains from the request to the output, where nothing else waits."""
+    say(f"{BLOCKS * BLOCK_SIZE} executions each way, one at a time: eager start or not")
+    eager, elsewhere = (partial(sides.millrace, SHORT_SLUG, how) for how in (True, False))
+    ours, theirs = await take_turns(eager, elsewhere, blocks=BLOCKS, size=BLOCK_SIZE, at_once=1)
+    mine, other = ours.milliseconds(0.50), theirs.milliseconds(0.50)
+    return Figure(
+        part="local",
+        case="request to output, p50, one at a time",
+        millrace=f"eager {mine:.1f} ms",
+        beside=f"start from elsewhere {other:.1f} ms",
+        ratio=f"{mine / other:.2f} ×",
+        numbers={"eager": ours.numbers(), "elsewhere": theirs.numbers(), "ratio": mine / other},
+    )
 
 
 async def _against_dbos(sides: Sides, other: Dbos | None, say: Say) -> Figure:
@@ -70,7 +86,7 @@ async def _against_dbos(sides: Sides, other: Dbos | None, say: Say) -> Figure:
     for block in range(BLOCKS):
         for mine in (True, False) if block % 2 == 0 else (False, True):
             if mine:
-                await add_block(ours, partial(sides.millrace, SHORT_SLUG), BLOCK_SIZE, AT_ONCE)
+                await add_block(ours, partial(sides.millrace, SHORT_SLUG, True), BLOCK_SIZE, AT_ONCE)
             else:
                 await turn()
     return _rate(ours, theirs, "DBOS", "eager start", None)

@@ -6,6 +6,7 @@ hand is one workflow and nothing else, so what Millrace adds has nowhere to hide
 
 import itertools
 import statistics
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -32,6 +33,7 @@ from bench.definitions import Document, expression, line, step
 from bench.figures import Figure, Say
 from bench.load import Side, take_turns
 from bench.servers import database_url, own_servers, store_action, store_template
+from bench.stalls import SLOW, stalls
 from millrace.actions import Action, action
 from worker import build_worker
 
@@ -80,18 +82,22 @@ class Sides:
         self.client = client
         self.database = database
         self.settings = settings
-        self.temporal = Temporal(settings.temporal)
+        self.elsewhere = Temporal(settings.temporal)
+        self.beside = Temporal(settings.temporal)
+        self.beside.work_beside(client)
         self.of_millrace: list[str] = []
         self.of_hand: list[str] = []
+        self.slow: list[str] = []
         self._numbers = itertools.count()
 
-    async def millrace(self, slug: str = SLUG) -> None:
-        """One execution, from the request to its output."""
+    async def millrace(self, slug: str = SLUG, eager: bool = False) -> None:
+        """One execution, from the request to its output; started eagerly, or as from another process."""
+        began = time.monotonic()
         number = next(self._numbers)
         request = StartRequest(context={"n": number}, trigger={"source": "bench"}, name=None, key=f"bench:{number}")
         started = await start_execution(
             self.database,
-            self.temporal,
+            self.beside if eager else self.elsewhere,
             self.settings,
             lambda connection: find_target(connection, slug, None, request.key),
             request,
@@ -101,9 +107,11 @@ class Sides:
         run = workflow_id(started.execution_id)
         self.of_millrace.append(run)
         _expect(number, await self.client.get_workflow_handle(run).result())
+        self._note(run, began)
 
     async def by_hand(self, name: str = BY_HAND) -> None:
         """One workflow."""
+        began = time.monotonic()
         number = next(self._numbers)
         run = f"by-hand/{uuid4()}"
         self.of_hand.append(run)
@@ -111,6 +119,11 @@ class Sides:
             name, {"n": number}, id=run, task_queue=QUEUE_BY_HAND, result_type=int
         )
         _expect(number, output)
+        self._note(run, began)
+
+    def _note(self, run: str, began: float) -> None:
+        if time.monotonic() - began > SLOW:
+            self.slow.append(run)
 
     async def events(self, runs: list[str]) -> list[int]:
         """How many events the last few runs have."""
@@ -143,6 +156,7 @@ async def measure(say: Say) -> list[Figure]:
             figures += [_rate(ours, theirs, called), *(_latency(ours, theirs, part, called) for part in (0.50, 0.95))]
         await sides.check_rows()
         figures.append(_events(await sides.events(sides.of_millrace), await sides.events(sides.of_hand)))
+        figures.append(await slow_runs("runs", sides))
     return figures
 
 
@@ -178,6 +192,16 @@ def _worker_by_hand(client: Client, settings: Settings) -> Worker:
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+    )
+
+
+async def slow_runs(part: str, sides: Sides) -> Figure:
+    """How many executions took unusually long, and where the slowest stood still."""
+    found = await stalls(sides.client, sides.slow)
+    worst = max(found, key=lambda stall: float(stall["seconds"]), default=None)
+    said = "" if worst is None else f"{worst['seconds']:.1f} s from {worst['after']} to {worst['before']}"
+    return Figure(
+        part, f"executions over {SLOW:.0f} s; the longest gap", str(len(found)), said, numbers={"slow": found}
     )
 
 
