@@ -7,10 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
-    """A registered action: its key and the JSON Schema of its parameters."""
+    """A registered action: its key, the JSON Schema of its parameters, and whether it heartbeats (`long`)."""
 
     key: str
     parameters_schema: Mapping[str, Any]
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)

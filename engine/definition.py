@@ -17,9 +17,6 @@ _TIMEDELTA = TypeAdapter(timedelta)
 
 LARGEST_DURATION = timedelta(days=3650).total_seconds()
 
-# Seconds one attempt of an action may take.
-LONGEST_ACTION = 300.0
-
 
 class StepType(StrEnum):
     """Every kind of step, in its upper-case form."""
@@ -184,7 +181,6 @@ class ActionStep(WorkStep):
     """Calls a registered action."""
 
     type: Literal[StepType.SYS_ACTION]
-    timeout: Annotated[Duration, Field(le=LONGEST_ACTION)] | None = None
     action_key: Annotated[str, Field(min_length=1, max_length=200)]
     parameters: JsonValue = None
 

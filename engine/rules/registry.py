@@ -20,6 +20,9 @@ from engine.values import (
     Value,
 )
 
+# Seconds that one attempt of an action may take which gives no sign of life meanwhile.
+LONGEST_ACTION = 300.0
+
 _NO_CATALOGUE = "the registered actions are not known here"
 
 Location = tuple[str | int, ...]
@@ -64,6 +67,21 @@ def action_parameters_valid(examined: Examined) -> Iterator[Finding]:
             yield not_checked(path, f'the schema of the action "{entry.key}" is not usable')
         else:
             yield from _parameter_findings(examined, step, path, checker)
+
+
+def action_timeout_in_range(examined: Examined) -> Iterator[Finding]:
+    """Only an action that is long, and so heartbeats, has a timeout above 300 seconds."""
+    for at, step in _actions(examined):
+        if step.timeout is None or step.timeout <= LONGEST_ACTION:
+            continue
+        path = f"steps[{at}].timeout"
+        if examined.catalogue is None:
+            yield not_checked(path, _NO_CATALOGUE)
+            return
+        entry = examined.catalogue.actions.get(step.action_key)
+        if entry is not None and not entry.long:
+            message = f'the action "{entry.key}" is not long: an attempt may take {LONGEST_ACTION:.0f} s at most'
+            yield Finding(path, message, step_ids=(step.id,))
 
 
 def _checker(entry: ActionEntry) -> Checker | None:

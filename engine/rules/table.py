@@ -62,6 +62,7 @@ RULES: tuple[Rule, ...] = (
     Rule("REFERENCE_BEFORE_AVAILABLE", "EXPRESSION_INVALID", expressions.reference_before_available),
     Rule("ACTION_EXISTS", "REGISTRY_INVALID", registry.action_exists),
     Rule("ACTION_PARAMETERS_VALID", "REGISTRY_INVALID", registry.action_parameters_valid),
+    Rule("ACTION_TIMEOUT_IN_RANGE", "REGISTRY_INVALID", registry.action_timeout_in_range),
     Rule("ITERABLE_VALID", "CHILD_INVALID", children.iterable_valid),
     Rule("CHILD_REFERENCE_GIVEN", "CHILD_INVALID", children.child_reference_given),
     Rule("CHILD_EXISTS", "CHILD_INVALID", children.child_exists),
