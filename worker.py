@@ -22,7 +22,7 @@ from app.db.session import Database
 from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
 from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import Settings
-from app.temporal import check_namespace, connect, register_search_attributes
+from app.temporal import Temporal, check_namespace, connect, register_search_attributes
 from millrace.actions import Action
 from workflows.execution import Execution
 
@@ -46,8 +46,15 @@ def build_worker(client: Client, database: Database, settings: Settings, actions
     )
 
 
-async def serve(settings: Settings, ready: asyncio.Event | None = None, actions: Iterable[Action] = ()) -> None:
+async def serve(
+    settings: Settings,
+    ready: asyncio.Event | None = None,
+    actions: Iterable[Action] = (),
+    beside: Temporal | None = None,
+) -> None:
     """Runs until it is cancelled. `settings` name a database and a Temporal server; `ready` is set when it polls.
+
+    `beside` is the API's way to Temporal when both are in one process: its starts then come straight to this worker.
 
     Raises `Unavailable` when either cannot be reached, `RegistryError` when two actions share a key.
     """
@@ -66,6 +73,8 @@ async def serve(settings: Settings, ready: asyncio.Event | None = None, actions:
             await upsert_actions(session, [_registration(one) for one in known])
         async with worker:
             log.info("worker_started", task_queue=settings.temporal.task_queue, actions=[one.key for one in known])
+            if beside is not None:
+                beside.work_beside(client)
             if ready is not None:
                 ready.set()
             await asyncio.Event().wait()
@@ -81,6 +90,7 @@ def _registration(action: Action) -> ActionRegistration:
         version=action.version,
         parameters_schema=action.parameters.model_json_schema(by_alias=True),
         description=action.description,
+        policies=action.policies,
     )
 
 

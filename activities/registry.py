@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,7 @@ from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from app.contracts import SUSPENDED, ActionCall, readable
+from app.contracts import LARGEST_LOCAL_RECORD, NOT_LOCAL, SUSPENDED, ActionCall, LocalRecord, readable
 from app.errors import AppError
 from engine.retry import pause_after
 from millrace.actions import Action, ActionFailure, Call, Resumed, Suspend
@@ -89,18 +90,43 @@ def _activity(entry: Action) -> Activity:
             "attempt": info.attempt,
         }
         with bound_contextvars(**keys):
-            return await _attempt(entry, parameters, call, info.attempt)
+            if info.is_local:
+                return await _attempt_locally(entry, parameters, call, info.attempt)
+            return await _attempt(entry, parameters, call, info.attempt, activity.heartbeat)
 
     return run
 
 
-async def _attempt(entry: Action, parameters: Any, call: ActionCall, attempt: int) -> Any:
+async def _attempt_locally(entry: Action, parameters: Any, call: ActionCall, attempt: int) -> LocalRecord:
+    """An attempt whose input is kept with how it ended: nothing else in history would show it."""
+    try:
+        output = await _attempt(entry, parameters, call, attempt)
+    except ApplicationError as error:
+        raise ApplicationError(
+            error.message,
+            {"attempts": attempt, "input": parameters},
+            type=error.type,
+            non_retryable=error.non_retryable,
+            next_retry_delay=error.next_retry_delay,
+        ) from error.__cause__
+    record = LocalRecord(input=parameters, output=output)
+    size = len(record.model_dump_json())
+    if size > LARGEST_LOCAL_RECORD:
+        raise ApplicationError(f"input and output have {size} bytes", type=NOT_LOCAL, non_retryable=True)
+    return record
+
+
+async def _attempt(
+    entry: Action, parameters: Any, call: ActionCall, attempt: int, beat: Callable[..., None] | None = None
+) -> Any:
     try:
         accepted = entry.parameters.model_validate(parameters if parameters is not None else {})
     except ValidationError as error:
         raise _refused(error, attempt) from None
     resumed = None if call.resumed is None else Resumed(*call.resumed)
     described = Call(call.idempotency_key, str(call.execution_id), call.template, call.step_id, attempt, resumed)
+    if beat is not None:
+        described = replace(described, beat=beat)
     try:
         output = await entry.run(accepted, described)
     except ActionFailure as failure:
@@ -143,9 +169,11 @@ def _result(output: Any, attempt: int) -> Any:
 async def unknown_action(arguments: Sequence[RawValue]) -> None:
     """What runs for an action that this worker does not have; another worker of the task queue may have it."""
     info = activity.info()
-    raise ApplicationError(
-        f"this worker has no action {info.activity_type}", {"attempts": info.attempt}, type="ACTION_NOT_REGISTERED"
-    )
+    message = f"this worker has no action {info.activity_type}"
+    if info.is_local:
+        # A local activity never leaves this worker; an ordinary one finds the worker that has the action.
+        raise ApplicationError(message, type=NOT_LOCAL, non_retryable=True)
+    raise ApplicationError(message, {"attempts": info.attempt}, type="ACTION_NOT_REGISTERED")
 
 
 def _refused(error: ValidationError, attempt: int) -> ApplicationError:

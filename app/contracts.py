@@ -45,6 +45,13 @@ PAYLOAD_ROLE = "millrace-role"
 ROLE_DEFINITION = b"definition"
 PAYLOAD_SHA256 = "millrace-sha256"
 
+# The type of the failure by which a local activity asks to be done over as an ordinary one.
+NOT_LOCAL = "millrace.not_local"
+
+# Bytes of JSON. All local activities of one workflow task are reported in one message, and the server takes 4 MiB.
+LARGEST_LOCAL_INPUT = 16_384
+LARGEST_LOCAL_RECORD = 32_768
+
 # Characters. A message goes into history, into rows and into answers; a page of HTML that some library raised is none.
 LONGEST_MESSAGE = 2_000
 
@@ -104,6 +111,8 @@ class ExecutionStart(Contract):
     search attributes. A child that `reports` gives `{output, compensations}` to its parent instead of the output
     alone; one that is `detached` has a parent that does not wait for it. `children` are those that were open when the
     run continued as new, by command key. A `batch` is no execution of its own: it runs some items of one.
+    `local_actions` are the keys of the actions that run as local activities, `long_actions` those that heartbeat, as
+    they were registered when the root was accepted: what a run does depends on its input, not on the worker it is on.
     """
 
     execution_id: UUID
@@ -121,6 +130,8 @@ class ExecutionStart(Contract):
     depth: int = 0
     engine_revision: int = ENGINE_REVISION
     has_search_attributes: bool = True
+    local_actions: list[str] = []
+    long_actions: list[str] = []
     state: dict[str, Any] | None = None
     inbox: list[dict[str, Any]] = []
     reports: bool = False
@@ -181,6 +192,13 @@ class ActionCall(Contract):
     step_id: str
     retry: Retry
     resumed: tuple[Any, Any] | None = None
+
+
+class LocalRecord(Contract):
+    """What the local activity of an action answers, so that history shows its input as well as its output."""
+
+    input: Any = None
+    output: Any = None
 
 
 class ChildToRegister(Contract):

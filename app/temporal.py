@@ -136,6 +136,7 @@ class Temporal:
         self._data_converter = data_converter
         self.attributes: frozenset[str] = frozenset()
         self._client: Client | None = None
+        self._of_worker: Client | None = None
         self._connecting = asyncio.Lock()
         self._answered = 0.0
 
@@ -151,6 +152,22 @@ class Temporal:
                 if self._client is None:
                     self._client = await self._connect()
         return self._client
+
+    @property
+    def beside_worker(self) -> bool:
+        """Whether a worker in this process takes what is started here."""
+        return self._of_worker is not None
+
+    def work_beside(self, client: Client) -> None:
+        """Starts go through the client of a worker in this process that polls the same task queue.
+
+        The server can then send the first workflow task of a run with its answer to the start.
+        """
+        self._of_worker = client
+
+    async def start_client(self) -> Client:
+        """The client that starts runs. Raises `Unavailable` when Temporal cannot be reached."""
+        return self._of_worker or await self.client()
 
     async def assure(self) -> None:
         """Raises `Unavailable` unless Temporal has answered within the last second, or answers now."""

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from app.observability import configure_logging
 from app.settings import LogSettings
-from bench import accepting, compiling, engine_steps, runs
+from bench import accepting, compiling, engine_steps, local_runs, runs
 from bench.figures import Figure, Say
 from bench.report import machine_facts, print_report, write_report
 
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[Say], list[Figure]]] = {
     "engine": engine_steps.measure,
     "compile": compiling.measure,
     "runs": lambda say: asyncio.run(runs.measure(say)),
+    "local": lambda say: asyncio.run(local_runs.measure(say)),
     "accept": lambda say: asyncio.run(accepting.measure(say)),
 }
 

@@ -7,6 +7,7 @@ from temporalio.common import RetryPolicy
 
 BY_HAND = "bench-by-hand"
 BY_HAND_OUTSIDE = "bench-by-hand-outside-the-sandbox"
+BY_HAND_LOCAL = "bench-by-hand-with-local-activities"
 ADD = "bench.add_by_hand"
 STEPS = ("first", "second", "third", "fourth", "fifth")
 
@@ -29,6 +30,27 @@ class ByHandOutside:
     async def run(self, given: dict[str, int]) -> int:
         """Takes `{n}`, gives n + 5."""
         return await _five_activities(given["n"])
+
+
+@workflow.defn(name=BY_HAND_LOCAL, sandboxed=False)
+class ByHandLocal:
+    """The same with local activities, as Millrace runs steps that are short and idempotent."""
+
+    @workflow.run
+    async def run(self, given: dict[str, int]) -> int:
+        """Takes `{n}`, gives n + 5."""
+        value = given["n"]
+        for name in STEPS:
+            output: dict[str, int] = await workflow.execute_local_activity(
+                ADD,
+                args=[value, 1],
+                result_type=dict[str, int],
+                start_to_close_timeout=timedelta(seconds=10),
+                retry_policy=RetryPolicy(maximum_attempts=3, maximum_interval=timedelta(seconds=60)),
+                summary=name,
+            )
+            value = output["value"]
+        return value
 
 
 async def _five_activities(value: int) -> int:

@@ -48,15 +48,16 @@ async def take_turns(first: Call, second: Call, *, blocks: int, size: int, at_on
     calls = (first, second)
     sides = (Side(), Side())
     for call in calls:
-        await _block(Side(), call, at_once * 2, at_once)
+        await add_block(Side(), call, at_once * 2, at_once)
     for block in range(blocks):
         order = (0, 1) if block % 2 == 0 else (1, 0)
         for number in order:
-            await _block(sides[number], calls[number], size, at_once)
+            await add_block(sides[number], calls[number], size, at_once)
     return sides
 
 
-async def _block(side: Side, call: Call, size: int, at_once: int) -> None:
+async def add_block(side: Side, call: Call, size: int, at_once: int) -> None:
+    """Makes `size` calls, so many at once, and adds what they took to a side."""
     left = iter(range(size))
 
     async def caller() -> None:

@@ -6,6 +6,7 @@ hand is one workflow and nothing else, so what Millrace adds has nowhere to hide
 
 import itertools
 import statistics
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,16 +30,19 @@ from app.executions.starting import StartRequest
 from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
 from app.settings import Settings
 from app.temporal import Temporal, connect, register_search_attributes
-from bench.by_hand import ADD, BY_HAND, BY_HAND_OUTSIDE, STEPS, ByHand, ByHandOutside
+from bench.by_hand import ADD, BY_HAND, BY_HAND_OUTSIDE, STEPS, ByHand, ByHandLocal, ByHandOutside
 from bench.definitions import Document, expression, line, step
 from bench.figures import Figure, Say
 from bench.load import Side, take_turns
-from bench.servers import database_url, own_servers, store_template
+from bench.servers import database_url, own_servers, store_action, store_template
+from bench.stalls import SLOW, stalls
 from millrace.actions import Action, action
 from worker import build_worker
 
 ACTION_KEY = "bench.add"
+SHORT_ACTION_KEY = "bench.add_short"
 SLUG = "five-actions"
+SHORT_SLUG = "five-short-actions"
 QUEUE_BY_HAND = "bench-by-hand"
 AT_ONCE = 20
 BLOCKS = 4
@@ -54,6 +58,7 @@ async def add(value: int, by: int) -> dict[str, int]:
 
 
 ADD_ACTION: Action = action(ACTION_KEY)(add)
+SHORT_ACTION: Action = action(SHORT_ACTION_KEY, idempotent=True, expected_duration=0.01)(add)
 
 
 @activity.defn(name=ADD)
@@ -62,11 +67,11 @@ async def add_by_hand(value: int, by: int) -> dict[str, int]:
     return await add(value, by)
 
 
-def five_actions() -> Document:
+def five_actions(action_key: str = ACTION_KEY) -> Document:
     """The definition: each action takes what the one before gave."""
     sources = ["__context__.n", *(f"__steps__.{name}.value" for name in STEPS)]
     steps = [
-        step(name, "SYS_ACTION", actionKey=ACTION_KEY, parameters={"value": expression(source), "by": 1})
+        step(name, "SYS_ACTION", actionKey=action_key, parameters={"value": expression(source), "by": 1})
         for name, source in zip(STEPS, sources, strict=False)
     ]
     return line(steps, output=expression(sources[-1]))
@@ -79,30 +84,36 @@ class Sides:
         self.client = client
         self.database = database
         self.settings = settings
-        self.temporal = Temporal(settings.temporal, converter)
+        self.elsewhere = Temporal(settings.temporal, converter)
+        self.beside = Temporal(settings.temporal, converter)
+        self.beside.work_beside(client)
         self.of_millrace: list[str] = []
         self.of_hand: list[str] = []
+        self.slow: list[str] = []
         self._numbers = itertools.count()
 
-    async def millrace(self) -> None:
-        """One execution, from the request to its output."""
+    async def millrace(self, slug: str = SLUG, eager: bool = False) -> None:
+        """One execution, from the request to its output; started eagerly, or as from another process."""
+        began = time.monotonic()
         number = next(self._numbers)
         request = StartRequest(context={"n": number}, trigger={"source": "bench"}, name=None, key=f"bench:{number}")
         started = await start_execution(
             self.database,
-            self.temporal,
+            self.beside if eager else self.elsewhere,
             self.settings,
-            lambda connection: find_target(connection, SLUG, None, request.key),
+            lambda connection: find_target(connection, slug, None, request.key),
             request,
         )
         if started is None:
-            raise AssertionError(f"the template {SLUG} is not there")
+            raise AssertionError(f"the template {slug} is not there")
         run = workflow_id(started.execution_id)
         self.of_millrace.append(run)
         _expect(number, await self.client.get_workflow_handle(run).result())
+        self._note(run, began)
 
     async def by_hand(self, name: str = BY_HAND) -> None:
         """One workflow."""
+        began = time.monotonic()
         number = next(self._numbers)
         run = f"by-hand/{uuid4()}"
         self.of_hand.append(run)
@@ -110,6 +121,11 @@ class Sides:
             name, {"n": number}, id=run, task_queue=QUEUE_BY_HAND, result_type=int
         )
         _expect(number, output)
+        self._note(run, began)
+
+    def _note(self, run: str, began: float) -> None:
+        if time.monotonic() - began > SLOW:
+            self.slow.append(run)
 
     async def events(self, runs: list[str]) -> list[int]:
         """How many events the last few runs have."""
@@ -142,6 +158,7 @@ async def measure(say: Say) -> list[Figure]:
             figures += [_rate(ours, theirs, called), *(_latency(ours, theirs, part, called) for part in (0.50, 0.95))]
         await sides.check_rows()
         figures.append(_events(await sides.events(sides.of_millrace), await sides.events(sides.of_hand)))
+        figures.append(await slow_runs("runs", sides))
     return figures
 
 
@@ -151,11 +168,13 @@ async def both_sides(settings: Settings) -> AsyncIterator[Sides]:
     database = Database(database_url(settings), settings.database)
     storage = PayloadStorage(database_url(settings), settings.payloads, settings.database, WORKER_PATIENCE)
     try:
-        await store_template(database, SLUG, five_actions(), service=SLUG)
+        for slug, entry in ((SLUG, ADD_ACTION), (SHORT_SLUG, SHORT_ACTION)):
+            await store_template(database, slug, five_actions(entry.key), service=slug)
+            await store_action(database, entry)
         client = await connect(settings.temporal, storage.converter)
         await register_search_attributes(client)
         async with (
-            build_worker(client, database, settings, [ADD_ACTION]),
+            build_worker(client, database, settings, [ADD_ACTION, SHORT_ACTION]),
             _worker_by_hand(client, settings),
         ):
             yield Sides(client, database, settings, storage.converter)
@@ -170,13 +189,23 @@ def _worker_by_hand(client: Client, settings: Settings) -> Worker:
     return Worker(
         client,
         task_queue=QUEUE_BY_HAND,
-        workflows=[ByHand, ByHandOutside],
+        workflows=[ByHand, ByHandOutside, ByHandLocal],
         activities=activities,
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+    )
+
+
+async def slow_runs(part: str, sides: Sides) -> Figure:
+    """How many executions took unusually long, and where the slowest stood still."""
+    found = await stalls(sides.client, sides.slow)
+    worst = max(found, key=lambda stall: float(stall["seconds"]), default=None)
+    said = "" if worst is None else f"{worst['seconds']:.1f} s from {worst['after']} to {worst['before']}"
+    return Figure(
+        part, f"executions over {SLOW:.0f} s; the longest gap", str(len(found)), said, numbers={"slow": found}
     )
 
 

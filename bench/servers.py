@@ -19,7 +19,9 @@ from app.db.tables import (
     WorkflowTemplateVersion,
 )
 from app.embedded import embedded_servers
+from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import LogSettings, Settings, TemporalSettings
+from millrace.actions import Action
 
 
 @asynccontextmanager
@@ -65,3 +67,10 @@ async def store_template(database: Database, slug: str, document: dict[str, Any]
         session.add(
             WorkflowTemplateLink(template_id=template.id, entity_type=EntityType.SERVICE_CATALOG, entity_id=service)
         )
+
+
+async def store_action(database: Database, entry: Action) -> None:
+    """An action as a worker announces it when it starts."""
+    schema = entry.parameters.model_json_schema(by_alias=True)
+    async with database.transaction() as session:
+        await upsert_actions(session, [ActionRegistration(entry.key, entry.version, schema, policies=entry.policies)])

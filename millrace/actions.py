@@ -5,16 +5,27 @@
 
 The parameters are the function's own, typed as pydantic understands them; a parameter annotated `Call` is given what
 is known of the call. A function raises `ActionFailure` when it fails in a way that users should see.
+
+    @action("prices.look_up", idempotent=True, expected_duration=0.2)
+    async def look_up(sku: str) -> float: ...
+
+An action that may be repeated safely and takes a second or less runs beside the workflow, without a trip to the server
+and back for each step; see `Action.runs_locally`.
 """
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
 Handler = Callable[..., Awaitable[Any]]
+
+# Seconds. What is expected to take longer would hold up the workflow task that waits for it, and with it every signal,
+# answer and cancel of the same run.
+LONGEST_LOCAL = 1.0
 
 
 class ActionFailure(Exception):
@@ -25,6 +36,10 @@ class ActionFailure(Exception):
         self.code = code
         self.message = message
         self.retryable = retryable
+
+
+def _nobody_listens(*_: Any) -> None:
+    """What a heartbeat does where nobody waits for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,14 @@ class Call:
     step_id: str
     attempt: int
     resumed: Resumed | None = None
+    beat: Callable[..., None] = field(default=_nobody_listens, repr=False, compare=False)
+
+    def heartbeat(self, *details: Any) -> None:
+        """Says that the action is alive, and hears of a cancel: an action declared `long` must say so every 10 s.
+
+        `details` are JSON, shown by Temporal. Elsewhere it does nothing worth mentioning and may always be called.
+        """
+        self.beat(*details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +90,25 @@ class Action:
     version: str
     call_argument: str | None
     whole_argument: str | None
+    idempotent: bool = False
+    expected_duration: float | None = None
+    long: bool = False
+
+    @property
+    def runs_locally(self) -> bool:
+        """Whether its steps run as local activities: it may be repeated and is expected to take a second at most."""
+        short = self.expected_duration is not None and self.expected_duration <= LONGEST_LOCAL
+        return self.idempotent and short and not self.long
+
+    @property
+    def policies(self) -> dict[str, Any]:
+        """What it declares, and what follows for its steps, as the registry shows it; durations in seconds."""
+        return {
+            "idempotent": self.idempotent,
+            "expectedDuration": self.expected_duration,
+            "long": self.long,
+            "local": self.runs_locally,
+        }
 
     async def run(self, parameters: BaseModel, call: Call) -> Any:
         """Calls the function with parameters that have been validated."""
@@ -79,11 +121,23 @@ class Action:
         return await self.handler(**given)
 
 
-def action(key: str, *, version: str = "1") -> Callable[[Handler], Action]:
+def action(
+    key: str,
+    *,
+    version: str = "1",
+    idempotent: bool = False,
+    expected_duration: float | None = None,
+    long: bool = False,
+) -> Callable[[Handler], Action]:
     """Makes an async function an action under `key`; its docstring's first line describes it.
 
-    Raises TypeError for a function that is not async or has a parameter without a type.
+    `idempotent` says that a repetition with the same `Call.idempotency_key` does no harm; `expected_duration` is what
+    one attempt usually takes, in seconds; `long` says that it heartbeats and may take longer than 300 s.
+    Raises TypeError for a function that is not async or has a parameter without a type, ValueError for an expected
+    duration that is none.
     """
+    if expected_duration is not None and not (math.isfinite(expected_duration) and expected_duration > 0):
+        raise ValueError(f"action {key}: the expected duration is a number of seconds above 0, not {expected_duration}")
 
     def decorate(handler: Handler) -> Action:
         if not inspect.iscoroutinefunction(handler):
@@ -105,6 +159,9 @@ def action(key: str, *, version: str = "1") -> Callable[[Handler], Action]:
             version=version,
             call_argument=call_argument,
             whole_argument=whole,
+            idempotent=idempotent,
+            expected_duration=expected_duration,
+            long=long,
         )
 
     return decorate

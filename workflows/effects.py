@@ -57,7 +57,8 @@ from engine.protocol import (
 from workflows.definitions import stored_definition
 from workflows.descendants import cancel_child, child_done, outcome_of, tell_child
 from workflows.failures import failure_of
-from workflows.policies import LOCAL, action_options, summary
+from workflows.local_steps import LocalSteps, Unfinished
+from workflows.policies import LOCAL, action_options, heartbeat_timeout, summary
 from workflows.records import StepRecords
 from workflows.search import search_attributes
 
@@ -80,6 +81,7 @@ class Effects:
         self._run = started_with
         self._definition = definition
         self._report = report
+        self._local = LocalSteps(started_with.local_actions)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._children: set[str] = set()
         self._timers: set[str] = set()
@@ -204,18 +206,27 @@ class Effects:
             resumed=None if command.resumed is None else (command.resumed.suspended, command.resumed.data),
         )
         try:
-            output = await workflow.execute_activity(
-                command.action_key,
-                args=[command.parameters, call],
-                activity_id=command.key,
-                summary=summary(command.step_name),
-                **action_options(command),
-            )
+            output = await self._call_action(command, call)
         except (FailureError, asyncio.CancelledError) as error:
             return ActionFailed(command.key, now(), failure_of(error, command.step_id))
         if isinstance(output, dict) and output.keys() == {SUSPENDED}:
             return ActionSuspended(command.key, now(), output[SUSPENDED])
         return ActionDone(command.key, now(), output)
+
+    async def _call_action(self, command: RunAction, call: ActionCall) -> Any:
+        if self._local.takes(command):
+            try:
+                return await self._local.run(command, call)
+            except Unfinished:
+                pass  # done over below
+        return await workflow.execute_activity(
+            command.action_key,
+            args=[command.parameters, call],
+            activity_id=command.key,
+            summary=summary(command.step_name),
+            heartbeat_timeout=heartbeat_timeout(command.action_key, self._run.long_actions),
+            **action_options(command),
+        )
 
     async def _run_timer(self, command: StartTimer) -> Event | None:
         left = max(command.due - now(), 1)
@@ -298,6 +309,8 @@ class Effects:
             engine_revision=self._run.engine_revision,
             reports=command.wait and self._run.engine_revision >= REPORTS,
             detached=not command.wait,
+            local_actions=self._run.local_actions,
+            long_actions=self._run.long_actions,
         )
         handle = await workflow.start_child_workflow(
             version.template,

@@ -1,5 +1,6 @@
 """Policies of the plan, said in Temporal's terms."""
 
+from collections.abc import Container
 from datetime import timedelta
 from typing import Any
 
@@ -37,13 +38,22 @@ def summary(text: str) -> str:
     return text.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
 
 
+# Without a sign of life for so long, the attempt of an action that says it is long has failed.
+_HEARTBEAT = timedelta(seconds=10)
+
+
 def action_options(command: RunAction) -> dict[str, Any]:
-    """Timeout, retries and cancellation of an action's activity."""
+    """Timeout, retries and cancellation of an action's activity, ordinary or local."""
     return {
         "start_to_close_timeout": timedelta(seconds=command.timeout or 10),
         "retry_policy": retry_policy(command.retry),
         "cancellation_type": workflow.ActivityCancellationType.TRY_CANCEL,
     }
+
+
+def heartbeat_timeout(action_key: str, long_actions: Container[str]) -> timedelta | None:
+    """The heartbeat timeout of an action's ordinary activity: 10 s for one that is long, otherwise none."""
+    return _HEARTBEAT if action_key in long_actions else None
 
 
 def retry_policy(retry: Retry) -> RetryPolicy:

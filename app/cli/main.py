@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.cli import definitions, demo, executions, servers, starts
+from app.cli import actions, definitions, demo, executions, servers, starts
 from app.cli.output import print_refusal
 from app.errors import AppError, Invalid
 
@@ -25,6 +25,7 @@ servers.register(app)
 demo.register(app)
 definitions.register(app)
 starts.register(app)
+actions.register(app)
 app.add_typer(executions.app, name="executions")
 
 

@@ -73,17 +73,23 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def serve_api(settings: Settings, listening: asyncio.Future[str] | None = None) -> None:
+async def serve_api(
+    settings: Settings, listening: asyncio.Future[str] | None = None, temporal: Temporal | None = None
+) -> None:
     """The API until it is cancelled; `listening` is given its URL once it answers.
 
+    `temporal` is shared with a worker in the same process, if there is one.
     Raises `Invalid` REMOTE_NOT_ALLOWED, and `Unavailable` API_PORT_TAKEN.
     """
     check_listen(settings)
     url = database_url(settings)
     with _bound_socket(settings) as bound:
         database = Database(url, settings.database)
-        storage = PayloadStorage(url, settings.payloads, settings.database)
-        app = create_app(settings, database, Temporal(settings.temporal, storage.converter))
+        own = None if temporal is not None else PayloadStorage(url, settings.payloads, settings.database)
+        if own is not None:
+            temporal = Temporal(settings.temporal, own.converter)
+        assert temporal is not None
+        app = create_app(settings, database, temporal)
         server = _QuietServer(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
         serving = asyncio.create_task(server.serve(sockets=[bound]))
         try:
@@ -97,16 +103,29 @@ async def serve_api(settings: Settings, listening: asyncio.Future[str] | None = 
             server.should_exit = True
             await serving
             await database.close()
-            await storage.close()
+            if own is not None:
+                await own.close()
             log.info("api_stopped")
 
 
 async def serve_worker(settings: Settings, *, with_api: bool = False) -> None:
     """A worker until it is cancelled, with the API in the same process if wanted."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(worker.serve(settings))
-        if with_api:
-            group.create_task(serve_api(settings))
+    if not with_api:
+        await worker.serve(settings)
+        return
+    async with _shared_temporal(settings) as temporal, asyncio.TaskGroup() as group:
+        group.create_task(worker.serve(settings, beside=temporal))
+        group.create_task(serve_api(settings, temporal=temporal))
+
+
+@contextlib.asynccontextmanager
+async def _shared_temporal(settings: Settings) -> AsyncIterator[Temporal]:
+    """The connection of an API that has a worker beside it."""
+    storage = PayloadStorage(database_url(settings), settings.payloads, settings.database)
+    try:
+        yield Temporal(settings.temporal, storage.converter)
+    finally:
+        await storage.close()
 
 
 @contextlib.asynccontextmanager
@@ -121,10 +140,10 @@ async def everything(settings: Settings) -> AsyncIterator[dict[str, str | None]]
         await migrate(database_url(whole))
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         working = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
+        async with _shared_temporal(whole) as temporal, asyncio.TaskGroup() as group:
             parts = [
-                group.create_task(worker.serve(whole, working)),
-                group.create_task(serve_api(whole, listening)),
+                group.create_task(worker.serve(whole, working, beside=temporal)),
+                group.create_task(serve_api(whole, listening, temporal)),
                 group.create_task(_until(died)),
             ]
             try:

@@ -23,12 +23,16 @@ from app.db.tables import (
 from app.executions.runs import RuntimeStatus
 from app.versions.queries import as_uuid
 
+# The keys of actions whose steps run as local activities, and of those that heartbeat.
+LOCAL_ACTIONS = "ARRAY(SELECT key FROM action WHERE policies @> '{\"local\": true}' ORDER BY key)"
+LONG_ACTIONS = "ARRAY(SELECT key FROM action WHERE policies @> '{\"long\": true}' ORDER BY key)"
+
 # The statements that callers of a trigger wait for; $1 is the idempotency key.
-TARGET = """
+TARGET = f"""
     SELECT template.id, template.slug, template.name, template.status,
         version.id, version.version, version.status,
         CASE WHEN earlier.id IS NULL THEN version.definition::text END, (version.definition->'inputSchema')::text,
-        earlier.id, earlier.status, earlier.request_hash
+        earlier.id, earlier.status, earlier.request_hash, {LOCAL_ACTIONS}, {LONG_ACTIONS}
     FROM workflow_template AS template
     LEFT JOIN workflow_execution AS earlier
         ON earlier.template_id = template.id AND earlier.idempotency_key = $1
@@ -43,10 +47,11 @@ LINKED_TARGET = f"""
     WHERE link.entity_type = $2 AND link.entity_id = $3
 """
 EARLIER = "SELECT id, status, request_hash FROM workflow_execution WHERE template_id = $1 AND idempotency_key = $2"
-LEFT_CREATED = """
+LEFT_CREATED = f"""
     SELECT execution.id, execution.name, execution.context::text AS context, execution.trigger::text AS trigger,
         template.id AS template_id, template.slug, template.name AS template_name,
-        version.id AS version_id, version.version, version.definition::text AS definition
+        version.id AS version_id, version.version, version.definition::text AS definition,
+        {LOCAL_ACTIONS} AS local_actions, {LONG_ACTIONS} AS long_actions
     FROM workflow_execution AS execution
     JOIN workflow_template AS template ON template.id = execution.template_id
     JOIN workflow_template_version AS version ON version.id = execution.version_id
@@ -108,7 +113,8 @@ class Target:
     """What a start would run, and the execution that its key was used for already.
 
     The version's fields are None when the template has no such version; `definition` is JSON as text, None also when
-    there is an earlier execution.
+    there is an earlier execution. `local_actions` and `long_actions` are keys of actions, whatever the version uses:
+    its children use others.
     """
 
     template_id: UUID
@@ -121,6 +127,8 @@ class Target:
     definition: str | None
     input_schema: dict[str, Any] | None
     earlier: Earlier | None
+    local_actions: list[str]
+    long_actions: list[str]
 
 
 async def find_linked_target(
@@ -147,7 +155,7 @@ def _target(row: Record | None) -> Target | None:
     found = tuple(row)
     earlier = None if found[9] is None else Earlier(found[9], RecordStatus(found[10]), found[11])
     schema = None if found[8] is None else json.loads(found[8])
-    return Target(*(*found[:8], schema, earlier))
+    return Target(*(*found[:8], schema, earlier, *found[12:]))
 
 
 async def find_earlier(connection: Connection, template_id: UUID, key: str) -> Earlier:

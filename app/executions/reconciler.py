@@ -92,6 +92,8 @@ def _launch_of(row: Record) -> Launch:
         trigger=trigger or None,
         entity_type=trigger.get("entityType"),
         entity_id=trigger.get("entityId"),
+        local_actions=row["local_actions"],
+        long_actions=row["long_actions"],
     )
     return Launch(start, row["template_name"], row["definition"])
 

@@ -4,6 +4,7 @@ Nothing is lost and nothing starts twice: the row carries the idempotency key, t
 and the row stays locked while Temporal is asked, so that neither a cancel nor the reconciler can come between.
 """
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -201,21 +202,24 @@ async def _start_workflow_again(temporal: Temporal, launch: Launch) -> None:
 
 
 async def _start_workflow(temporal: Temporal, launch: Launch) -> None:
-    client = await temporal.client()
+    client = await temporal.start_client()
     has_attributes = temporal.attributes == frozenset(SEARCH_ATTRIBUTES)
     start = launch.start.model_copy(update={"has_search_attributes": has_attributes})
     try:
+        # A worker's client is patient, and tries again for longer than a caller waits.
         with translated():
-            await client.start_workflow(
-                start.template,
-                args=[start, _as_stored(launch.definition)],
-                id=workflow_id(start.execution_id),
-                task_queue=temporal.settings.task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                static_summary=_summary(launch),
-                search_attributes=_search_attributes(start, temporal.attributes),
-                rpc_timeout=temporal.timeout,
-            )
+            async with asyncio.timeout(temporal.timeout.total_seconds()):
+                await client.start_workflow(
+                    start.template,
+                    args=[start, _as_stored(launch.definition)],
+                    id=workflow_id(start.execution_id),
+                    task_queue=temporal.settings.task_queue,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    static_summary=_summary(launch),
+                    search_attributes=_search_attributes(start, temporal.attributes),
+                    rpc_timeout=temporal.timeout,
+                    request_eager_start=temporal.beside_worker,
+                )
     except WorkflowAlreadyStartedError:
         log.info("run_found_started", execution_id=str(start.execution_id))
     temporal.note_answer()
@@ -278,6 +282,8 @@ def _new_launch(target: Target, request: StartRequest, definition: str) -> Launc
         trigger=request.trigger,
         entity_type=request.trigger.get("entityType"),
         entity_id=request.trigger.get("entityId"),
+        local_actions=target.local_actions,
+        long_actions=target.long_actions,
     )
     return Launch(start, target.template_name, definition)
 

@@ -61,7 +61,6 @@ async def find_action(session: AsyncSession, key: str) -> Action | None:
     return (await session.execute(select(Action).where(col(Action.key) == key))).scalar_one_or_none()
 
 
-async def find_action_schemas(session: AsyncSession, keys: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The parameters' schema of each of these actions that exists."""
-    statement = select(col(Action.key), col(Action.parameters_schema)).where(col(Action.key).in_(keys))
-    return {row[0]: row[1] for row in await session.execute(statement)}
+async def find_actions(session: AsyncSession, keys: Collection[str]) -> Sequence[Action]:
+    """Those of these actions that exist."""
+    return (await session.execute(select(Action).where(col(Action.key).in_(keys)))).scalars().all()

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.registry.queries import find_action_schemas
+from app.registry.queries import find_actions
 from app.untrusted import storable
 from app.versions.queries import (
     VersionReference,
@@ -21,7 +21,7 @@ DEEPEST = 100
 
 async def build_catalogue(session: AsyncSession, document: Mapping[str, Any], template_id: UUID | None) -> Catalogue:
     """The catalogue for a document: two statements for each level of sub-workflows, one for actions."""
-    schemas = await find_action_schemas(session, _texts(document, "actionKey"))
+    actions = await find_actions(session, _texts(document, "actionKey"))
     versions: dict[str, VersionEntry] = {}
     templates: dict[str, VersionEntry | None] = {}
     wanted_versions = _texts(document, "childWorkflowTemplateVersionId")
@@ -42,7 +42,9 @@ async def build_catalogue(session: AsyncSession, document: Mapping[str, Any], te
         wanted_versions = _following((item.child_versions for item in found_all), seen)
         wanted_templates = _following((item.child_templates for item in found_all), seen)
     return Catalogue(
-        actions={key: ActionEntry(key, schema) for key, schema in schemas.items()},
+        actions={
+            one.key: ActionEntry(one.key, one.parameters_schema, bool(one.policies.get("long"))) for one in actions
+        },
         versions=versions,
         templates=templates,
         template_id=None if template_id is None else str(template_id),

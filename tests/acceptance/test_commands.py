@@ -163,3 +163,9 @@ def test_the_ids_of_refusals_are_machine_readable(home: Path) -> None:
     unknown = millrace(home, "executions", "show", "00000000-0000-7000-8000-000000000000", "--json")
     assert (unknown.code, unknown.out) == (1, "")
     assert json.loads(unknown.err)["code"] == "EXECUTION_NOT_FOUND"
+
+
+def test_actions_are_listed_with_what_they_declare(home: Path) -> None:
+    (listed,) = _ok(millrace(home, "actions", "--json"))
+    assert (listed["key"], listed["policies"]["local"]) == ("http.request", False)
+    assert "as activities" in millrace(home, "actions").out

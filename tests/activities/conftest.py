@@ -20,6 +20,7 @@ from engine.steps import Retry
 from millrace.actions import Action
 
 CallAction = Callable[..., Awaitable[Any]]
+CallDescribed = Callable[..., Awaitable[Any]]
 
 
 async def echo(request: Request) -> Response:
@@ -103,14 +104,24 @@ def call_action() -> CallAction:
     """Runs an action as its activity, with its parameters as JSON."""
 
     async def call(entry: Action, parameters: Any, **retry: Any) -> Any:
-        described = ActionCall(
-            idempotency_key="run/step#1",
-            execution_id=UUID(int=1),
-            template="template",
-            step_id="step",
-            retry=Retry.model_validate(retry),
-        )
-        (activity,) = action_activities([entry])
-        return await ActivityEnvironment().run(activity, parameters, described)
+        return await _call(ActivityEnvironment(), entry, parameters, **retry)
 
     return call
+
+
+@pytest.fixture
+def call_described() -> CallDescribed:
+    """The same in an environment of the test's own."""
+    return _call
+
+
+async def _call(environment: ActivityEnvironment, entry: Action, parameters: Any, **retry: Any) -> Any:
+    described = ActionCall(
+        idempotency_key="run/step#1",
+        execution_id=UUID(int=1),
+        template="template",
+        step_id="step",
+        retry=Retry.model_validate(retry),
+    )
+    (activity,) = action_activities([entry])
+    return await environment.run(activity, parameters, described)

@@ -1,14 +1,24 @@
 """Actions as activities."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
-from activities.registry import LARGEST_RESULT, RegistryError, action_activities, check_activities, load_actions
+from activities.registry import (
+    LARGEST_RESULT,
+    RegistryError,
+    action_activities,
+    check_activities,
+    load_actions,
+    unknown_action,
+)
+from app.contracts import NOT_LOCAL
 from millrace.actions import ActionFailure, Call, action
-from tests.activities.conftest import CallAction
+from tests.activities.conftest import CallAction, CallDescribed
 
 
 class Order(BaseModel):
@@ -105,6 +115,7 @@ def test_a_module_s_actions_are_found_and_one_without_any_is_refused() -> None:
         "stock.order",
         "stock.broken",
         "stock.strange",
+        "stock.look",
     }
     with pytest.raises(RegistryError, match="holds no @action"):
         load_actions(["tests.documents"])
@@ -127,3 +138,70 @@ async def test_a_result_that_no_step_may_give_has_a_code(call_action: CallAction
 
 async def test_a_result_of_sixteen_mebibytes_is_taken(call_action: CallAction) -> None:
     assert len(await call_action(strange, {"kind": "largest"})) == 16 * 1024 * 1024 - 2
+
+
+@action("stock.look", idempotent=True, expected_duration=0.2)
+async def look(call: Call, sku: str) -> str:
+    """Looks, and says so meanwhile."""
+    call.heartbeat("looking", sku)
+    return sku
+
+
+@pytest.mark.parametrize(
+    ("declared", "local"),
+    [
+        ({}, False),
+        ({"idempotent": True}, False),
+        ({"expected_duration": 0.1}, False),
+        ({"idempotent": True, "expected_duration": 1}, True),
+        ({"idempotent": True, "expected_duration": 1.01}, False),
+        ({"idempotent": True, "expected_duration": 0.1, "long": True}, False),
+    ],
+)
+def test_only_what_is_idempotent_and_short_runs_locally(declared: dict[str, Any], local: bool) -> None:
+    entry = action("stock.any", **declared)(look.handler)
+    assert entry.runs_locally is local
+    assert entry.policies["local"] is local
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_an_expected_duration_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="expected duration"):
+        action("stock.any", expected_duration=seconds)
+
+
+async def test_a_heartbeat_reaches_temporal(call_described: CallDescribed) -> None:
+    beats: list[Any] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    assert await call_described(environment, look, {"sku": "a"}) == "a"
+    assert beats == [("looking", "a")]
+
+
+async def test_a_local_attempt_keeps_its_input_and_beats_for_nobody(call_described: CallDescribed) -> None:
+    beats: list[Any] = []
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, is_local=True)
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    record = await call_described(environment, look, {"sku": "a"})
+    assert (record.input, record.output, beats) == ({"sku": "a"}, "a", [])
+
+
+async def test_a_local_attempt_that_fails_keeps_its_input_too(call_described: CallDescribed) -> None:
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, is_local=True)
+    with pytest.raises(ApplicationError) as raised:
+        await call_described(environment, broken, {"kind": "coded"})
+    assert (raised.value.type, raised.value.non_retryable) == ("NO_STOCK", True)
+    assert raised.value.details == ({"attempts": 1, "input": {"kind": "coded"}},)
+
+
+async def test_an_action_that_this_worker_lacks_is_left_to_others_for_good_only_when_local() -> None:
+    environment = ActivityEnvironment()
+    with pytest.raises(ApplicationError) as ordinary:
+        await environment.run(unknown_action, [])
+    assert (ordinary.value.type, ordinary.value.non_retryable) == ("ACTION_NOT_REGISTERED", False)
+    environment.info = replace(environment.info, is_local=True)
+    with pytest.raises(ApplicationError) as local:
+        await environment.run(unknown_action, [])
+    assert (local.value.type, local.value.non_retryable) == (NOT_LOCAL, True)

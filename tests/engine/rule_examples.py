@@ -294,6 +294,10 @@ EXAMPLES: dict[str, tuple[Broken | Change, ...]] = {
         top(output=expr("__steps__.fetch.x", default=1)),
     ),
     "ACTION_EXISTS": (Broken(of("fetch", actionKey="http.requets"), "steps[3].actionKey"), nothing),
+    "ACTION_TIMEOUT_IN_RANGE": (
+        Broken(of("fetch", timeout=300.5), "steps[3].timeout"),
+        of("fetch", timeout=300),
+    ),
     "ACTION_PARAMETERS_VALID": (
         Broken(of("fetch", parameters={"method": "GET"}), "steps[3].parameters"),
         Broken(of("fetch", parameters=None), "steps[3].parameters"),

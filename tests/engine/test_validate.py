@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine.catalogue import ActionEntry
 from engine.compile import compile_document
 from engine.problems import Problem, Severity
 from engine.rules.table import DEFINITION_SHAPE, RULES, SIZE_LIMIT
@@ -55,6 +56,7 @@ ADDED = {
     "REFERENCE_BEFORE_AVAILABLE": "EXPRESSION_INVALID",
     "ACTION_EXISTS": "REGISTRY_INVALID",
     "ACTION_PARAMETERS_VALID": "REGISTRY_INVALID",
+    "ACTION_TIMEOUT_IN_RANGE": "REGISTRY_INVALID",
     "CHILD_EXISTS": "CHILD_INVALID",
     "CHILD_PUBLISHED": "CHILD_INVALID",
     "CHILD_CYCLE_BOUNDED": "CHILD_INVALID",
@@ -276,3 +278,15 @@ def test_a_hostile_graph_of_thousands_of_steps_takes_about_a_second(build: Any) 
     found = {each.code for each in validate(document)}
     assert perf_counter() - began < 5
     assert "EXPRESSION_INVALID" in found
+
+
+def test_only_a_long_action_may_take_more_than_five_minutes() -> None:
+    document = everything()
+    find(document, "fetch")["timeout"] = "PT1H"
+    schema = world().actions["http.request"].parameters_schema
+    long = world(actions={"http.request": ActionEntry("http.request", schema, long=True)})
+    assert "ACTION_TIMEOUT_IN_RANGE" not in {each.rule for each in validate(document, long)}
+    (refused,) = [each for each in validate(document, world()) if each.rule == "ACTION_TIMEOUT_IN_RANGE"]
+    assert refused.path == "steps[3].timeout"
+    (open_question,) = [each for each in validate(document) if each.rule == "ACTION_TIMEOUT_IN_RANGE"]
+    assert open_question.severity is Severity.NOT_CHECKED

@@ -112,10 +112,10 @@ class Executions:
 
     async def replay_all(self) -> None:
         """Replays every history of this test: none may have depended on anything but its events."""
-        replayer = Replayer(workflows=[Execution], data_converter=self.converter)
+        again = replayer(self.converter)
         async for run in self.client.list_workflows(f"TaskQueue = '{self.task_queue}'"):
             handle = self.client.get_workflow_handle(run.id, run_id=run.run_id)
-            await replayer.replay_workflow(await handle.fetch_history())
+            await again.replay_workflow(await handle.fetch_history())
 
     async def template(self, slug: str, document: dict[str, Any], status: str = "PUBLISHED") -> UUID:
         """A template with one active version, 1.0.0; gives the version's id."""
@@ -137,7 +137,12 @@ class Executions:
         return version.id
 
     async def start(
-        self, document: dict[str, Any], context: dict[str, Any] | None = None, slug: str | None = None
+        self,
+        document: dict[str, Any],
+        context: dict[str, Any] | None = None,
+        slug: str | None = None,
+        local_actions: Iterable[str] = (),
+        long_actions: Iterable[str] = (),
     ) -> Handle:
         """A root execution of a new template."""
         execution_id = new_id()
@@ -168,6 +173,8 @@ class Executions:
             version_id=version_id,
             version="1.0.0",
             context=context or {},
+            local_actions=list(local_actions),
+            long_actions=list(long_actions),
         )
         return await self.client.start_workflow(
             slug,
@@ -260,6 +267,11 @@ async def executions_on(client: Client, database_url: str) -> AsyncIterator[Exec
     finally:
         await storage.close()
         await database.close()
+
+
+def replayer(converter: DataConverter) -> Replayer:
+    """Replays histories with the driver as it is now."""
+    return Replayer(workflows=[Execution], data_converter=converter)
 
 
 async def failure_of(handle: Handle) -> dict[str, Any]:

@@ -24,6 +24,10 @@ class Workers:
         }
         self.processes: list[OwnProcess] = []
 
+    def run(self, module: str, folder: Path) -> None:
+        """Workers started from now on have the actions of a module in a folder."""
+        self._environment |= {"MILLRACE_WORKER__ACTIONS": f'["{module}"]', "PYTHONPATH": str(folder)}
+
     def start(self) -> OwnProcess:
         """One more worker."""
         command = [sys.executable, "-m", "app.cli.main", "worker"]

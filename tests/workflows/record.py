@@ -141,12 +141,37 @@ async def stored_values(executions: Executions) -> Handle:
     )
 
 
+async def local_steps(executions: Executions) -> Handle:
+    """Local activities: a chain of them, a renewed workflow task, a long pause between attempts, and a withdrawal."""
+    definition = document(
+        action("first", parameters={"n": 1}),
+        action("second", parameters={"n": expr("__steps__.first.n")}),
+        split("s"),
+        action("slow", actionKey="test.sleep", parameters={"seconds": 30}, timeout=60),
+        action(
+            "bad",
+            actionKey="test.fail",
+            parameters={"retryable": True},
+            retry={"maxAttempts": 2, "initialInterval": 0.5},
+        ),
+        join("j"),
+        arrow("start -> first"),
+        arrow("first -> second"),
+        arrow("second -> s"),
+        *(arrow(f"s -> {name}") for name in ("slow", "bad")),
+        *(arrow(f"{name} -> j") for name in ("slow", "bad")),
+        arrow("j -> end"),
+    )
+    return await _ended(await executions.start(definition, local_actions=["test.echo", "test.fail", "test.sleep"]))
+
+
 SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "everything": everything,
     "failure": failure,
     "cancelled": cancelled,
     "many-pure-steps": many_pure_steps,
     "stored-values": stored_values,
+    "local-steps": local_steps,
 }
 
 

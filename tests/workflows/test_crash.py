@@ -3,10 +3,13 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
+
+import pytest
 
 from tests.documents import action, arrow, batch, document, expr, join, line, split
 from tests.workflows.counterpart import Counterpart, call
-from tests.workflows.harness import Executions
+from tests.workflows.harness import Executions, event_types
 from tests.workflows.killing import Workers
 
 
@@ -72,3 +75,46 @@ async def test_a_worker_killed_in_the_middle_of_a_batch_starts_every_child_once(
     assert {row.closed_as for row in rows} == {"COMPLETED"}
     assert len(counterpart.calls) == 16
     assert all(len(keys) == 1 for keys in counterpart.keys.values())
+
+
+@pytest.fixture
+def short_module(tmp_path: Path) -> str:
+    """A module with a short idempotent action that calls the counterpart."""
+    (tmp_path / "short_actions.py").write_text(
+        "import httpx\n"
+        "from millrace.actions import Call, action\n\n\n"
+        '@action("short.post", idempotent=True, expected_duration=0.1)\n'
+        "async def post(url: str, call: Call) -> str:\n"
+        "    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:\n"
+        '        answer = await client.post(url, headers={"Idempotency-Key": call.idempotency_key})\n'
+        "    return str(answer.json()['path'])\n"
+    )
+    return "short_actions"
+
+
+async def test_local_steps_of_a_killed_worker_run_again_under_the_same_keys(
+    executions: Executions, workers: Workers, counterpart: Counterpart, short_module: str, tmp_path: Path
+) -> None:
+    """Not even those that were done are in history: their workflow task had not ended."""
+    workers.run(short_module, tmp_path)
+    steps = [
+        action(name, actionKey="short.post", parameters={"url": f"{counterpart.url}/{name}"}, timeout=60)
+        for name in ("first", "wait", "last")
+    ]
+    killed = workers.start()
+    handle = await executions.start(line(*steps, output=expr("__steps__.last")), local_actions=["short.post"])
+    await counterpart.called("/wait")
+    os.kill(killed.pid, signal.SIGKILL)
+    workers.start()
+    counterpart.gate.set()
+    assert await asyncio.wait_for(handle.result(), 60) == "/last"
+    assert {path: counterpart.calls[path] for path in ("/first", "/wait", "/last")} == {
+        "/first": 2,
+        "/wait": 2,
+        "/last": 1,
+    }
+    assert all(len(keys) == 1 for keys in counterpart.keys.values())
+    types = await event_types(handle)
+    assert "activity_task_scheduled" not in types
+    assert types.count("workflow_task_timed_out") == 1
+    await executions.replay_all()

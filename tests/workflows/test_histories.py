@@ -45,6 +45,6 @@ async def test_a_history_of_another_process_does_not_replay() -> None:
 
 
 def test_there_are_recordings() -> None:
-    named = {"everything", "failure", "cancelled", "many-pure-steps", "stored-values"}
+    named = {"everything", "failure", "cancelled", "many-pure-steps", "stored-values", "local-steps"}
     assert named <= {file.stem for file in RECORDED}
     assert len(load_blobs(FOLDER / "stored-values.json").blobs) >= 3
