@@ -16,7 +16,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
 from activities.registry import action_activities, check_activities, load_actions, unknown_action
-from app.contracts import CLOSE_EXECUTION, MARK_STARTED, REGISTER_CHILDREN
+from app.contracts import CLOSE_EXECUTION, MARK_STARTED, RECORD_STEPS, REGISTER_CHILDREN
 from app.db.session import Database
 from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import Settings
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 def build_worker(client: Client, database: Database, settings: Settings, actions: Iterable[Action]) -> Worker:
     """A worker for the actions. Raises `RegistryError` when they and the workflows do not fit together."""
     own = lifecycle_activities(database)
-    check_activities(own, (MARK_STARTED, CLOSE_EXECUTION, REGISTER_CHILDREN))
+    check_activities(own, (MARK_STARTED, CLOSE_EXECUTION, RECORD_STEPS, REGISTER_CHILDREN))
     return Worker(
         client,
         task_queue=settings.temporal.task_queue,

@@ -19,10 +19,10 @@ from sqlmodel import col
 from app.contracts import CloseExecution, ExecutionStart
 from app.db.session import Database
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
+from app.executions.ending import CANCEL_UNCONFIRMED
 from app.executions.lifecycle import close_execution
 from app.executions.queries import find_left_created, list_open
 from app.executions.runs import RuntimeStatus, cancel_run, find_runs
-from app.executions.service import CANCEL_UNCONFIRMED
 from app.executions.starting import Launch, launch_locked
 from app.temporal import Temporal
 
