@@ -24,6 +24,7 @@ from app.contracts import (
     STEPS_QUERY,
     FailureView,
     RunView,
+    StateDump,
     workflow_id,
 )
 from app.errors import Conflict, Unavailable
@@ -179,12 +180,12 @@ async def view_run(temporal: Temporal, execution_id: UUID) -> RunView | None:
     return await _ask(temporal, execution_id, STEPS_QUERY, RunView)
 
 
-async def find_state(temporal: Temporal, execution_id: UUID) -> dict[str, Any] | None:
-    """A run's whole memory, `{plan_version, state}`, from a worker; None when Temporal has no such run.
+async def find_state(temporal: Temporal, execution_id: UUID) -> StateDump | None:
+    """A run's whole memory, open or closed, from a worker; None when Temporal has no such run.
 
     Raises `Unavailable`: WORKER_UNAVAILABLE when no worker answers.
     """
-    return await _ask(temporal, execution_id, STATE_QUERY, dict[str, Any])
+    return await _ask(temporal, execution_id, STATE_QUERY, StateDump)
 
 
 async def _ask(temporal: Temporal, execution_id: UUID, query: str, kind: type[Answer]) -> Answer | None:
