@@ -20,7 +20,7 @@ from app.contracts import (
 )
 from app.db.session import Database
 from app.errors import AppError
-from app.executions import lifecycle
+from app.executions import lifecycle, records
 
 
 def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
@@ -36,7 +36,13 @@ def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
     async def close_execution(request: CloseExecution) -> None:
         with _translated():
             async with database.transaction() as session:
-                await lifecycle.close_execution(session, request)
+                await lifecycle.close_execution(session, request, activity.info().workflow_run_id)
+
+    @activity.defn(name=RECORD_STEPS)
+    async def record_steps(request: RecordSteps) -> None:
+        with _translated():
+            async with database.transaction() as session:
+                await records.record_steps(session, request)
 
     @activity.defn(name=REGISTER_CHILDREN)
     async def register_children(request: RegisterChildren) -> RegisteredChildren:
@@ -44,11 +50,7 @@ def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
             async with database.transaction() as session:
                 return await lifecycle.register_children(session, request)
 
-    @activity.defn(name=RECORD_STEPS)
-    async def record_steps(request: RecordSteps) -> None:
-        pass
-
-    return [mark_started, close_execution, register_children, record_steps]
+    return [mark_started, close_execution, record_steps, register_children]
 
 
 @contextmanager

@@ -13,10 +13,16 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import health
+from app.audit.routes import router as audit
 from app.db.session import Database
+from app.dead_letters.routes import router as dead_letters
 from app.errors import Invalid, Unavailable
+from app.executions.bulk_routes import router as bulk
+from app.executions.control_routes import router as control
 from app.executions.reconciler import Sweep, reconcile_once
+from app.executions.repair import EngineRepair, Repair
 from app.executions.routes import router as executions
+from app.incidents.routes import router as incidents
 from app.intake import Intake
 from app.links.routes import router as links
 from app.payloads.retention import keep_for, purge_blobs
@@ -39,9 +45,23 @@ log = structlog.get_logger(__name__)
 DESCRIPTION = "Business processes as JSON definitions, run as Temporal workflows."
 PREFIX = "/api/v1"
 PURGE_EVERY = timedelta(days=1)
+# The bulk forms come first: "bulk" would otherwise be taken for an execution's id.
+ROUTERS = (
+    templates,
+    versions,
+    links,
+    triggers,
+    bulk,
+    executions,
+    control,
+    incidents,
+    dead_letters,
+    audit,
+    registry,
+)
 
 
-def create_app(settings: Settings, database: Database, temporal: Temporal) -> FastAPI:
+def create_app(settings: Settings, database: Database, temporal: Temporal, repair: Repair | None = None) -> FastAPI:
     """The API on the given parts. It closes none of them: whoever made them does.
 
     The application starts also when PostgreSQL or Temporal is down, and says so request by request.
@@ -70,11 +90,12 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
     app.state.settings = settings
     app.state.database = database
     app.state.temporal = temporal
+    app.state.repair = repair or EngineRepair()
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)
     api = APIRouter(prefix=PREFIX)
-    for router in (templates, versions, links, triggers, executions, registry):
+    for router in ROUTERS:
         api.include_router(router)
     app.include_router(api)
     app.include_router(health.router)
@@ -88,7 +109,8 @@ async def reconcile_forever(database: Database, temporal: Temporal, settings: Re
     while True:
         await asyncio.sleep(settings.interval)
         try:
-            await reconcile_once(database, temporal, timedelta(seconds=settings.grace), sweep)
+            keep = timedelta(days=settings.dead_letter_days)
+            await reconcile_once(database, temporal, timedelta(seconds=settings.grace), sweep, keep)
         except Unavailable as error:
             log.warning("reconciling_postponed", code=error.code)
         # The edge of a background task: an error that ended it would go unnoticed.

@@ -94,10 +94,11 @@ class PayloadSettings(BaseModel):
 
 
 class ReconcilerSettings(BaseModel):
-    """How often rows left CREATED are looked for, and how old they must be; seconds."""
+    """How often rows left CREATED are looked for, and how old they must be; seconds. Dead letters are kept for days."""
 
     interval: float = Field(default=10.0, gt=0)
     grace: float = Field(default=10.0, ge=0)
+    dead_letter_days: float = Field(default=30.0, gt=0)
 
 
 class LogSettings(BaseModel):

@@ -6,12 +6,14 @@ deep nesting; each would otherwise surface far from its cause, as a failed state
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from app.errors import AppError, Invalid
 
 DEEPEST = 100
+_ODD = re.compile("[\0\ud800-\udfff]")
 
 
 class JsonRefused(AppError):
@@ -55,6 +57,19 @@ def storable(text: str) -> bool:
     if text.isascii():
         return "\0" not in text
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def made_storable(document: Any) -> Any:
+    """The same document with every NUL character and lone surrogate replaced, for rows that only show it."""
+    match document:
+        case str():
+            return document if storable(document) else _ODD.sub("\ufffd", document)
+        case dict():
+            return {made_storable(name): made_storable(value) for name, value in document.items()}
+        case list():
+            return [made_storable(item) for item in document]
+        case _:
+            return document
 
 
 def _walk(document: Any) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import FailureError
 
 from app.contracts import (
     CLOSE_EXECUTION,
@@ -265,8 +265,8 @@ class Execution(Desk):
         )
         try:
             await workflow.execute_local_activity(CLOSE_EXECUTION, request, **ROW)
-        except ActivityError as error:
-            workflow.logger.warning("execution_row_left_open", extra={"cause": str(error.cause)})
+        except FailureError as error:
+            workflow.logger.warning("execution_row_left_open", extra={"cause": str(error.cause or error)})
 
     def _dead_letter(self, given: ExecutionStart, failure: Failure) -> DeadLetterRecord | None:
         """What is kept of a run that failed for good, unless its parent is there to be told."""
@@ -310,8 +310,8 @@ async def _mark_started(given: ExecutionStart) -> None:
     if given.parent_id is not None and given.state is None:
         try:
             await workflow.execute_local_activity(MARK_STARTED, given.execution_id, **ROW)
-        except ActivityError as error:
-            workflow.logger.warning("execution_row_left_created", extra={"cause": str(error.cause)})
+        except FailureError as error:
+            workflow.logger.warning("execution_row_left_created", extra={"cause": str(error.cause or error)})
 
 
 async def _undisturbed(task: asyncio.Task[None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import FailureError
 
 from app.contracts import (
     RECORD_STEPS,
@@ -70,8 +70,8 @@ class StepRecords:
             )
             try:
                 await workflow.execute_local_activity(RECORD_STEPS, request, **ROW)
-            except ActivityError as error:
-                workflow.logger.warning("steps_not_recorded", extra={"cause": str(error.cause)})
+            except FailureError as error:
+                workflow.logger.warning("steps_not_recorded", extra={"cause": str(error.cause or error)})
         self._writing = None
 
 

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import uuid_utils
 from sqlalchemy import (
+    JSON,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -18,11 +18,13 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
     Uuid,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
+
+from app.db.columns import json_document, one_of, reference, timestamp
+from app.db.statuses import LineageKind, LineageStatus, Resolution, TaskStatus
 
 
 def new_id() -> UUID:
@@ -73,24 +75,6 @@ class ClosedAs(StrEnum):
     TIMED_OUT = "TIMED_OUT"
 
 
-def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
-    allowed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({allowed})", name=f"{column}_known")
-
-
-def _timestamp(*, nullable: bool, now: bool = False, touch: bool = False) -> Any:
-    return Column(
-        DateTime(timezone=True),
-        nullable=nullable,
-        server_default=func.now() if now else None,
-        onupdate=func.now() if touch else None,
-    )
-
-
-def _reference(target: str, *, nullable: bool = False, ondelete: str = "CASCADE", index: bool = True) -> Any:
-    return Column(Uuid(), ForeignKey(target, ondelete=ondelete), nullable=nullable, index=index)
-
-
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -106,7 +90,7 @@ class WorkflowTemplate(SQLModel, table=True):
     __tablename__ = "workflow_template"
     __mapper_args__ = {"eager_defaults": True}
     __table_args__ = (
-        _one_of("status", TemplateStatus),
+        one_of("status", TemplateStatus),
         ForeignKeyConstraint(
             ["id", "active_version_id"],
             ["workflow_template_version.template_id", "workflow_template_version.id"],
@@ -128,8 +112,8 @@ class WorkflowTemplate(SQLModel, table=True):
     is_gallery: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     status: str = Field(default=TemplateStatus.DRAFT, max_length=20)
     active_version_id: UUID | None = Field(default=None, sa_column=Column(Uuid(), unique=True, nullable=True))
-    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
 
 
 class WorkflowTemplateVersion(SQLModel, table=True):
@@ -141,19 +125,19 @@ class WorkflowTemplateVersion(SQLModel, table=True):
         UniqueConstraint("template_id", "version"),
         # What the template's reference to its active version points at: the version must be its own.
         UniqueConstraint("template_id", "id"),
-        _one_of("status", VersionStatus),
+        one_of("status", VersionStatus),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
-    template_id: UUID = Field(sa_column=_reference("workflow_template.id", index=False))
+    template_id: UUID = Field(sa_column=reference("workflow_template.id", index=False))
     version: str = Field(max_length=50)
     version_note: str | None = None
     definition: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     definition_hash: str = Field(max_length=64)
     status: str = Field(default=VersionStatus.DRAFT, max_length=20)
-    published_at: datetime | None = Field(default=None, sa_column=_timestamp(nullable=True))
-    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
+    published_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
 
 
 class WorkflowTemplateLink(SQLModel, table=True):
@@ -161,14 +145,14 @@ class WorkflowTemplateLink(SQLModel, table=True):
 
     __tablename__ = "workflow_template_link"
     __mapper_args__ = {"eager_defaults": True}
-    __table_args__ = (UniqueConstraint("entity_type", "entity_id"), _one_of("entity_type", EntityType))
+    __table_args__ = (UniqueConstraint("entity_type", "entity_id"), one_of("entity_type", EntityType))
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
-    template_id: UUID = Field(sa_column=_reference("workflow_template.id"))
+    template_id: UUID = Field(sa_column=reference("workflow_template.id"))
     entity_type: str = Field(max_length=30)
     entity_id: str = Field(max_length=200)
-    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
 
 
 class WorkflowExecution(SQLModel, table=True):
@@ -181,8 +165,8 @@ class WorkflowExecution(SQLModel, table=True):
     __mapper_args__ = {"eager_defaults": True}
     __table_args__ = (
         UniqueConstraint("template_id", "idempotency_key"),
-        _one_of("status", RecordStatus),
-        _one_of("closed_as", ClosedAs),
+        one_of("status", RecordStatus),
+        one_of("closed_as", ClosedAs),
         CheckConstraint(
             "num_nulls(closed_as, ended_at) = CASE status WHEN 'COMPLETED' THEN 0 ELSE 2 END",
             name="closed_whole",
@@ -207,21 +191,21 @@ class WorkflowExecution(SQLModel, table=True):
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     name: str = Field(max_length=500)
-    version_id: UUID = Field(sa_column=_reference("workflow_template_version.id", ondelete="RESTRICT"))
-    template_id: UUID = Field(sa_column=_reference("workflow_template.id", ondelete="RESTRICT", index=False))
-    parent_id: UUID | None = Field(default=None, sa_column=_reference("workflow_execution.id", nullable=True))
-    root_id: UUID = Field(sa_column=_reference("workflow_execution.id"))
+    version_id: UUID = Field(sa_column=reference("workflow_template_version.id", ondelete="RESTRICT"))
+    template_id: UUID = Field(sa_column=reference("workflow_template.id", ondelete="RESTRICT", index=False))
+    parent_id: UUID | None = Field(default=None, sa_column=reference("workflow_execution.id", nullable=True))
+    root_id: UUID = Field(sa_column=reference("workflow_execution.id"))
     context: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     trigger: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True), nullable=True))
     status: str = Field(default=RecordStatus.CREATED, max_length=20)
     status_reason: str | None = None
     idempotency_key: str | None = Field(default=None, max_length=500)
     request_hash: str | None = Field(default=None, max_length=64)
-    started_at: datetime | None = Field(default=None, sa_column=_timestamp(nullable=True))
-    ended_at: datetime | None = Field(default=None, sa_column=_timestamp(nullable=True))
+    started_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    ended_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
     closed_as: str | None = Field(default=None, max_length=20)
-    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
 
 
 class Action(SQLModel, table=True):
@@ -241,8 +225,163 @@ class Action(SQLModel, table=True):
     policies: dict[str, Any] = Field(
         default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default=text("'{}'"))
     )
-    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
-    updated_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True, touch=True))
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
+
+
+class HumanTask(SQLModel, table=True):
+    """A step that waits for a person. The run writes when it opens and closes, people write claims and drafts.
+
+    `recorded_at` is the run's own time of what was applied last: an older record changes nothing.
+    """
+
+    __tablename__ = "human_task"
+    __mapper_args__ = {"eager_defaults": True}
+    __table_args__ = (
+        UniqueConstraint("execution_id", "key"),
+        one_of("status", TaskStatus),
+        Index("ix_human_task_open", "execution_id", postgresql_where=text("status IN ('OPEN', 'CLAIMED')")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    execution_id: UUID = Field(sa_column=reference("workflow_execution.id", index=False))
+    key: str = Field(max_length=500)
+    step_id: str = Field(max_length=200)
+    visit: int
+    item: int | None = None
+    name: str | None = None
+    type: str | None = Field(default=None, max_length=50)
+    status: str = Field(max_length=20)
+    assignee: str | None = None
+    candidate_groups: list[str] = Field(
+        default_factory=list, sa_column=Column(ARRAY(String), nullable=False, server_default=text("'{}'"))
+    )
+    due_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    form: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    outcome: Any = Field(default=None, sa_column=json_document())
+    opened_at: datetime = Field(sa_column=timestamp(nullable=False))
+    closed_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    recorded_at: datetime = Field(sa_column=timestamp(nullable=False))
+    claimed_by: str | None = None
+    draft: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
+
+
+class Incident(SQLModel, table=True):
+    """A step that failed for good and is parked; one row for each time that it was parked."""
+
+    __tablename__ = "incident"
+    __mapper_args__ = {"eager_defaults": True}
+    __table_args__ = (
+        UniqueConstraint("execution_id", "key", "opened_at"),
+        one_of("resolution", Resolution),
+        CheckConstraint("(resolution IS NULL) = (resolved_at IS NULL)", name="resolved_whole"),
+        Index("ix_incident_open", "id", postgresql_where=text("resolved_at IS NULL")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    execution_id: UUID = Field(sa_column=reference("workflow_execution.id", index=False))
+    key: str = Field(max_length=500)
+    step_id: str = Field(max_length=200)
+    visit: int
+    item: int | None = None
+    code: str = Field(max_length=200)
+    message: str
+    opened_at: datetime = Field(sa_column=timestamp(nullable=False))
+    resolved_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    resolution: str | None = Field(default=None, max_length=20)
+    actor: str | None = None
+
+
+class DeadLetter(SQLModel, table=True):
+    """A run that failed for good, with the state to retry it from.
+
+    The state is `json`, not `jsonb`: a retry needs it to the letter, with the order of members and with characters
+    that `jsonb` cannot hold.
+    """
+
+    __tablename__ = "dead_letter"
+    __mapper_args__ = {"eager_defaults": True}
+    __table_args__ = (Index("ix_dead_letter_created_at_id", "created_at", "id"),)
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    execution_id: UUID = Field(
+        sa_column=Column(Uuid(), ForeignKey("workflow_execution.id", ondelete="CASCADE"), unique=True, nullable=False)
+    )
+    step_id: str | None = Field(default=None, max_length=200)
+    code: str = Field(max_length=200)
+    message: str
+    attempts: int = 1
+    failed_execution_id: UUID | None = None
+    state: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    retried_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+
+
+class ExecutionLineage(SQLModel, table=True):
+    """What an execution's runs came from: retried, resumed, migrated, or the replay of another execution.
+
+    A PENDING one carries all that is needed to do it (`state` for a new run, `mapping` for a migration), and how the
+    row was closed before (`closed_as`, `ended_at`, `status_reason`), should it be refused.
+    """
+
+    __tablename__ = "execution_lineage"
+    __mapper_args__ = {"eager_defaults": True}
+    __table_args__ = (
+        UniqueConstraint("execution_id", "idempotency_key"),
+        one_of("kind", LineageKind),
+        one_of("status", LineageStatus),
+        Index("ix_execution_lineage_pending", "id", postgresql_where=text("status = 'PENDING'")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    execution_id: UUID = Field(sa_column=reference("workflow_execution.id", index=False))
+    kind: str = Field(max_length=20)
+    status: str = Field(max_length=20)
+    at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    actor: str | None = None
+    note: str | None = None
+    previous_run_id: str | None = Field(default=None, max_length=100)
+    run_id: str | None = Field(default=None, max_length=100)
+    source_id: UUID | None = None
+    step_id: str | None = Field(default=None, max_length=200)
+    visit: int | None = None
+    item: int | None = None
+    from_version_id: UUID | None = None
+    to_version_id: UUID | None = None
+    mapping: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    closed_as: str | None = Field(default=None, max_length=20)
+    ended_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    status_reason: str | None = None
+    idempotency_key: str | None = Field(default=None, max_length=500)
+    state: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+
+
+class AuditEvent(SQLModel, table=True):
+    """Who did what to what, with which result. It outlives what it is about, so it refers to nothing."""
+
+    __tablename__ = "audit_event"
+    __mapper_args__ = {"eager_defaults": True}
+    __table_args__ = (
+        Index("ix_audit_event_execution_id_id", "execution_id", "id"),
+        Index("ix_audit_event_actor_id", "actor", "id"),
+        Index("ix_audit_event_action_id", "action", "id"),
+        Index("ix_audit_event_at", "at"),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    actor: str | None = None
+    action: str = Field(max_length=60)
+    entity_kind: str = Field(max_length=40)
+    entity_id: str | None = Field(default=None, max_length=200)
+    execution_id: UUID | None = None
+    request: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    before: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    after: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    result: str = Field(max_length=100)
+    reason: str | None = None
 
 
 class PayloadBlob(SQLModel, table=True):
@@ -257,5 +396,5 @@ class PayloadBlob(SQLModel, table=True):
     sha256: str = Field(primary_key=True, max_length=64)
     bytes: builtins.bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     size: int
-    created_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
-    last_used_at: datetime = Field(default=None, sa_column=_timestamp(nullable=False, now=True))
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    last_used_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))

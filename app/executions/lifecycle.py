@@ -9,26 +9,30 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, any_, case, cast, func, literal, select, text, update
+from sqlalchemy import ARRAY, Text, Uuid, any_, case, cast, exists, func, literal, not_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.contracts import (
     ChildToRegister,
     CloseExecution,
+    DeadLetterRecord,
     RegisterChildren,
     RegisteredChild,
     RegisteredChildren,
     RegisteredVersion,
     child_id,
+    readable,
 )
 from app.db.tables import (
+    ExecutionLineage,
     RecordStatus,
     TemplateStatus,
     VersionStatus,
     WorkflowExecution,
     WorkflowTemplate,
     WorkflowTemplateVersion,
+    new_id,
 )
 from app.payloads.content import blob_of, definition_payload
 from app.payloads.postgres import write_blobs
@@ -54,6 +58,23 @@ INSERT_CHILDREN = text("""
 """)
 
 
+# Only for a row that is closed as failed, and only once for each end: a repetition must not undo that it was retried.
+KEEP_DEAD_LETTER = text("""
+    INSERT INTO dead_letter AS letter
+        (id, execution_id, step_id, code, message, attempts, failed_execution_id, state, created_at)
+    SELECT CAST(:id AS uuid), execution.id, CAST(:step_id AS text), CAST(:code AS text), CAST(:message AS text),
+        CAST(:attempts AS int), CAST(:failed_execution_id AS uuid), CAST(:state AS json),
+        CAST(:ended_at AS timestamptz)
+    FROM workflow_execution AS execution
+    WHERE execution.id = :execution_id AND execution.closed_as = 'FAILED'
+    ON CONFLICT (execution_id) DO UPDATE SET
+        step_id = excluded.step_id, code = excluded.code, message = excluded.message, attempts = excluded.attempts,
+        failed_execution_id = excluded.failed_execution_id, state = excluded.state, created_at = excluded.created_at,
+        retried_at = NULL
+    WHERE excluded.created_at > letter.created_at
+""")
+
+
 async def mark_started(session: AsyncSession, execution_id: UUID) -> bool:
     """CREATED → STARTED. True when the execution may run, false when its row is closed or there is none."""
     statement = (
@@ -68,11 +89,22 @@ async def mark_started(session: AsyncSession, execution_id: UUID) -> bool:
     return (await session.execute(statement)).scalar_one_or_none() is not None
 
 
-async def close_execution(session: AsyncSession, close: CloseExecution) -> bool:
-    """CREATED or STARTED → COMPLETED. False when the row was closed already, or there is none."""
+async def close_execution(session: AsyncSession, close: CloseExecution, run_id: str | None = None) -> bool:
+    """CREATED or STARTED → COMPLETED. False when the row was closed already, or there is none.
+
+    `run_id` is the Temporal run that has ended: one that another run has followed since (a retry) closes nothing.
+    A dead letter is kept also when somebody else closed the row first.
+    """
+    succeeded = exists().where(
+        col(ExecutionLineage.execution_id) == close.execution_id, col(ExecutionLineage.previous_run_id) == run_id
+    )
     statement = (
         update(WorkflowExecution)
-        .where(col(WorkflowExecution.id) == close.execution_id, col(WorkflowExecution.status).in_(OPEN))
+        .where(
+            col(WorkflowExecution.id) == close.execution_id,
+            col(WorkflowExecution.status).in_(OPEN),
+            not_(succeeded),
+        )
         .values(
             status=RecordStatus.COMPLETED,
             status_reason=close.reason,
@@ -82,7 +114,28 @@ async def close_execution(session: AsyncSession, close: CloseExecution) -> bool:
         )
         .returning(col(WorkflowExecution.id))
     )
-    return (await session.execute(statement)).scalar_one_or_none() is not None
+    closed = (await session.execute(statement)).scalar_one_or_none() is not None
+    if close.dead_letter is not None:
+        await _keep_dead_letter(session, close, close.dead_letter)
+    return closed
+
+
+async def _keep_dead_letter(session: AsyncSession, close: CloseExecution, letter: DeadLetterRecord) -> None:
+    """One for each execution: a run that failed again replaces what the one before left."""
+    await session.execute(
+        KEEP_DEAD_LETTER,
+        {
+            "id": new_id(),
+            "execution_id": close.execution_id,
+            "ended_at": datetime.fromisoformat(close.ended_at),
+            "step_id": letter.step_id,
+            "code": readable(letter.code),
+            "message": readable(letter.message),
+            "attempts": letter.attempts,
+            "failed_execution_id": letter.failed_execution_id,
+            "state": json.dumps(letter.state, allow_nan=False),
+        },
+    )
 
 
 async def register_children(session: AsyncSession, request: RegisterChildren) -> RegisteredChildren:

@@ -85,7 +85,10 @@ class ExecutionRow:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionFilter:
-    """What a list of executions is narrowed to; `template` is an id or a slug."""
+    """What a list of executions is narrowed to; `template` is an id or a slug.
+
+    `open_only` means rows that are CREATED or STARTED.
+    """
 
     template: str | None = None
     version_id: UUID | None = None
@@ -97,6 +100,9 @@ class ExecutionFilter:
     parent_id: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    ids: tuple[UUID, ...] | None = None
+    root_only: bool = False
+    open_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +218,17 @@ def _conditions(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions.append(col(WorkflowExecution.created_at) < wanted.created_before)
     if wanted.runtime_status is not None:
         conditions.append(_as_recorded(wanted.runtime_status))
+    return conditions + _of_bulk(wanted)
+
+
+def _of_bulk(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.ids is not None:
+        conditions.append(col(WorkflowExecution.id).in_(wanted.ids))
+    if wanted.root_only:
+        conditions.append(col(WorkflowExecution.parent_id).is_(None))
+    if wanted.open_only:
+        conditions.append(col(WorkflowExecution.status).in_((RecordStatus.CREATED, RecordStatus.STARTED)))
     return conditions
 
 

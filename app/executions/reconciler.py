@@ -1,7 +1,8 @@
 """What brings rows and runs together again after something was down.
 
-Rows left CREATED are started, once; rows of runs that have closed without saying so are closed. Any number of
-processes may do this at the same time.
+Rows left CREATED are started, once; rows of runs that have closed without saying so are closed; what was decided of
+a closed execution (a retry) or of a running one (a migration) is finished; what ended executions left is put away.
+Any number of processes may do this at the same time.
 """
 
 import json
@@ -18,17 +19,28 @@ from sqlmodel import col
 
 from app.contracts import CloseExecution, ExecutionStart
 from app.db.session import Database
+from app.db.statuses import LineageKind
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
+from app.errors import Invalid, Unavailable
+from app.executions.ending import CANCEL_UNCONFIRMED
 from app.executions.lifecycle import close_execution
+from app.executions.lineage import list_pending
+from app.executions.migrating import settle_pending
 from app.executions.queries import find_left_created, list_open
+from app.executions.reopening import begin
 from app.executions.runs import RuntimeStatus, cancel_run, find_runs
-from app.executions.service import CANCEL_UNCONFIRMED
 from app.executions.starting import Launch, launch_locked
+from app.executions.tidying import close_left_open, purge_dead_letters
+from app.executions.updates import UPDATE_WITHIN
 from app.temporal import Temporal
 
 log = structlog.get_logger(__name__)
 
 BATCH = 20
+REOPENING = (LineageKind.RETRY, LineageKind.RESUME)
+MIGRATION = (LineageKind.MIGRATE,)
+# Until then whoever asked for a migration may still be waiting for the answer.
+LONGEST_UPDATE = timedelta(seconds=UPDATE_WITHIN)
 PAGE = 100
 
 
@@ -46,23 +58,63 @@ class Reconciled:
     started: int
     refused: int
     closed: int
+    reopened: int = 0
 
 
 async def reconcile_once(
-    database: Database, temporal: Temporal, older_than: timedelta, sweep: Sweep | None = None
+    database: Database,
+    temporal: Temporal,
+    older_than: timedelta,
+    sweep: Sweep | None = None,
+    keep_dead_letters: timedelta = timedelta(days=30),
 ) -> Reconciled:
-    """One pass: starts roots left CREATED for longer than `older_than`, then closes rows of closed runs.
+    """One pass: starts roots left CREATED for longer than `older_than`, then closes rows of closed runs, and so on.
 
     Raises `Unavailable` when PostgreSQL or Temporal cannot be reached.
     """
+    sweep = sweep or Sweep()
     await temporal.assure()
     started, refused = await _start_left_created(database, temporal, older_than)
     await _confirm_cancels(database, temporal)
     closed = await _close_never_started(database)
-    closed += await _close_closed_runs(database, temporal, sweep or Sweep())
-    if started or refused or closed:
-        log.info("executions_reconciled", started=started, refused=refused, closed=closed)
-    return Reconciled(started, refused, closed)
+    reopened = await _finish_turns(database, temporal, older_than)
+    closed += await _close_closed_runs(database, temporal, sweep)
+    # Once in each round of the sweep: both look at every row that could be left over.
+    if sweep.after is None:
+        await _put_away(database, keep_dead_letters)
+    if started or refused or closed or reopened:
+        log.info("executions_reconciled", started=started, refused=refused, closed=closed, reopened=reopened)
+    return Reconciled(started, refused, closed, reopened)
+
+
+async def _finish_turns(database: Database, temporal: Temporal, older_than: timedelta) -> int:
+    """Begins runs of executions that were reopened, and finds out what became of migrations; how many began."""
+    before = datetime.now(UTC) - older_than
+    begun = 0
+    async with database.transaction() as session:
+        to_begin = await list_pending(session, REOPENING, before, BATCH)
+        to_settle = await list_pending(session, MIGRATION, before - LONGEST_UPDATE, BATCH)
+    for lineage_id in to_begin:
+        try:
+            begun += await begin(database, temporal, lineage_id) is not None
+        except Invalid:
+            # Refused for good: its row has been closed again, and the log says why.
+            continue
+    for lineage_id in to_settle:
+        try:
+            await settle_pending(database, temporal, lineage_id)
+        except Unavailable as error:
+            # No worker: the run cannot be asked yet, which is no reason to leave the rest undone.
+            log.warning("migration_unsettled", lineage_id=str(lineage_id), code=error.code)
+    return begun
+
+
+async def _put_away(database: Database, keep_dead_letters: timedelta) -> None:
+    async with database.transaction() as session:
+        closed = await close_left_open(session)
+        purged = await purge_dead_letters(session, keep_dead_letters)
+    if closed or purged:
+        log.info("leftovers_put_away", tasks_and_incidents=closed, dead_letters=purged)
 
 
 async def _start_left_created(database: Database, temporal: Temporal, older_than: timedelta) -> tuple[int, int]:
@@ -163,5 +215,6 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
                     "endedAt": run.closed_at.isoformat(),
                 }
             )
-            closed += await close_execution(session, request)
+            # Visibility lags: the run that it shows may be one that a retry has followed since.
+            closed += await close_execution(session, request, run.run_id)
     return closed

@@ -14,14 +14,11 @@ from app.executions import reading, service
 from app.executions.queries import ExecutionFilter, find_target
 from app.executions.runs import RuntimeStatus
 from app.executions.schemas import (
-    CancelView,
-    CompletedStep,
     ExecuteRequest,
     ExecutionSummary,
     ExecutionTree,
     ExecutionView,
     StartView,
-    StepCompletionRequest,
     StepsView,
 )
 from app.executions.starting import StartRequest
@@ -31,14 +28,12 @@ from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
 router = APIRouter(tags=["executions"], responses=problem_responses(404, 422, 503))
 
 ExecutionId = Annotated[UUID, Path(alias="execution")]
-StepId = Annotated[str, Path(alias="step", max_length=100)]
 Reference = Annotated[str, Path(alias="template", description="a template's id or slug", max_length=100)]
 Wait = Annotated[
     timedelta | None,
     BeforeValidator(lambda value: float(value) if str(value).isdecimal() else value),
     Query(ge=timedelta(0), description="ISO 8601 (`PT30S`) or seconds to wait for the end"),
 ]
-STATE = problem_responses(409)
 
 
 @router.post(
@@ -157,43 +152,6 @@ async def tree(execution: ExecutionId, database: DatabasePart, temporal: Tempora
 async def steps(execution: ExecutionId, database: DatabasePart, temporal: TemporalPart) -> StepsView:
     """In plan order. Codes: WORKER_UNAVAILABLE, RUN_NOT_FOUND."""
     return await reading.read_steps(database, temporal, execution)
-
-
-@router.post(
-    "/executions/{execution}/steps/{step}/complete",
-    summary="Complete a human step",
-    responses=STATE,
-    name="completeStep",
-)
-async def complete(
-    execution: ExecutionId,
-    step: StepId,
-    request: StepCompletionRequest,
-    database: DatabasePart,
-    temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
-) -> CompletedStep:
-    """Answers when the run has taken note.
-
-    Codes: STEP_NOT_OPEN, STEP_NOT_FOUND, OUTCOME_UNKNOWN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
-    """
-    return await service.complete_step(database, temporal, execution, step, request, actor, idempotency_key)
-
-
-@router.post(
-    "/executions/{execution}/cancel",
-    status_code=202,
-    summary="Cancel an execution",
-    responses=STATE,
-    name="cancelExecution",
-)
-async def cancel(
-    execution: ExecutionId, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
-) -> CancelView:
-    """With its descendants. Codes: EXECUTION_ENDED, NOT_YET_STARTED."""
-    status = await service.cancel_execution(database, temporal, execution, actor)
-    return CancelView(execution_id=execution, status=status)
 
 
 def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:

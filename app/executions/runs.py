@@ -5,16 +5,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from temporalio.client import (
-    RPCTimeoutOrCancelledError,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowQueryFailedError,
-    WorkflowUpdateFailedError,
 )
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.exceptions import TimeoutError as RunTimeoutError
@@ -22,33 +20,24 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from app.contracts import (
     ATTRIBUTE_ROOT,
-    COMPLETE_STEP,
+    STATE_QUERY,
     STEPS_QUERY,
     FailureView,
     RunView,
-    StepCompletion,
+    StateDump,
     workflow_id,
 )
-from app.errors import AppError, Conflict, Unavailable
+from app.errors import Conflict, Unavailable
 from app.payloads.errors import PayloadUnavailable
 from app.temporal import Temporal, translated
 
-# Seconds: how long a closed run may take to give its result, a worker to answer a query, and an update.
+# Seconds: how long a closed run may take to give its result, and a worker to answer a query.
 RESULT_WITHIN = 3.0
 QUERY_WITHIN = 3.0
-UPDATE_WITHIN = 10.0
 
 _PREFIX = workflow_id("")
 
-_REFUSALS = {
-    "STEP_NOT_OPEN": 409,
-    "STEP_NOT_FOUND": 404,
-    "OUTCOME_UNKNOWN": 422,
-    "AMBIGUOUS": 409,
-    "EXECUTION_ENDED": 409,
-}
-# How the SDK names an update whose run ended before the update did.
-_RUN_ENDED_FIRST = "AcceptedUpdateCompletedWorkflow"
+Answer = TypeVar("Answer")
 
 
 class RuntimeStatus(StrEnum):
@@ -78,6 +67,7 @@ class Run:
 
     status: RuntimeStatus
     started_at: datetime
+    run_id: str
     closed_at: datetime | None = None
     failing_attempt: int | None = None
 
@@ -93,7 +83,7 @@ class Outcome:
 
 async def find_run(temporal: Temporal, execution_id: UUID) -> Run | None:
     """The run as it is now; None when Temporal has none (not yet, or no longer)."""
-    handle = await _handle(temporal, execution_id)
+    handle = await handle_of(temporal, execution_id)
     try:
         with translated():
             found = await handle.describe(rpc_timeout=temporal.timeout)
@@ -104,6 +94,7 @@ async def find_run(temporal: Temporal, execution_id: UUID) -> Run | None:
     return Run(
         status=_status(found.status),
         started_at=found.start_time,
+        run_id=found.run_id,
         closed_at=found.close_time,
         failing_attempt=attempt if attempt > 1 else None,
     )
@@ -130,7 +121,7 @@ async def _list_runs(temporal: Temporal, query: str) -> dict[UUID, Run]:
     with translated():
         async for item in client.list_workflows(query, rpc_timeout=temporal.timeout):
             execution_id = UUID(item.id.removeprefix(_PREFIX))
-            run = Run(_status(item.status), item.start_time, item.close_time)
+            run = Run(_status(item.status), item.start_time, item.run_id, item.close_time)
             earlier = found.get(execution_id)
             # A chain of runs (continue-as-new, reset) shares one workflow id: the last one counts.
             if earlier is None or run.started_at > earlier.started_at:
@@ -140,7 +131,7 @@ async def _list_runs(temporal: Temporal, query: str) -> dict[UUID, Run]:
 
 async def find_outcome(temporal: Temporal, execution_id: UUID, within: float = RESULT_WITHIN) -> Outcome | None:
     """How a run ended; None when it has not within so many seconds, or when Temporal has forgotten it."""
-    handle = await _handle(temporal, execution_id)
+    handle = await handle_of(temporal, execution_id)
     try:
         # A wait that is over is an answer, not a fault of Temporal's.
         async with asyncio.timeout(within):
@@ -187,10 +178,22 @@ async def view_run(temporal: Temporal, execution_id: UUID) -> RunView | None:
 
     Raises `Unavailable`: WORKER_UNAVAILABLE when no worker answers.
     """
-    handle = await _handle(temporal, execution_id)
+    return await _ask(temporal, execution_id, STEPS_QUERY, RunView)
+
+
+async def find_state(temporal: Temporal, execution_id: UUID) -> StateDump | None:
+    """A run's whole memory, open or closed, from a worker; None when Temporal has no such run.
+
+    Raises `Unavailable`: WORKER_UNAVAILABLE when no worker answers.
+    """
+    return await _ask(temporal, execution_id, STATE_QUERY, StateDump)
+
+
+async def _ask(temporal: Temporal, execution_id: UUID, query: str, kind: type[Answer]) -> Answer | None:
+    handle = await handle_of(temporal, execution_id)
     within = timedelta(seconds=QUERY_WITHIN)
     try:
-        answer: RunView = await handle.query(STEPS_QUERY, result_type=RunView, rpc_timeout=within)
+        answer: Answer = await handle.query(query, result_type=kind, rpc_timeout=within)
     except PayloadUnavailable as error:
         raise Unavailable(error.code, str(error)) from error
     except WorkflowQueryFailedError as error:
@@ -214,52 +217,27 @@ async def view_run(temporal: Temporal, execution_id: UUID) -> RunView | None:
     return answer
 
 
-async def complete_step(
-    temporal: Temporal, execution_id: UUID, completion: StepCompletion, update_id: str | None
-) -> Any:
-    """Completes a human step; what the run answers once it has taken note. Repeats with one id are one.
-
-    Raises the run's own refusals (STEP_NOT_OPEN, STEP_NOT_FOUND, OUTCOME_UNKNOWN, AMBIGUOUS, EXECUTION_ENDED)
-    and WORKER_UNAVAILABLE.
-    """
-    handle = await _handle(temporal, execution_id)
-    within = timedelta(seconds=UPDATE_WITHIN)
-    try:
-        async with asyncio.timeout(UPDATE_WITHIN):
-            return await handle.execute_update(COMPLETE_STEP, completion, id=update_id, rpc_timeout=within)
-    except WorkflowUpdateFailedError as error:
-        raise _refusal(error) from error
-    except PayloadUnavailable as error:
-        raise Unavailable(error.code, str(error)) from error
-    except (TimeoutError, RPCTimeoutOrCancelledError) as error:
-        raise worker_unavailable() from error
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            raise ended() from error
-        with translated():
-            raise
-
-
-def _refusal(error: WorkflowUpdateFailedError) -> Exception:
-    cause = error.cause
-    if not isinstance(cause, ApplicationError) or cause.type is None:
-        return error
-    if cause.type == _RUN_ENDED_FIRST:
-        return ended()
-    if cause.type in _REFUSALS:
-        return AppError(cause.type, _REFUSALS[cause.type], cause.message)
-    return error
-
-
 async def cancel_run(temporal: Temporal, execution_id: UUID, reason: str) -> bool:
     """Asks the run to end. False when Temporal has no open run of this execution."""
     run = await find_run(temporal, execution_id)
     if run is None or run.status != RuntimeStatus.IN_PROGRESS:
         return False
-    handle = await _handle(temporal, execution_id)
+    handle = await handle_of(temporal, execution_id)
     try:
         with translated():
             await handle.cancel(reason=reason, rpc_timeout=temporal.timeout)
+    except RPCError as error:
+        _raise_unless_not_found(error)
+        return False
+    return True
+
+
+async def terminate_run(temporal: Temporal, execution_id: UUID, reason: str) -> bool:
+    """Ends the run at once; nothing in it is told. False when Temporal has no open run of this execution."""
+    handle = await handle_of(temporal, execution_id)
+    try:
+        with translated():
+            await handle.terminate(reason=reason, rpc_timeout=temporal.timeout)
     except RPCError as error:
         _raise_unless_not_found(error)
         return False
@@ -276,7 +254,8 @@ def worker_unavailable() -> Unavailable:
     return Unavailable("WORKER_UNAVAILABLE", "No worker answers.")
 
 
-async def _handle(temporal: Temporal, execution_id: UUID) -> WorkflowHandle[Any, Any]:
+async def handle_of(temporal: Temporal, execution_id: UUID) -> WorkflowHandle[Any, Any]:
+    """The handle of an execution's latest run."""
     return (await temporal.client()).get_workflow_handle(workflow_id(execution_id))
 
 

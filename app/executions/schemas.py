@@ -4,8 +4,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field
-
 from app.contracts import StepView, WaitingFor
 from app.db.tables import EntityType, RecordStatus
 from app.executions.runs import RuntimeStatus
@@ -21,14 +19,6 @@ class ExecuteRequest(Taken):
     context: JsonObject = {}
     name: ExecutionName | None = None
     version: SemanticVersion | None = None
-
-
-class StepCompletionRequest(Taken):
-    """A person's answer; `visit` chooses where a step is open several times."""
-
-    outcome: str | None = Field(default=None, max_length=200)
-    comment: str | None = Field(default=None, max_length=10_000)
-    visit: int | None = Field(default=None, ge=1)
 
 
 class ErrorView(Given):
@@ -121,20 +111,3 @@ class StepsView(Given):
     execution_id: UUID
     steps: list[StepView]
     waiting_for: list[WaitingFor]
-
-
-class CompletedStep(Given):
-    """A completed human step; `output` is what later steps see."""
-
-    execution_id: UUID
-    step_id: str
-    visit: int
-    status: str
-    output: Any = None
-
-
-class CancelView(Given):
-    """A cancel that was taken; the run ends soon, with its descendants."""
-
-    execution_id: UUID
-    status: RecordStatus

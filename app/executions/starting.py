@@ -68,6 +68,8 @@ GIVE_UP = """
     WHERE id = $1
 """
 
+_ONCE = WorkflowIDReusePolicy.REJECT_DUPLICATE
+_AGAIN = WorkflowIDReusePolicy.ALLOW_DUPLICATE
 _NEVER = frozenset({RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.OUT_OF_RANGE})
 
 
@@ -93,11 +95,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything Temporal is given; the definition is JSON as text."""
+    """Everything Temporal is given; the definition is JSON as text.
+
+    Only an execution that is taken up `again` may use its workflow id a second time.
+    """
 
     start: ExecutionStart
     template_name: str
     definition: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,30 +184,30 @@ async def launch_locked(connection: Connection, temporal: Temporal, launch: Laun
     return Launched(RecordStatus.STARTED)
 
 
-async def start_run(temporal: Temporal, launch: Launch) -> None:
-    """Starts the Temporal workflow; one that runs already counts as started.
+async def start_run(temporal: Temporal, launch: Launch) -> str | None:
+    """Starts the Temporal workflow, and gives the run's id; None for one that runs already, which counts as started.
 
     Raises `StartRefused` for what no repetition would change, `Unavailable` for everything else.
     """
     try:
-        await _start_workflow(temporal, launch)
+        return await _start_workflow(temporal, launch)
     except RPCError as error:
         if error.status not in _NEVER:
             raise unreachable() from error
         if not await temporal.refresh_attributes():
             raise StartRefused(f"{error.status.name}: {error.message}") from error
         # A search attribute had been taken away meanwhile; without it the start may well be accepted.
-        await _start_workflow_again(temporal, launch)
+        return await _start_workflow_again(temporal, launch)
 
 
-async def _start_workflow_again(temporal: Temporal, launch: Launch) -> None:
+async def _start_workflow_again(temporal: Temporal, launch: Launch) -> str | None:
     try:
-        await _start_workflow(temporal, launch)
+        return await _start_workflow(temporal, launch)
     except RPCError as error:
         raise StartRefused(f"{error.status.name}: {error.message}") from error
 
 
-async def _start_workflow(temporal: Temporal, launch: Launch) -> None:
+async def _start_workflow(temporal: Temporal, launch: Launch) -> str | None:
     client = await temporal.start_client()
     has_attributes = temporal.attributes == frozenset(SEARCH_ATTRIBUTES)
     start = launch.start.model_copy(update={"has_search_attributes": has_attributes})
@@ -209,12 +215,12 @@ async def _start_workflow(temporal: Temporal, launch: Launch) -> None:
         # A worker's client is patient, and tries again for longer than a caller waits.
         with translated():
             async with asyncio.timeout(temporal.timeout.total_seconds()):
-                await client.start_workflow(
+                handle = await client.start_workflow(
                     start.template,
                     args=[start, _as_stored(launch.definition)],
                     id=workflow_id(start.execution_id),
                     task_queue=temporal.settings.task_queue,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_reuse_policy=_AGAIN if launch.again else _ONCE,
                     static_summary=_summary(launch),
                     search_attributes=_search_attributes(start, temporal.attributes),
                     rpc_timeout=temporal.timeout,
@@ -222,7 +228,9 @@ async def _start_workflow(temporal: Temporal, launch: Launch) -> None:
                 )
     except WorkflowAlreadyStartedError:
         log.info("run_found_started", execution_id=str(start.execution_id))
+        return None
     temporal.note_answer()
+    return handle.first_execution_run_id
 
 
 def _repeated(earlier: Earlier, request_hash: str) -> Accepted:

@@ -1,0 +1,153 @@
+"""One deed on many executions: found by a filter, done one by one, each with its own result and its own audit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from app.audit.service import Deed, audited
+from app.db.session import Database
+from app.errors import AppError, Invalid
+from app.executions.bulk_schemas import BulkFilter, BulkRequest, BulkResult, BulkView
+from app.executions.ending import AT_ONCE
+from app.executions.queries import ExecutionFilter
+from app.executions.reading import read_executions
+from app.executions.runs import RuntimeStatus
+from app.executions.schemas import ExecutionSummary
+from app.temporal import Temporal
+from app.wire import bad_cursor, decode_cursor, encode_cursor
+
+PAGE = 100
+
+# Does the deed to one execution, and gives the word for what came of it.
+Act = Callable[[UUID], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A deed: its name in the audit (CANCEL), whether it is for closed executions, and how one is done.
+
+    `try_out` is what a dry run does to each; without it, a dry run only finds them.
+    """
+
+    action: str
+    act: Act
+    for_closed: bool = False
+    try_out: Act | None = None
+
+
+async def run_bulk(
+    database: Database, temporal: Temporal, bulk: Bulk, request: BulkRequest, actor: str | None
+) -> BulkView:
+    """Does the deed to at most `limit` executions that match. Raises FILTER_EMPTY, CURSOR_INVALID.
+
+    Where something is down (503), those that have not had their turn get the same result without being tried.
+    """
+    wanted = _wanted(request.filter, bulk)
+    before = _read_cursor(request.cursor)
+    if request.dry_run:
+        found, following = await _find(database, temporal, wanted, before, request.limit)
+        results = await _do_each(found, bulk.try_out or _matched)
+        return _view(results, following, dry_run=True)
+    said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"}, exclude_none=True)
+    deed = Deed(f"BULK_{bulk.action}", "EXECUTION", None, actor, request=said, reason=request.reason)
+    async with audited(database, deed):
+        found, following = await _find(database, temporal, wanted, before, request.limit)
+        results = await _do_each(found, bulk.act)
+        view = _view(results, following, dry_run=False)
+        deed.after = {"matched": view.matched, "done": view.done, "refused": view.refused}
+    return view
+
+
+def _wanted(given: BulkFilter, bulk: Bulk) -> ExecutionFilter:
+    if not given.model_dump(exclude_none=True):
+        raise Invalid("FILTER_EMPTY", "A filter must say something; this one would mean every execution.")
+    runtime_status = given.runtime_status
+    said = given.status is not None or runtime_status is not None
+    if bulk.for_closed and not said:
+        runtime_status = RuntimeStatus.FAILED
+    return ExecutionFilter(
+        template=given.template,
+        version_id=given.version_id,
+        status=given.status,
+        runtime_status=runtime_status,
+        root_id=given.root_id,
+        created_after=given.created_after,
+        created_before=given.created_before,
+        ids=None if given.ids is None else tuple(given.ids),
+        root_only=given.ids is None if given.root_only is None else given.root_only,
+        # One that was named is answered for, also when it is closed.
+        open_only=not bulk.for_closed and not said and given.ids is None,
+    )
+
+
+async def _find(
+    database: Database,
+    temporal: Temporal,
+    wanted: ExecutionFilter,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> tuple[list[ExecutionSummary], str | None]:
+    """Those that match, the newest first, and the cursor to the rest."""
+    found: list[ExecutionSummary] = []
+    while True:
+        size = min(PAGE, limit - len(found))
+        items, last = await read_executions(database, temporal, wanted, before=before, limit=size)
+        found += items
+        if last is None:
+            return found, None
+        before = (last.created_at, last.id)
+        if len(found) >= limit:
+            return found, encode_cursor(last.created_at.isoformat(), str(last.id))
+
+
+async def _do_each(found: Sequence[ExecutionSummary], act: Act) -> list[BulkResult]:
+    places = asyncio.Semaphore(AT_ONCE)
+    down: list[AppError] = []
+
+    async def one(execution: ExecutionSummary) -> BulkResult:
+        async with places:
+            if down:
+                return _refused(execution, down[0])
+            try:
+                word = await act(execution.id)
+            except AppError as error:
+                if error.status >= 500:
+                    down.append(error)
+                return _refused(execution, error)
+        return BulkResult(execution_id=execution.id, name=execution.name, ok=True, result=word)
+
+    return list(await asyncio.gather(*(one(execution) for execution in found)))
+
+
+def _refused(execution: ExecutionSummary, error: AppError) -> BulkResult:
+    return BulkResult(
+        execution_id=execution.id, name=execution.name, ok=False, result=error.code, message=error.message
+    )
+
+
+async def _matched(_: UUID) -> str:
+    return "MATCHED"
+
+
+def _view(results: list[BulkResult], following: str | None, *, dry_run: bool) -> BulkView:
+    done = sum(result.ok for result in results)
+    return BulkView(
+        matched=len(results),
+        done=0 if dry_run else done,
+        refused=len(results) - done,
+        dry_run=dry_run,
+        results=results,
+        next_cursor=following,
+    )
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
+    if cursor is None:
+        return None
+    created_at, execution_id = decode_cursor(cursor, 2)
+    try:
+        return datetime.fromisoformat(created_at), UUID(execution_id)
+    except ValueError as error:
+        raise bad_cursor() from error

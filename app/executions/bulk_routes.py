@@ -1,0 +1,142 @@
+"""`/executions/bulk/…`: the deeds on one execution, for all that a filter finds."""
+
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from app.contracts import ControlRequest, SignalDelivery
+from app.dependencies import Actor, DatabasePart, IdempotencyKey, RepairPart, TemporalPart
+from app.executions import control, ending, migrating
+from app.executions.bulk import Bulk, run_bulk
+from app.executions.bulk_schemas import (
+    BulkCancelRequest,
+    BulkMigrateRequest,
+    BulkRequest,
+    BulkSignalRequest,
+    BulkView,
+)
+from app.executions.control import Caller
+from app.executions.control_schemas import CancelRequest, MigrateRequest
+from app.executions.reopening import reopen
+from app.problem_details import problem_responses
+
+router = APIRouter(prefix="/executions/bulk", tags=["bulk control"], responses=problem_responses(422, 503))
+
+
+@router.post("/cancel", summary="Cancel many executions", name="cancelExecutions")
+async def cancel(
+    request: BulkCancelRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
+) -> BulkView:
+    """Open ones, unless the filter says otherwise. Codes: FILTER_EMPTY, CURSOR_INVALID, as for all bulk forms."""
+    how = CancelRequest.model_validate(
+        {
+            "compensate": request.compensate,
+            "includeDetached": request.include_detached,
+            "reason": request.reason,
+        }
+    )
+
+    async def act(execution_id: UUID) -> str:
+        await ending.cancel_execution(database, temporal, execution_id, how, Caller(actor))
+        return "REQUESTED"
+
+    return await run_bulk(database, temporal, Bulk("CANCEL", act), request, actor)
+
+
+@router.post("/terminate", summary="Terminate many executions", name="terminateExecutions")
+async def terminate(
+    request: BulkRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
+) -> BulkView:
+    """Open ones, unless the filter says otherwise."""
+
+    async def act(execution_id: UUID) -> str:
+        await ending.terminate_execution(database, temporal, execution_id, request.reason, Caller(actor))
+        return "TERMINATED"
+
+    return await run_bulk(database, temporal, Bulk("TERMINATE", act), request, actor)
+
+
+@router.post("/pause", summary="Pause many executions", name="pauseExecutions")
+async def pause(request: BulkRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None) -> BulkView:
+    """Open ones, unless the filter says otherwise."""
+    asked = ControlRequest(what="PAUSE", reason=request.reason)
+
+    async def act(execution_id: UUID) -> str:
+        return (await control.steer(database, temporal, execution_id, asked, Caller(actor))).status
+
+    return await run_bulk(database, temporal, Bulk("PAUSE", act), request, actor)
+
+
+@router.post("/resume", summary="Resume many executions", name="resumeExecutions")
+async def resume(request: BulkRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None) -> BulkView:
+    """Open ones, unless the filter says otherwise."""
+    asked = ControlRequest(what="RESUME", reason=request.reason)
+
+    async def act(execution_id: UUID) -> str:
+        return (await control.steer(database, temporal, execution_id, asked, Caller(actor))).status
+
+    return await run_bulk(database, temporal, Bulk("RESUME", act), request, actor)
+
+
+@router.post("/signal", summary="Send a signal to many executions", name="signalExecutions")
+async def signal(
+    request: BulkSignalRequest,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> BulkView:
+    """To open ones, unless the filter says otherwise; each takes a signal with the same key once."""
+    delivery = SignalDelivery(name=request.name, payload=request.payload, correlation_key=request.correlation_key)
+    caller = Caller(actor, idempotency_key)
+
+    async def act(execution_id: UUID) -> str:
+        return (await control.send_signal(database, temporal, execution_id, delivery, caller)).status
+
+    return await run_bulk(database, temporal, Bulk("SIGNAL", act), request, actor)
+
+
+@router.post("/retry", summary="Retry many executions", name="retryExecutions")
+async def retry(
+    request: BulkRequest,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    repair: RepairPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> BulkView:
+    """Failed ones, unless the filter says otherwise."""
+    caller = Caller(actor, idempotency_key)
+
+    async def act(execution_id: UUID) -> str:
+        reopened = await reopen(database, temporal, repair, execution_id, None, caller, request.reason)
+        return reopened.status
+
+    return await run_bulk(database, temporal, Bulk("RETRY", act, for_closed=True), request, actor)
+
+
+@router.post("/migrate", summary="Migrate many executions", name="migrateExecutions")
+async def migrate(
+    request: BulkMigrateRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
+) -> BulkView:
+    """Open ones, unless the filter says otherwise; a dry run asks each and gives its verdict."""
+
+    async def ask(execution_id: UUID, dry_run: bool) -> str:
+        how = MigrateRequest.model_validate(
+            {
+                "versionId": request.version_id,
+                "mapping": request.mapping,
+                "dryRun": dry_run,
+                "reason": request.reason,
+            }
+        )
+        view = await migrating.migrate_execution(database, temporal, execution_id, how, Caller(actor))
+        return "MIGRATED" if view.migrated else view.verdict
+
+    async def act(execution_id: UUID) -> str:
+        return await ask(execution_id, False)
+
+    async def try_out(execution_id: UUID) -> str:
+        return await ask(execution_id, True)
+
+    return await run_bulk(database, temporal, Bulk("MIGRATE", act, try_out=try_out), request, actor)

@@ -1,0 +1,82 @@
+"""The bulk forms on the wire."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from app.db.tables import RecordStatus
+from app.executions.runs import RuntimeStatus
+from app.wire import Given, Taken
+
+LARGEST_BULK = 1_000
+
+
+class BulkFilter(Taken):
+    """Which executions; at least one member must be given.
+
+    Without `rootOnly` only roots are meant, unless ids are named: children follow their root.
+    """
+
+    template: str | None = Field(default=None, max_length=100, description="a template's id or slug")
+    version_id: UUID | None = None
+    status: RecordStatus | None = None
+    runtime_status: RuntimeStatus | None = None
+    root_only: bool | None = None
+    root_id: UUID | None = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    ids: list[UUID] | None = Field(default=None, min_length=1, max_length=LARGEST_BULK)
+
+
+class BulkRequest(Taken):
+    """A deed on many executions, the newest first; `cursor` is `nextCursor` of the call before."""
+
+    filter: BulkFilter
+    dry_run: bool = False
+    limit: int = Field(default=100, ge=1, le=LARGEST_BULK)
+    cursor: str | None = Field(default=None, max_length=500)
+    reason: str | None = Field(default=None, max_length=1_000)
+
+
+class BulkCancelRequest(BulkRequest):
+    """See the cancel of one execution."""
+
+    compensate: bool = True
+    include_detached: bool = False
+
+
+class BulkSignalRequest(BulkRequest):
+    """See the signal to one execution."""
+
+    name: str = Field(min_length=1, max_length=200)
+    payload: Any = None
+    correlation_key: str | None = Field(default=None, max_length=200)
+
+
+class BulkMigrateRequest(BulkRequest):
+    """See the migration of one execution; a dry run asks each run for its verdict."""
+
+    version_id: UUID
+    mapping: dict[str, str] = Field(default={}, max_length=1_000)
+
+
+class BulkResult(Given):
+    """What came of one execution: a word such as DONE, APPLIED or MATCHED, or the code of a refusal."""
+
+    execution_id: UUID
+    name: str
+    ok: bool
+    result: str
+    message: str | None = None
+
+
+class BulkView(Given):
+    """What came of a call; `nextCursor` leads to those that match and were not reached."""
+
+    matched: int
+    done: int
+    refused: int
+    dry_run: bool
+    results: list[BulkResult]
+    next_cursor: str | None

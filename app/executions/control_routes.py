@@ -1,0 +1,352 @@
+"""What can be done to one execution: `/executions/{id}/…`."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Path, Query, Response
+
+from app.contracts import ControlReceipt, ControlRequest, SignalDelivery
+from app.dependencies import Actor, DatabasePart, IdempotencyKey, RepairPart, SettingsPart, TemporalPart
+from app.executions import control, ending, migrating, replaying
+from app.executions.control import Caller
+from app.executions.control_schemas import (
+    CancelRequest,
+    CancelView,
+    CompletedStep,
+    ControlView,
+    IncidentResolution,
+    LineageList,
+    LineageView,
+    MigrateRequest,
+    MigrateView,
+    ReasonGiven,
+    ReopenedView,
+    ReplayRequest,
+    ReplayView,
+    ResumePoint,
+    SignalView,
+    StepChoice,
+    StepCompletionRequest,
+    StepResumption,
+    TerminateView,
+)
+from app.executions.lineage import list_lineage
+from app.executions.reading import get_row
+from app.executions.reopening import reopen
+from app.problem_details import problem_responses
+
+router = APIRouter(prefix="/executions/{execution}", tags=["control"], responses=problem_responses(404, 409, 422, 503))
+
+ExecutionId = Annotated[UUID, Path(alias="execution")]
+StepId = Annotated[str, Path(alias="step", max_length=100)]
+SignalName = Annotated[str, Path(alias="name", min_length=1, max_length=200)]
+
+
+@router.post(
+    "/steps/{step}/complete",
+    summary="Complete a human step",
+    response_model_exclude_unset=True,
+    name="completeStep",
+)
+async def complete(
+    execution: ExecutionId,
+    step: StepId,
+    request: StepCompletionRequest,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> CompletedStep:
+    """Answers when the run has taken note.
+
+    Codes: STEP_NOT_OPEN, STEP_NOT_FOUND, OUTCOME_UNKNOWN, FORM_INVALID, DOCUMENTS_INVALID, AMBIGUOUS,
+    EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    """
+    caller = Caller(actor, idempotency_key)
+    answer = await control.complete_step(database, temporal, execution, step, request, caller)
+    done = CompletedStep(
+        execution_id=execution,
+        step_id=step,
+        visit=answer["visit"],
+        status=answer["status"],
+        output=answer["output"],
+    )
+    if answer.get("item") is not None:
+        done.item = answer["item"]
+    return done
+
+
+@router.post("/signals/{name}", summary="Send a signal", name="sendSignal")
+async def signal(
+    *,
+    execution: ExecutionId,
+    name: SignalName,
+    payload: Annotated[Any, Body(description="any JSON")] = None,
+    correlation_key: Annotated[str | None, Query(alias="correlationKey", max_length=200)] = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> SignalView:
+    """DELIVERED when a step waited for it, BUFFERED when it came early.
+
+    Codes: SIGNAL_UNKNOWN, SIGNAL_BUFFER_FULL, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    """
+    delivery = SignalDelivery(name=name, payload=payload, correlation_key=correlation_key)
+    receipt = await control.send_signal(database, temporal, execution, delivery, Caller(actor, idempotency_key))
+    return SignalView(execution_id=execution, name=name, status=receipt.status)
+
+
+@router.post("/pause", summary="Pause an execution", response_model_exclude_unset=True, name="pauseExecution")
+async def pause(
+    *,
+    execution: ExecutionId,
+    request: ReasonGiven | None = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ControlView:
+    """No new work starts, in its children neither; what runs finishes, timers keep their deadlines.
+
+    Codes: NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    """
+    asked = ControlRequest(what="PAUSE", reason=None if request is None else request.reason)
+    caller = Caller(actor, idempotency_key)
+    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+
+
+@router.post("/resume", summary="Resume an execution", response_model_exclude_unset=True, name="resumeExecution")
+async def resume(
+    *,
+    execution: ExecutionId,
+    request: ReasonGiven | None = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ControlView:
+    """Ends a pause. Codes: NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE."""
+    asked = ControlRequest(what="RESUME", reason=None if request is None else request.reason)
+    caller = Caller(actor, idempotency_key)
+    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+
+
+@router.post("/cancel", status_code=202, summary="Cancel an execution", name="cancelExecution")
+async def cancel(
+    *,
+    execution: ExecutionId,
+    request: CancelRequest | None = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+) -> CancelView:
+    """With its descendants, and with compensation unless told otherwise; a second cancel changes nothing.
+
+    Codes: EXECUTION_ENDED, NOT_YET_STARTED; WORKER_UNAVAILABLE without compensation.
+    """
+    how = request or CancelRequest()
+    status = await ending.cancel_execution(database, temporal, execution, how, Caller(actor))
+    return CancelView(execution_id=execution, status=status)
+
+
+@router.post("/terminate", summary="Terminate an execution", name="terminateExecution")
+async def terminate(
+    *,
+    execution: ExecutionId,
+    request: ReasonGiven | None = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+) -> TerminateView:
+    """At once, with every open descendant, without compensation. Codes: EXECUTION_ENDED, TEMPORAL_UNAVAILABLE."""
+    reason = None if request is None else request.reason
+    count = await ending.terminate_execution(database, temporal, execution, reason, Caller(actor))
+    return TerminateView(execution_id=execution, terminated=count)
+
+
+@router.post(
+    "/steps/{step}/resume", summary="Resume a suspended step", response_model_exclude_unset=True, name="resumeStep"
+)
+async def resume_step(
+    *,
+    execution: ExecutionId,
+    step: StepId,
+    request: StepResumption | None = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ControlView:
+    """The action is entered again with `data`.
+
+    Codes: STEP_NOT_FOUND, STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    """
+    given = request or StepResumption()
+    asked = _about_step("RESUME_STEP", step, given).model_copy(update={"data": given.data})
+    caller = Caller(actor, idempotency_key)
+    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+
+
+@router.post(
+    "/steps/{step}/skip-timer", summary="Let a timer fire now", response_model_exclude_unset=True, name="skipTimer"
+)
+async def skip_timer(
+    *,
+    execution: ExecutionId,
+    step: StepId,
+    request: StepChoice | None = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ControlView:
+    """What a step waits for in time has come: a delay, a timeout, a pause between attempts.
+
+    Codes: NO_TIMER, STEP_NOT_FOUND, STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    """
+    asked = _about_step("SKIP_TIMER", step, request or StepChoice())
+    caller = Caller(actor, idempotency_key)
+    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+
+
+@router.post(
+    "/incidents/{step}", summary="Resolve an incident", response_model_exclude_unset=True, name="resolveIncident"
+)
+async def resolve_incident(
+    *,
+    execution: ExecutionId,
+    step: StepId,
+    request: IncidentResolution,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ControlView:
+    """Retry the step (with other parameters, if they are given), complete it by hand with an output, or let it fail.
+
+    Codes: STEP_NOT_FOUND, STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    """
+    what: dict[str, Literal["RETRY_INCIDENT", "COMPLETE_INCIDENT", "FAIL_INCIDENT"]] = {
+        "retry": "RETRY_INCIDENT",
+        "complete": "COMPLETE_INCIDENT",
+        "fail": "FAIL_INCIDENT",
+    }
+    given: dict[str, Any] = {"output": request.output} if request.action == "complete" else {}
+    if request.action == "retry" and "parameters" in request.model_fields_set:
+        given = {"parameters": request.parameters, "edit_parameters": True}
+    asked = _about_step(what[request.action], step, request).model_copy(update=given)
+    caller = Caller(actor, idempotency_key)
+    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+
+
+@router.post(
+    "/replay",
+    status_code=202,
+    summary="Replay an execution",
+    responses={200: {"model": ReplayView, "description": "started by an earlier request"}},
+    response_model_exclude_unset=True,
+    name="replayExecution",
+)
+async def replay(
+    *,
+    execution: ExecutionId,
+    request: ReplayRequest | None = None,
+    response: Response,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    settings: SettingsPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ReplayView:
+    """A new execution of the same version, with the same trigger and context.
+
+    Codes: TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, IDEMPOTENCY_CONFLICT, CONTEXT_INVALID, TEMPORAL_UNAVAILABLE.
+    """
+    caller = Caller(actor, idempotency_key)
+    how = request or ReplayRequest()
+    started = await replaying.replay_execution(database, temporal, settings, execution, how, caller)
+    if started.repeated:
+        response.status_code = 200
+    view = ReplayView(execution_id=started.execution_id, status=started.status, replay_of=execution)
+    if started.reason is not None:
+        view.status_reason = started.reason
+    return view
+
+
+@router.post("/retry", status_code=202, summary="Retry what failed", name="retryExecution")
+async def retry(
+    *,
+    execution: ExecutionId,
+    request: ReasonGiven | None = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    repair: RepairPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ReopenedView:
+    """The same execution goes on from its failed steps, in a new Temporal run.
+
+    Codes: EXECUTION_OPEN, EXECUTION_NEVER_STARTED, RETRY_FROM_ROOT, RETRY_FROM_PARENT, NOTHING_FAILED, COMPENSATED,
+    STATE_GONE, START_REFUSED, WORKER_UNAVAILABLE.
+    """
+    reason = None if request is None else request.reason
+    return await reopen(database, temporal, repair, execution, None, Caller(actor, idempotency_key), reason)
+
+
+@router.post("/resume-from", status_code=202, summary="Go on from a step", name="resumeFrom")
+async def resume_from(
+    *,
+    execution: ExecutionId,
+    request: ResumePoint,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    repair: RepairPart,
+    actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ReopenedView:
+    """The same execution goes on from a completed step, with an edited context or output, in a new Temporal run.
+
+    Codes: STEP_NOT_FOUND, STEP_NOT_RUN, and those of retry.
+    """
+    caller = Caller(actor, idempotency_key)
+    return await reopen(database, temporal, repair, execution, request, caller, request.reason)
+
+
+@router.post("/migrate", summary="Go on with another version", name="migrateExecution")
+async def migrate(
+    *,
+    execution: ExecutionId,
+    request: MigrateRequest,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+) -> MigrateView:
+    """A dry run says SAFE, NEEDS_MAPPING or IMPOSSIBLE, and why; without `dryRun` the last two are refusals.
+
+    Codes: NEEDS_MAPPING, IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED, VERSION_OF_OTHER_TEMPLATE,
+    VERSION_UNCHANGED, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    """
+    return await migrating.migrate_execution(database, temporal, execution, request, Caller(actor))
+
+
+@router.get("/lineage", summary="Read what an execution's runs came from", name="getExecutionLineage")
+async def lineage(execution: ExecutionId, database: DatabasePart) -> LineageList:
+    """Retries, resumptions, migrations, and the execution that it is the replay of; the earliest first."""
+    await get_row(database, execution)
+    async with database.transaction() as session:
+        found = await list_lineage(session, execution)
+    fields = set(LineageView.model_fields)
+    return LineageList(items=[LineageView(**one.model_dump(include=fields)) for one in found])
+
+
+Steering = Literal["RESUME_STEP", "SKIP_TIMER", "RETRY_INCIDENT", "COMPLETE_INCIDENT", "FAIL_INCIDENT"]
+
+
+def _about_step(what: Steering, step_id: str, choice: StepChoice) -> ControlRequest:
+    return ControlRequest(what=what, step_id=step_id, visit=choice.visit, item=choice.item, reason=choice.reason)
+
+
+def _view(execution_id: UUID, receipt: ControlReceipt) -> ControlView:
+    about = {name: value for name, value in receipt.model_dump().items() if value is not None}
+    return ControlView(execution_id=execution_id, **about)

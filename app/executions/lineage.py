@@ -1,0 +1,71 @@
+"""Questions about lineage: what an execution's runs came from."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Record
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
+from sqlmodel import col
+
+from app.db.session import Connection
+from app.db.statuses import LineageStatus
+from app.db.tables import ExecutionLineage
+
+TO_BEGIN = """
+    SELECT lineage.id, lineage.previous_run_id, lineage.state::text AS state, lineage.closed_as, lineage.ended_at,
+        lineage.status_reason,
+        execution.id AS execution_id, execution.name, execution.root_id, execution.parent_id,
+        execution.trigger::text AS trigger, execution.status AS record_status,
+        template.id AS template_id, template.slug, template.name AS template_name,
+        version.id AS version_id, version.version, version.definition::text AS definition
+    FROM execution_lineage AS lineage
+    JOIN workflow_execution AS execution ON execution.id = lineage.execution_id
+    JOIN workflow_template AS template ON template.id = execution.template_id
+    JOIN workflow_template_version AS version ON version.id = execution.version_id
+    WHERE lineage.id = $1 AND lineage.status = 'PENDING'
+    FOR UPDATE OF lineage, execution
+"""
+
+
+async def list_lineage(session: AsyncSession, execution_id: UUID) -> Sequence[ExecutionLineage]:
+    """An execution's lineage, the earliest first, without the states."""
+    state: Any = ExecutionLineage.state
+    statement = (
+        select(ExecutionLineage)
+        .options(defer(state))
+        .where(col(ExecutionLineage.execution_id) == execution_id)
+        .order_by(col(ExecutionLineage.id))
+    )
+    return (await session.execute(statement)).scalars().all()
+
+
+async def find_by_key(session: AsyncSession, execution_id: UUID, key: str) -> ExecutionLineage | None:
+    """The turn that an idempotency key was used for."""
+    statement = select(ExecutionLineage).where(
+        col(ExecutionLineage.execution_id) == execution_id, col(ExecutionLineage.idempotency_key) == key
+    )
+    return (await session.execute(statement)).scalar_one_or_none()
+
+
+async def list_pending(session: AsyncSession, kinds: Sequence[str], before: datetime, limit: int) -> Sequence[UUID]:
+    """Turns that were decided before a time and perhaps not made."""
+    statement = (
+        select(col(ExecutionLineage.id))
+        .where(
+            col(ExecutionLineage.status) == LineageStatus.PENDING,
+            col(ExecutionLineage.kind).in_(kinds),
+            col(ExecutionLineage.at) < before,
+        )
+        .order_by(col(ExecutionLineage.id))
+        .limit(limit)
+    )
+    return (await session.execute(statement)).scalars().all()
+
+
+async def find_to_begin(connection: Connection, lineage_id: UUID) -> Record | None:
+    """A turn that waits for its run, with all that the run needs, locked; None when it waits no more."""
+    return await connection.fetchrow(TO_BEGIN, lineage_id)

@@ -1,0 +1,156 @@
+"""Migration: an open execution goes on with another version of its template, if its run says that it can."""
+
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from app.audit.service import audited, of_execution
+from app.contracts import MigrationReport, MigrationRequest
+from app.db.session import Database
+from app.db.statuses import LineageKind, LineageStatus
+from app.db.tables import ExecutionLineage, VersionStatus, WorkflowExecution, WorkflowTemplateVersion, new_id
+from app.errors import AppError, Conflict, Invalid, NotFound
+from app.executions import runs, updates
+from app.executions.control import OPEN, Caller, not_yet_started
+from app.executions.control_schemas import MigrateRequest, MigrateView, MigrationFindingView
+from app.executions.queries import ExecutionRow
+from app.executions.reading import get_row
+from app.temporal import Temporal
+from app.versions.queries import find_version
+
+log = structlog.get_logger(__name__)
+
+
+async def migrate_execution(
+    database: Database, temporal: Temporal, execution_id: UUID, request: MigrateRequest, caller: Caller
+) -> MigrateView:
+    """Asks the run whether it can go on with the version and, unless it is a dry run, lets it.
+
+    Raises EXECUTION_ENDED, NOT_YET_STARTED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED, VERSION_OF_OTHER_TEMPLATE,
+    VERSION_UNCHANGED, NEEDS_MAPPING, IMPOSSIBLE (with every finding), WORKER_UNAVAILABLE.
+    """
+    row = await get_row(database, execution_id)
+    if request.dry_run:
+        version = await _target(database, temporal, row, request)
+        report = await updates.migrate(temporal, execution_id, _asked(version, request, caller))
+        return _view(execution_id, version, report)
+    said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"})
+    async with audited(database, of_execution("MIGRATE", execution_id, caller.actor, said, request.reason)) as deed:
+        deed.before = {"versionId": str(row.version_id), "version": row.version}
+        version = await _target(database, temporal, row, request)
+        report = await _migrate(database, temporal, row, version, request, caller)
+        deed.after = {"versionId": str(version.id), "version": version.version}
+    log.info("execution_migrated", execution_id=str(execution_id), version=version.version)
+    return _view(execution_id, version, report)
+
+
+async def _target(
+    database: Database, temporal: Temporal, row: ExecutionRow, request: MigrateRequest
+) -> WorkflowTemplateVersion:
+    if row.status not in OPEN:
+        raise runs.ended()
+    async with database.transaction() as session:
+        version = await find_version(session, request.version_id)
+    if version is None:
+        raise NotFound("version", request.version_id)
+    if version.template_id != row.template_id:
+        raise Invalid("VERSION_OF_OTHER_TEMPLATE", f"Version {version.id} is not one of template {row.template}.")
+    if version.status == VersionStatus.DRAFT:
+        raise Conflict("VERSION_NOT_PUBLISHED", f"{version.version} is a draft; publish it first.")
+    if version.id == row.version_id:
+        raise Conflict("VERSION_UNCHANGED", f"The execution runs {version.version} already.")
+    if await runs.find_run(temporal, row.id) is None:
+        raise not_yet_started()
+    return version
+
+
+async def _migrate(
+    database: Database,
+    temporal: Temporal,
+    row: ExecutionRow,
+    version: WorkflowTemplateVersion,
+    request: MigrateRequest,
+    caller: Caller,
+) -> MigrationReport:
+    """The run first, then its row. Should this process die in between, the reconciler asks the run what it runs."""
+    lineage = ExecutionLineage(
+        id=new_id(),
+        execution_id=row.id,
+        kind=LineageKind.MIGRATE,
+        status=LineageStatus.PENDING,
+        actor=caller.actor,
+        note=request.reason,
+        from_version_id=row.version_id,
+        to_version_id=version.id,
+        mapping=request.mapping,
+    )
+    async with database.transaction() as session:
+        session.add(lineage)
+    try:
+        report = await updates.migrate(temporal, row.id, _asked(version, request, caller), f"migrate:{lineage.id}")
+    except AppError as error:
+        if error.status < 500:
+            await _settle(database, lineage.id, False, f"{error.code}: {error.message}")
+        raise
+    if not report.migrated:
+        await _settle(database, lineage.id, False, report.verdict)
+        raise _refused(report)
+    await _settle(database, lineage.id, True, request.reason)
+    return report
+
+
+async def settle_pending(database: Database, temporal: Temporal, lineage_id: UUID) -> None:
+    """Finds out from the run whether a migration was carried out, and lets the row say so."""
+    async with database.transaction() as session:
+        lineage = await session.get(ExecutionLineage, lineage_id)
+    if lineage is None or lineage.status != LineageStatus.PENDING:
+        return
+    dump = await runs.find_state(temporal, lineage.execution_id)
+    migrated = dump is not None and dump.version_id == lineage.to_version_id
+    await _settle(database, lineage_id, migrated, lineage.note if migrated else "the run did not take it")
+
+
+async def _settle(database: Database, lineage_id: UUID, migrated: bool, note: str | None) -> None:
+    async with database.transaction() as session:
+        statement = select(ExecutionLineage).where(col(ExecutionLineage.id) == lineage_id).with_for_update()
+        lineage = (await session.execute(statement)).scalar_one()
+        lineage.status = LineageStatus.DONE if migrated else LineageStatus.REFUSED
+        lineage.note = note
+        if migrated:
+            await session.execute(
+                update(WorkflowExecution)
+                .where(col(WorkflowExecution.id) == lineage.execution_id)
+                .values(version_id=lineage.to_version_id)
+            )
+
+
+def _asked(version: WorkflowTemplateVersion, request: MigrateRequest, caller: Caller) -> MigrationRequest:
+    return MigrationRequest(
+        version_id=version.id,
+        version=version.version,
+        definition=version.definition,
+        mapping=request.mapping,
+        dry_run=request.dry_run,
+        actor=caller.actor,
+    )
+
+
+def _refused(report: MigrationReport) -> AppError:
+    problems = [
+        {"path": finding.step_id, "message": finding.reason, "code": finding.code} for finding in report.findings
+    ]
+    said = "steps must be mapped" if report.verdict == "NEEDS_MAPPING" else "it cannot go on with this version"
+    return AppError(report.verdict, 409, f"The execution was not migrated: {said}.", problems)
+
+
+def _view(execution_id: UUID, version: WorkflowTemplateVersion, report: MigrationReport) -> MigrateView:
+    return MigrateView(
+        execution_id=execution_id,
+        version_id=version.id,
+        version=version.version,
+        verdict=report.verdict,
+        findings=[MigrationFindingView(**finding.model_dump()) for finding in report.findings],
+        migrated=report.migrated,
+    )

@@ -1,0 +1,123 @@
+"""What is asked of a run while it runs: updates, what it answers, and what its refusals mean."""
+
+import asyncio
+import re
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from temporalio.client import RPCTimeoutOrCancelledError, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from app.contracts import (
+    COMPLETE_STEP,
+    CONTROL,
+    DELIVER_SIGNAL,
+    MIGRATE,
+    Contract,
+    ControlReceipt,
+    ControlRequest,
+    MigrationReport,
+    MigrationRequest,
+    SignalDelivery,
+    SignalReceipt,
+    StepCompletion,
+)
+from app.errors import AppError, Unavailable
+from app.executions.runs import ended, handle_of, worker_unavailable
+from app.payloads.errors import PayloadUnavailable
+from app.temporal import Temporal, translated
+
+# Seconds until no worker is taken to be there.
+UPDATE_WITHIN = 10.0
+
+Answer = TypeVar("Answer")
+
+# What a run refuses is a matter of its state, unless it is one of these.
+_STATUSES = {
+    "STEP_NOT_FOUND": 404,
+    "OUTCOME_UNKNOWN": 422,
+    "FORM_INVALID": 422,
+    "DOCUMENTS_INVALID": 422,
+    "OUTPUT_INVALID": 422,
+    "PARAMETERS_INVALID": 422,
+    "SIGNAL_UNKNOWN": 422,
+}
+# Python's own exceptions have names like KeyError: those are our mistakes, not refusals.
+_CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
+# How the SDK names an update whose run ended before the update did.
+_RUN_ENDED_FIRST = "AcceptedUpdateCompletedWorkflow"
+
+
+async def complete_step(
+    temporal: Temporal, execution_id: UUID, completion: StepCompletion, update_id: str | None
+) -> dict[str, Any]:
+    """Completes a human step; what the run answers once it has taken note. Repeats with one id are one.
+
+    Raises the run's own refusals (STEP_NOT_OPEN, STEP_NOT_FOUND, OUTCOME_UNKNOWN, AMBIGUOUS, EXECUTION_ENDED …)
+    and WORKER_UNAVAILABLE, like everything here.
+    """
+    return await _update(temporal, execution_id, COMPLETE_STEP, completion, update_id, dict[str, Any])
+
+
+async def deliver_signal(
+    temporal: Temporal, execution_id: UUID, signal: SignalDelivery, update_id: str | None
+) -> SignalReceipt:
+    """Hands a signal to the run; whether a step took it."""
+    return await _update(temporal, execution_id, DELIVER_SIGNAL, signal, update_id, SignalReceipt)
+
+
+async def control(
+    temporal: Temporal, execution_id: UUID, request: ControlRequest, update_id: str | None = None
+) -> ControlReceipt:
+    """Pauses, resumes, skips a timer, resolves an incident …; whether that changed anything."""
+    return await _update(temporal, execution_id, CONTROL, request, update_id, ControlReceipt)
+
+
+async def migrate(
+    temporal: Temporal, execution_id: UUID, request: MigrationRequest, update_id: str | None = None
+) -> MigrationReport:
+    """Moves the run to another version, or says why it cannot."""
+    return await _update(temporal, execution_id, MIGRATE, request, update_id, MigrationReport)
+
+
+async def _update(
+    temporal: Temporal,
+    execution_id: UUID,
+    name: str,
+    argument: Contract,
+    update_id: str | None,
+    kind: type[Answer],
+) -> Answer:
+    handle = await handle_of(temporal, execution_id)
+    within = timedelta(seconds=UPDATE_WITHIN)
+    try:
+        async with asyncio.timeout(UPDATE_WITHIN):
+            answer: Answer = await handle.execute_update(
+                name, argument, id=update_id, result_type=kind, rpc_timeout=within
+            )
+    except WorkflowUpdateFailedError as error:
+        raise _refusal(error) from error
+    except PayloadUnavailable as error:
+        raise Unavailable(error.code, str(error)) from error
+    except (TimeoutError, RPCTimeoutOrCancelledError) as error:
+        raise worker_unavailable() from error
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            raise ended() from error
+        with translated():
+            raise
+    temporal.note_answer()
+    return answer
+
+
+def _refusal(error: WorkflowUpdateFailedError) -> Exception:
+    cause = error.cause
+    if not isinstance(cause, ApplicationError) or cause.type is None:
+        return error
+    if cause.type == _RUN_ENDED_FIRST:
+        return ended()
+    if _CODE.fullmatch(cause.type) is None:
+        return error
+    return AppError(cause.type, _STATUSES.get(cause.type, 409), cause.message)
