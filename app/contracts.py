@@ -13,12 +13,6 @@ from engine.steps import Retry
 
 TASK_QUEUE = "millrace"
 
-COMPLETE_STEP = "complete_step"
-DELIVER_SIGNAL = "deliver_signal"
-CONTROL = "control"
-MIGRATE = "migrate"
-STEPS_QUERY = "steps"
-STATE_QUERY = "state"
 TELL_CHILD = "millrace.tell"
 BATCH_WORKFLOW = "millrace.batch"
 
@@ -149,6 +143,15 @@ class OpenChild(Contract):
     reports: bool
 
 
+class FailureView(Contract):
+    """Why something failed."""
+
+    code: str
+    message: str
+    step_id: str | None = None
+    attempts: int = 1
+
+
 class ChildOutcome(Contract):
     """How a child has ended, as somebody else reads it; `error` is there when it did not end well."""
 
@@ -169,14 +172,6 @@ class ChildOrder(Contract):
 
     what: Literal["PAUSE", "RESUME", "LEAVE_DONE"]
     actor: str | None = None
-
-
-class StateDump(Contract):
-    """The answer to the state query: a run's whole memory, and the version that it runs."""
-
-    version_id: UUID
-    version: str
-    state: dict[str, Any] | None
 
 
 class ActionCall(Contract):
@@ -318,146 +313,3 @@ class RecordSteps(Contract):
     execution_id: UUID
     tasks: list[TaskRecord] = []
     incidents: list[IncidentRecord] = []
-
-
-class StepCompletion(Contract):
-    """A person completes a human step; `visit` and `item` choose where several are open.
-
-    `data` is what a form was filled with, or the documents handed in by key.
-    """
-
-    step_id: str
-    outcome: str | None = None
-    comment: str | None = None
-    completed_by: str | None = None
-    visit: int | None = None
-    item: int | None = None
-    data: Any = None
-
-
-class SignalDelivery(Contract):
-    """A named signal. `id` makes repetitions one, also over continue-as-new."""
-
-    name: str
-    payload: Any = None
-    correlation_key: str | None = None
-    id: str | None = None
-
-
-class SignalReceipt(Contract):
-    """What became of a signal: a step took it, or it waits for one."""
-
-    status: Literal["DELIVERED", "BUFFERED"]
-
-
-class ControlRequest(Contract):
-    """What an operator wants of a run. `step_id` (with `visit` and `item` where several are open) says which step.
-
-    RESUME_STEP enters a suspended action again with `data`; RETRY_INCIDENT may bring other `parameters`
-    (`edit_parameters` tells that it does); COMPLETE_INCIDENT brings the step's `output`.
-    """
-
-    what: Literal[
-        "PAUSE",
-        "RESUME",
-        "CANCEL",
-        "SKIP_TIMER",
-        "RESUME_STEP",
-        "RETRY_INCIDENT",
-        "COMPLETE_INCIDENT",
-        "FAIL_INCIDENT",
-    ]
-    step_id: str | None = None
-    visit: int | None = None
-    item: int | None = None
-    compensate: bool = True
-    reason: str | None = None
-    actor: str | None = None
-    data: Any = None
-    edit_parameters: bool = False
-    parameters: Any = None
-    output: Any = None
-
-
-class ControlReceipt(Contract):
-    """What became of it: APPLIED, or UNCHANGED where it was so already (a second pause, a second cancel)."""
-
-    status: Literal["APPLIED", "UNCHANGED"]
-    step_id: str | None = None
-    visit: int | None = None
-    item: int | None = None
-
-
-class MigrationRequest(Contract):
-    """Go on with another version's definition. `mapping` says which step of it an open step has become."""
-
-    version_id: UUID
-    version: str
-    definition: dict[str, Any]
-    mapping: dict[str, str] = {}
-    dry_run: bool = False
-    actor: str | None = None
-
-
-class MigrationFinding(Contract):
-    """Why a run cannot go on as it is: one open step, and what is the matter with it."""
-
-    step_id: str
-    code: Literal["NEEDS_MAPPING", "IMPOSSIBLE"]
-    reason: str
-
-
-class MigrationReport(Contract):
-    """SAFE, NEEDS_MAPPING or IMPOSSIBLE, with the reasons; `migrated` tells that it was done."""
-
-    verdict: Literal["SAFE", "NEEDS_MAPPING", "IMPOSSIBLE"]
-    findings: list[MigrationFinding] = []
-    migrated: bool = False
-
-
-class FailureView(Contract):
-    """Why something failed."""
-
-    code: str
-    message: str
-    step_id: str | None = None
-    attempts: int = 1
-
-
-class StepView(Contract):
-    """A step of a run as users read it; times are ISO 8601."""
-
-    id: str
-    name: str
-    type: str
-    status: str
-    visits: int
-    started_at: str | None = None
-    ended_at: str | None = None
-    error: FailureView | None = None
-
-
-class WaitingFor(Contract):
-    """What a run waits for, since when, from whom.
-
-    `kind` is ACTION, PERSON, CHILD, TIMER, SIGNAL, DATA, SLOT (a place among `limits.parallelism`), MUTEX, MILESTONE
-    (`enabledWhile`), SUSPENDED, INCIDENT, RESUME (the execution is paused) or COMPENSATION. Of a step over items one
-    entry stands for all of them that wait for the same kind; `count` says how many.
-    """
-
-    step_id: str
-    visit: int
-    item: int | None = None
-    kind: str
-    since: str
-    who: str | None = None
-    until: str | None = None
-    count: int = 1
-    code: str | None = None
-
-
-class RunView(Contract):
-    """The answer to the steps query."""
-
-    steps: list[StepView]
-    waiting_for: list[WaitingFor]

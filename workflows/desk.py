@@ -13,18 +13,16 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from app.contracts import (
+from app.contracts import TELL_CHILD, ChildOrder, ExecutionStart
+from app.run_contracts import (
     COMPLETE_STEP,
     CONTROL,
     DELIVER_SIGNAL,
     MIGRATE,
     STATE_QUERY,
     STEPS_QUERY,
-    TELL_CHILD,
-    ChildOrder,
     ControlReceipt,
     ControlRequest,
-    ExecutionStart,
     MigrationFinding,
     MigrationReport,
     MigrationRequest,

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from temporalio.exceptions import ApplicationError
 
-from app.contracts import ControlRequest, SignalDelivery, StepCompletion
+from app.run_contracts import ControlRequest, SignalDelivery, StepCompletion
 from engine.errors import EngineError
 from engine.events import (
     CancelRequested,

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from heapq import nlargest
 from operator import itemgetter
 
-from app.contracts import FailureView, RunView, StepView, WaitingFor
+from app.contracts import FailureView
+from app.run_contracts import RunView, StepView, WaitingFor
 from engine.draft import iso
 from engine.keys import DELAY, DUE, RETRY, TIMEOUT, role_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, Plan, SignalNode

@@ -4,7 +4,6 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from app.contracts import ControlRequest, SignalDelivery
 from app.dependencies import Actor, DatabasePart, IdempotencyKey, RepairPart, TemporalPart
 from app.executions import control, ending, migrating
 from app.executions.bulk import Bulk, run_bulk
@@ -19,6 +18,7 @@ from app.executions.control import Caller
 from app.executions.control_schemas import CancelRequest, MigrateRequest
 from app.executions.reopening import reopen
 from app.problem_details import problem_responses
+from app.run_contracts import ControlRequest, SignalDelivery
 
 router = APIRouter(prefix="/executions/bulk", tags=["bulk control"], responses=problem_responses(422, 503))
 

@@ -7,7 +7,6 @@ from uuid import UUID
 import structlog
 
 from app.audit.service import Deed, audited, of_execution
-from app.contracts import ControlReceipt, ControlRequest, SignalDelivery, SignalReceipt, StepCompletion
 from app.db.session import Database
 from app.db.tables import RecordStatus
 from app.errors import Conflict
@@ -15,6 +14,7 @@ from app.executions import runs, updates
 from app.executions.control_schemas import StepCompletionRequest
 from app.executions.queries import ExecutionRow
 from app.executions.reading import get_row
+from app.run_contracts import ControlReceipt, ControlRequest, SignalDelivery, SignalReceipt, StepCompletion
 from app.temporal import Temporal
 
 log = structlog.get_logger(__name__)

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
-from app.contracts import ControlReceipt, ControlRequest, SignalDelivery
 from app.dependencies import Actor, DatabasePart, IdempotencyKey, RepairPart, SettingsPart, TemporalPart
 from app.executions import control, ending, migrating, replaying
 from app.executions.control import Caller
@@ -34,6 +33,7 @@ from app.executions.lineage import list_lineage
 from app.executions.reading import get_row
 from app.executions.reopening import reopen
 from app.problem_details import problem_responses
+from app.run_contracts import ControlReceipt, ControlRequest, SignalDelivery
 
 router = APIRouter(prefix="/executions/{execution}", tags=["control"], responses=problem_responses(404, 409, 422, 503))
 

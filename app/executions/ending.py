@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.service import audited, of_execution
-from app.contracts import ControlRequest
 from app.db.session import Database
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.errors import Conflict, Unavailable
@@ -20,6 +19,7 @@ from app.executions.control_schemas import CancelRequest
 from app.executions.queries import ExecutionRow
 from app.executions.reading import get_row
 from app.executions.tidying import close_left_open
+from app.run_contracts import ControlRequest
 from app.temporal import Temporal
 
 log = structlog.get_logger(__name__)

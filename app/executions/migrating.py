@@ -7,7 +7,6 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from app.audit.service import audited, of_execution
-from app.contracts import MigrationReport, MigrationRequest
 from app.db.session import Database
 from app.db.statuses import LineageKind, LineageStatus
 from app.db.tables import ExecutionLineage, VersionStatus, WorkflowExecution, WorkflowTemplateVersion, new_id
@@ -17,6 +16,7 @@ from app.executions.control import OPEN, Caller, not_yet_started
 from app.executions.control_schemas import MigrateRequest, MigrateView, MigrationFindingView
 from app.executions.queries import ExecutionRow
 from app.executions.reading import get_row
+from app.run_contracts import MigrationReport, MigrationRequest
 from app.temporal import Temporal
 from app.versions.queries import find_version
 

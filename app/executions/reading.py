@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.contracts import RunView, StepView, WaitingFor
 from app.db.session import Database
 from app.db.tables import RecordStatus
 from app.errors import NotFound, Unavailable
@@ -39,6 +38,7 @@ from app.executions.schemas import (
     ReadingProblem,
     StepsView,
 )
+from app.run_contracts import RunView, StepView, WaitingFor
 from app.temporal import Temporal
 from app.versions.queries import find_version
 

@@ -18,17 +18,10 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.exceptions import TimeoutError as RunTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
-from app.contracts import (
-    ATTRIBUTE_ROOT,
-    STATE_QUERY,
-    STEPS_QUERY,
-    FailureView,
-    RunView,
-    StateDump,
-    workflow_id,
-)
+from app.contracts import ATTRIBUTE_ROOT, FailureView, workflow_id
 from app.errors import Conflict, Unavailable
 from app.payloads.errors import PayloadUnavailable
+from app.run_contracts import STATE_QUERY, STEPS_QUERY, RunView, StateDump
 from app.temporal import Temporal, translated
 
 # Seconds: how long a closed run may take to give its result, and a worker to answer a query.

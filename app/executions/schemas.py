@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.contracts import StepView, WaitingFor
 from app.db.tables import EntityType, RecordStatus
 from app.executions.runs import RuntimeStatus
+from app.run_contracts import StepView, WaitingFor
 from app.versions.schemas import SemanticVersion
 from app.wire import Given, JsonObject, Name, Taken
 

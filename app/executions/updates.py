@@ -10,12 +10,15 @@ from temporalio.client import RPCTimeoutOrCancelledError, WorkflowUpdateFailedEr
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from app.contracts import (
+from app.contracts import Contract
+from app.errors import AppError, Unavailable
+from app.executions.runs import ended, handle_of, worker_unavailable
+from app.payloads.errors import PayloadUnavailable
+from app.run_contracts import (
     COMPLETE_STEP,
     CONTROL,
     DELIVER_SIGNAL,
     MIGRATE,
-    Contract,
     ControlReceipt,
     ControlRequest,
     MigrationReport,
@@ -24,9 +27,6 @@ from app.contracts import (
     SignalReceipt,
     StepCompletion,
 )
-from app.errors import AppError, Unavailable
-from app.executions.runs import ended, handle_of, worker_unavailable
-from app.payloads.errors import PayloadUnavailable
 from app.temporal import Temporal, translated
 
 # Seconds until no worker is taken to be there.

@@ -17,15 +17,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 with workflow.unsafe.imports_passed_through():
-    from app.contracts import (
-        COMPLETE_STEP,
-        STEPS_QUERY,
-        ExecutionStart,
-        RunView,
-        StepCompletion,
-        StepView,
-        WaitingFor,
-    )
+    from app.contracts import ExecutionStart
+from app.run_contracts import COMPLETE_STEP, STEPS_QUERY, RunView, StepCompletion, StepView, WaitingFor
 
 
 @workflow.defn(dynamic=True)

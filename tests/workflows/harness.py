@@ -17,7 +17,12 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
-from app.contracts import (
+from app.contracts import ExecutionStart, workflow_id
+from app.db.session import Database
+from app.db.tables import WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion, new_id
+from app.payloads.content import definition_payload
+from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
+from app.run_contracts import (
     COMPLETE_STEP,
     CONTROL,
     DELIVER_SIGNAL,
@@ -25,18 +30,12 @@ from app.contracts import (
     STEPS_QUERY,
     ControlReceipt,
     ControlRequest,
-    ExecutionStart,
     RunView,
     SignalDelivery,
     SignalReceipt,
     StateDump,
     StepCompletion,
-    workflow_id,
 )
-from app.db.session import Database
-from app.db.tables import WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion, new_id
-from app.payloads.content import definition_payload
-from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
 from app.settings import (
     DatabaseSettings,
     HttpActionSettings,

@@ -16,11 +16,11 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError
 
-from app.contracts import COMPLETE_STEP, StepCompletion
 from app.db.migrate import migrate
 from app.db.session import Database
 from app.embedded import embedded_servers
 from app.payloads.postgres import READ
+from app.run_contracts import COMPLETE_STEP, StepCompletion
 from app.settings import Settings
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split
 from tests.workflows.harness import Executions, Handle, executions_on

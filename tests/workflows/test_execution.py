@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from app.contracts import COMPLETE_STEP, StepCompletion
+from app.run_contracts import COMPLETE_STEP, StepCompletion
 from tests.documents import (
     action,
     arrow,

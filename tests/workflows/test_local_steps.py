@@ -9,7 +9,8 @@ from temporalio.client import WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import CancelledError
 
-from app.contracts import COMPLETE_STEP, LARGEST_LOCAL_INPUT, LARGEST_LOCAL_RECORD, StepCompletion
+from app.contracts import LARGEST_LOCAL_INPUT, LARGEST_LOCAL_RECORD
+from app.run_contracts import COMPLETE_STEP, StepCompletion
 from millrace.actions import Action, ActionFailure, Call, action
 from tests.documents import action as act
 from tests.documents import arrow, child, confirm, document, expr, join, line, put, split

@@ -10,9 +10,10 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
-from app.contracts import COMPLETE_STEP, StepCompletion, workflow_id
+from app.contracts import workflow_id
 from app.embedded import start_temporal
 from app.processes import OwnProcess
+from app.run_contracts import COMPLETE_STEP, StepCompletion
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
 from tests.workflows.harness import Executions, Handle, executions_on
 

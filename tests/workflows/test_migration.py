@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
-from app.contracts import COMPLETE_STEP, MIGRATE, MigrationReport, MigrationRequest, StepCompletion
+from app.run_contracts import COMPLETE_STEP, MIGRATE, MigrationReport, MigrationRequest, StepCompletion
 from tests.documents import action, confirm, expr, line
 from tests.workflows.harness import Executions, Handle
 
