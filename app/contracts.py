@@ -217,6 +217,7 @@ class RegisterChildren(Contract):
     version_ref: str | None = None
     template_ref: str | None = None
     children: list[ChildToRegister]
+    detached: bool = False
     known_versions: list[UUID] = []
 
 

@@ -182,7 +182,7 @@ class NodeBuilder:
         shared |= {
             "retry": step.retry or (ACTION_RETRY if action else NO_RETRY),
             "retry_delay": self._sites.get(f"{path}.retry.delay"),
-            "timeout": step.timeout or (ACTION_TIMEOUT if action else None),
+            "timeout": step.timeout,
             "compensate": self._compensation(step, path),
             "each": self._each(step, path),
             "repeat": self._repeat(step, path),

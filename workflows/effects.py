@@ -225,7 +225,7 @@ class Effects:
             activity_id=command.key,
             summary=summary(command.step_name),
             heartbeat_timeout=heartbeat_timeout(command.action_key, self._run.long_actions),
-            **action_options(command),
+            **action_options(command, self._run.long_actions),
         )
 
     async def _run_timer(self, command: StartTimer) -> Event | None:
@@ -258,6 +258,7 @@ class Effects:
                 ChildToRegister(key=child.key, context=child.context, name=child.name) for child in command.children
             ],
             known_versions=list(self._definitions),
+            detached=not command.wait,
         )
         answer: RegisteredChildren = await workflow.execute_local_activity(
             REGISTER_CHILDREN,

@@ -33,6 +33,11 @@ ROW: dict[str, Any] = {
 _LONGEST_SUMMARY = 380
 
 
+# Seconds that an attempt of an action may take where its step does not say: one that is long heartbeats meanwhile.
+_SHORT = 10.0
+_LONG = 24 * 3600.0
+
+
 def summary(text: str) -> str:
     """A summary as long as the server takes it."""
     return text.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
@@ -42,10 +47,11 @@ def summary(text: str) -> str:
 _HEARTBEAT = timedelta(seconds=10)
 
 
-def action_options(command: RunAction) -> dict[str, Any]:
+def action_options(command: RunAction, long_actions: Container[str] = ()) -> dict[str, Any]:
     """Timeout, retries and cancellation of an action's activity, ordinary or local."""
+    length = command.timeout or (_LONG if command.action_key in long_actions else _SHORT)
     return {
-        "start_to_close_timeout": timedelta(seconds=command.timeout or 10),
+        "start_to_close_timeout": timedelta(seconds=length),
         "retry_policy": retry_policy(command.retry),
         "cancellation_type": workflow.ActivityCancellationType.TRY_CANCEL,
     }

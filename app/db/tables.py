@@ -158,7 +158,8 @@ class WorkflowTemplateLink(SQLModel, table=True):
 class WorkflowExecution(SQLModel, table=True):
     """One run of a version: who started it with what, and its lifecycle. Never its steps.
 
-    A root's `root_id` is its own id. `trigger` is `{source, eventId, entityType, entityId, …}`.
+    A root's `root_id` is its own id; the parent of a `detached` child does not wait for it. `trigger` is
+    `{source, eventId, entityType, entityId, …}`.
     """
 
     __tablename__ = "workflow_execution"
@@ -195,6 +196,7 @@ class WorkflowExecution(SQLModel, table=True):
     template_id: UUID = Field(sa_column=reference("workflow_template.id", ondelete="RESTRICT", index=False))
     parent_id: UUID | None = Field(default=None, sa_column=reference("workflow_execution.id", nullable=True))
     root_id: UUID = Field(sa_column=reference("workflow_execution.id"))
+    detached: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     context: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     trigger: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB(none_as_null=True), nullable=True))
     status: str = Field(default=RecordStatus.CREATED, max_length=20)

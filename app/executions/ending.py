@@ -140,7 +140,9 @@ async def _terminate_tree(database: Database, temporal: Temporal, execution_id: 
 
 async def _terminate_one(temporal: Temporal, execution_id: UUID, reason: str) -> bool:
     """Whether its row is to be closed as terminated: not when the run had ended by itself."""
-    if await runs.terminate_run(temporal, execution_id, reason):
+    ended = await runs.terminate_run(temporal, execution_id, reason)
+    await runs.terminate_batches(temporal, execution_id, reason)
+    if ended:
         return True
     return await runs.find_run(temporal, execution_id) is None
 

@@ -51,8 +51,8 @@ LONGEST_NAME = 500
 
 INSERT_CHILDREN = text("""
     INSERT INTO workflow_execution
-        (id, name, version_id, template_id, parent_id, root_id, context, status)
-    SELECT id, name, :version_id, :template_id, :parent_id, :root_id, context, 'CREATED'
+        (id, name, version_id, template_id, parent_id, root_id, detached, context, status)
+    SELECT id, name, :version_id, :template_id, :parent_id, :root_id, :detached, context, 'CREATED'
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS rows(id uuid, name text, context jsonb)
     ON CONFLICT (id) DO NOTHING
 """)
@@ -195,6 +195,7 @@ async def _write(
                 "template_id": version.template_id,
                 "parent_id": request.parent_id,
                 "root_id": request.root_id,
+                "detached": request.detached,
                 "rows": json.dumps(rows, allow_nan=False),
             },
         )

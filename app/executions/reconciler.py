@@ -26,6 +26,7 @@ from app.executions.ending import CANCEL_UNCONFIRMED
 from app.executions.lifecycle import close_execution
 from app.executions.lineage import list_pending
 from app.executions.migrating import settle_pending
+from app.executions.orphans import end_orphans
 from app.executions.queries import find_left_created, list_open
 from app.executions.reopening import begin
 from app.executions.runs import RuntimeStatus, cancel_run, find_runs
@@ -79,8 +80,9 @@ async def reconcile_once(
     closed = await _close_never_started(database)
     reopened = await _finish_turns(database, temporal, older_than)
     closed += await _close_closed_runs(database, temporal, sweep)
-    # Once in each round of the sweep: both look at every row that could be left over.
+    # Once in each round of the sweep: these look at every row that could be left over.
     if sweep.after is None:
+        await end_orphans(database, temporal)
         await _put_away(database, keep_dead_letters)
     if started or refused or closed or reopened:
         log.info("executions_reconciled", started=started, refused=refused, closed=closed, reopened=reopened)
@@ -176,6 +178,7 @@ async def _close_never_started(database: Database) -> int:
             col(WorkflowExecution.status) == RecordStatus.CREATED,
             col(WorkflowExecution.parent_id) == parent.id,
             col(parent.status) == RecordStatus.COMPLETED,
+            col(WorkflowExecution.detached).is_(False),
         )
         .values(
             status=RecordStatus.COMPLETED,

@@ -18,7 +18,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.exceptions import TimeoutError as RunTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
-from app.contracts import ATTRIBUTE_ROOT, FailureView, workflow_id
+from app.contracts import ATTRIBUTE_ROOT, BATCH_WORKFLOW, FailureView, batch_workflow_id, workflow_id
 from app.errors import Conflict, Unavailable
 from app.payloads.errors import PayloadUnavailable
 from app.run_contracts import STATE_QUERY, STEPS_QUERY, RunView, StateDump
@@ -208,6 +208,23 @@ async def _ask(temporal: Temporal, execution_id: UUID, query: str, kind: type[An
                     raise
     temporal.note_answer()
     return answer
+
+
+async def terminate_batches(temporal: Temporal, execution_id: UUID, reason: str) -> int:
+    """Ends the runs of chunks of an execution's items, which are no executions of their own; how many."""
+    client = await temporal.client()
+    prefix = batch_workflow_id(execution_id, "")
+    query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running' AND WorkflowId STARTS_WITH '{prefix}'"
+    count = 0
+    with translated():
+        async for item in client.list_workflows(query, rpc_timeout=temporal.timeout):
+            try:
+                await client.get_workflow_handle(item.id).terminate(reason=reason, rpc_timeout=temporal.timeout)
+            except RPCError as error:
+                _raise_unless_not_found(error)
+            else:
+                count += 1
+    return count
 
 
 async def cancel_run(temporal: Temporal, execution_id: UUID, reason: str) -> bool:
