@@ -48,7 +48,7 @@ from engine.plan import (
 from engine.protocol import Failure, RunInput, StartTimer
 from engine.reception import receive
 from engine.state import Phase, State, StepRecord, Token
-from engine.units import attempt, begin_round, fail_unit
+from engine.units import attempt, begin_round, fail_unit, rest
 
 PURE_STEPS_PER_CALL = 2_000
 
@@ -320,9 +320,11 @@ _HANDLERS: dict[type[PlanNode], Handler] = {
 }
 
 _GOING_ON: dict[str, Callable[[Draft, Any, str], None]] = {
+    "begin": opening.begin_again,
     "admit": opening.admit,
     "spread": spread,
     "fan": look,
     "round": begin_round,
     "attempt": attempt,
+    "rest": rest,
 }

@@ -15,7 +15,7 @@ from engine.signals import text_of
 from engine.state import Stage, StepStatus
 from engine.units import read
 from engine.values import holds, required
-from engine.withdrawal import take_back, withdraw_items, withdraw_rivals
+from engine.withdrawal import halt, withdraw_rivals
 
 
 def begin_set(draft: Draft, node: SetNode, edge: Edge | None) -> None:
@@ -97,6 +97,15 @@ def begin_work(draft: Draft, node: WorkNode, edge: Edge | None) -> None:
     admit(draft, node, key)
 
 
+def begin_again(draft: Draft, node: WorkNode, key: str) -> None:
+    """Goes on with an activation that failed before it had begun. Raises `EngineError`."""
+    draft.stand_in(draft.work[key])
+    if node.skip_if is not None and holds(node.skip_if, draft.seen(), draft.moment(key)):
+        skip_visit(draft, node, key)
+    else:
+        admit(draft, node, key)
+
+
 def admit(draft: Draft, node: WorkNode, key: str) -> None:
     """Goes on with an activation when its milestone holds and its mutex is free. Raises `EngineError`."""
     blocked = _blocked(draft, node, key)
@@ -143,12 +152,7 @@ def lapse(draft: Draft, node: WorkNode, key: str) -> bool:
     draft.stand_in(work)
     if node.enabled_while is None or holds(node.enabled_while, draft.seen(), draft.moment(key)):
         return False
-    if fan is not None:
-        withdraw_items(draft, key)
-    if key in draft.work:
-        stage = draft.work[key]
-        take_back(draft, key)
-        draft.work = draft.work.set(key, stage._replace(stage=Stage.READY))
+    halt(draft, key)
     skip_visit(draft, node, key)
     return True
 
