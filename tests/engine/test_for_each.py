@@ -251,7 +251,7 @@ def test_a_child_spawned_for_an_operator_has_a_new_number() -> None:
 
 
 def test_a_list_that_is_too_long_is_refused() -> None:
-    assert World(each("[1..2001]")).failure.code == "BATCH_TOO_LARGE"
+    assert World(each("$append([1..10000], 1)")).failure.code == "BATCH_TOO_LARGE"
 
 
 def test_an_item_withdrawn_by_the_failing_run_that_succeeds_all_the_same_is_undone() -> None:
