@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from engine import batches, compensation
 from engine.closing import activation, fail_for_good, fail_visit, finish_visit
-from engine.draft import Draft
+from engine.draft import Draft, active_status
 from engine.ending import running_children
 from engine.errors import EngineError
 from engine.events import (
@@ -31,7 +31,7 @@ from engine.plan import ActionNode, HumanNode, Node, ParallelJoinNode, WorkNode
 from engine.protocol import CloseIncident, Failure, TellChildren
 from engine.regions import close_region
 from engine.signals import added, buffer, growing, receives, repeated
-from engine.state import Stage, StepStatus, Token, Work
+from engine.state import ENDED, Stage, StepStatus, Token, Work
 from engine.units import (
     Answer,
     end_read,
@@ -59,6 +59,8 @@ def answered(draft: Draft, event: Answer) -> Consequence | None:
     key = Key.parse(event.key)
     if key.role is not None and key.role.startswith(COMPENSATE):
         failure = event.failure if isinstance(event, ActionFailed) else None
+        if isinstance(event, ActionSuspended):
+            failure = Failure("COMPENSATION_SUSPENDED", "what undoes a step cannot wait for anybody", key.step_id)
         compensation.end(draft, event.key, failure)
         return None
     node = draft.plan.node(key.step_id)
@@ -257,7 +259,8 @@ def resolved(draft: Draft, event: IncidentResolved) -> Consequence | None:
 
 
 def _retry(draft: Draft, node: Node, key: str, work: Work, parameters: tuple[JSON, ...]) -> None:
-    draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+    status = StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS
+    draft.show(work, active_status(node, draft.plan.edges.get(work.edge), status), ended=False)
     if key in draft.fans:
         draft.work = draft.work.delete(key)
         again(draft, key)
@@ -318,7 +321,7 @@ def _named(output: dict[str, JSON]) -> tuple[JSON, ...]:
 
 def pause(draft: Draft, paused: bool, actor: str | None) -> None:
     """No new work starts until the run is resumed; children are told."""
-    if draft.paused == paused:
+    if draft.paused == paused or draft.phase in ENDED:
         return
     draft.paused = paused
     keys = running_children(draft)
