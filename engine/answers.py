@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from engine import batches, compensation
 from engine.closing import activation, fail_for_good, fail_visit, finish_visit
-from engine.draft import Draft
+from engine.draft import Draft, active_status
 from engine.ending import running_children
 from engine.errors import EngineError
 from engine.events import (
@@ -31,18 +31,18 @@ from engine.plan import ActionNode, HumanNode, Node, ParallelJoinNode, WorkNode
 from engine.protocol import CloseIncident, Failure, TellChildren
 from engine.regions import close_region
 from engine.signals import added, buffer, growing, receives, repeated
-from engine.state import Stage, StepStatus, Token, Work
+from engine.state import ENDED, Stage, StepStatus, Token, Work
 from engine.units import (
     Answer,
-    end_human,
     end_read,
     fail_attempt,
-    fail_read,
-    remember_success,
+    fail_unit,
+    note_answer,
     succeed,
+    succeed_late,
     time_out,
 )
-from engine.withdrawal import command_key, disarm, withdraw_items
+from engine.withdrawal import command_key, disarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ def answered(draft: Draft, event: Answer) -> Consequence | None:
     key = Key.parse(event.key)
     if key.role is not None and key.role.startswith(COMPENSATE):
         failure = event.failure if isinstance(event, ActionFailed) else None
+        if isinstance(event, ActionSuspended):
+            failure = Failure("COMPENSATION_SUSPENDED", "what undoes a step cannot wait for anybody", key.step_id)
         compensation.end(draft, event.key, failure)
         return None
     node = draft.plan.node(key.step_id)
@@ -88,6 +90,8 @@ def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Conseq
     draft.leaving = draft.leaving.delete(event.key) if left else draft.leaving
     if isinstance(node, WorkNode) and isinstance(event, ChildDone):
         compensation.remember_child(draft, node, event.key, event.compensations)
+    if left and key.visit_key in draft.fans:
+        draft.later("fan", key.visit_key)
     if left or event.key not in draft.work:
         return None
     draft.work = draft.work.delete(event.key)
@@ -96,7 +100,6 @@ def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Conseq
         batches.merge(draft, visit, event.output)
         return None
     failure = event.failure if isinstance(event, ChildFailed) else Failure("BATCH_FAILED", "a chunk gave no answer")
-    withdraw_items(draft, visit)
     return Consequence(node, visit, lambda: fail_visit(draft, node, visit, failure))
 
 
@@ -121,17 +124,17 @@ def _left(draft: Draft, node: Node, event: Answer, key: Key) -> Consequence | No
     draft.leaving = draft.leaving.delete(event.key)
     if isinstance(node, ActionNode) and key.role is None:
         draft.running -= 1
+    if key.visit_key in draft.fans:
+        draft.later("fan", key.visit_key)
+    elif isinstance(node, WorkNode) and not _is_leaving(draft, key.unit_key):
+        parked = draft.work.get(key.unit_key)
+        if parked is not None and parked.stage is Stage.READY:
+            _take_up(draft, node, key.unit_key)
     if not isinstance(node, WorkNode) or not isinstance(event, ActionDone | ChildDone) or key.role is not None:
         return None
-    if node.compensate is None and not isinstance(event, ChildDone):
-        return None
     compensations = event.compensations if isinstance(event, ChildDone) else None
-    alone = work.item is None or Key(work.step_id, work.visit).visit_key in draft.fans
     try:
-        if alone:
-            remember_success(draft, node, key.unit_key, work, event.output, compensations)
-        else:
-            compensation.remember_child(draft, node, event.key, compensations)
+        succeed_late(draft, node, key.unit_key, work, event.output, compensations)
     except EngineError:
         # What would undo it cannot be worked out; the run is leaving this step behind, so there is nobody to tell.
         return None
@@ -149,7 +152,7 @@ def _read(draft: Draft, node: Node, key: Key, work: Work, event: Answer) -> Cons
     failure = event.failure if isinstance(event, ActionFailed) else Failure("DATASOURCE_FAILED", "it gave no answer")
     left = tuple(other for other in work.reads if other != alias)
     draft.change(name, reads=left)
-    return Consequence(node, name, lambda: fail_read(draft, node, name, failure))
+    return Consequence(node, name, lambda: fail_unit(draft, node, name, failure))
 
 
 def _have_read(draft: Draft, node: Node, key: str, alias: str, event: ActionDone) -> None:
@@ -195,7 +198,8 @@ def human_completed(draft: Draft, event: HumanCompleted) -> Consequence | None:
         return None
     if command_key(node, key.unit_key, work) != event.key:
         return None
-    return Consequence(node, key.unit_key, lambda: end_human(draft, node, key.unit_key, event))
+    output = note_answer(draft, node, key.unit_key, event)
+    return Consequence(node, key.unit_key, lambda: succeed(draft, node, key.unit_key, output))
 
 
 def signalled(draft: Draft, event: SignalReceived) -> Consequence | None:
@@ -255,16 +259,32 @@ def resolved(draft: Draft, event: IncidentResolved) -> Consequence | None:
 
 
 def _retry(draft: Draft, node: Node, key: str, work: Work, parameters: tuple[JSON, ...]) -> None:
-    draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+    status = StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS
+    draft.show(work, active_status(node, draft.plan.edges.get(work.edge), status), ended=False)
     if key in draft.fans:
         draft.work = draft.work.delete(key)
         again(draft, key)
     elif isinstance(node, WorkNode):
         edited = parameters or work.edited
         draft.change(key, stage=Stage.READY, failure=None, attempt=1, edited=edited, reads=())
-        draft.later("attempt" if work.begun else "admit", key)
+        if not _is_leaving(draft, key):
+            _take_up(draft, node, key)
     else:
         _reenter(draft, key, work)
+
+
+def _is_leaving(draft: Draft, key: str) -> bool:
+    """Whether something that was withdrawn of an activation has not answered yet: it would have the same key again."""
+    return any(Key.parse(name).unit_key == key for name in draft.leaving)
+
+
+def _take_up(draft: Draft, node: WorkNode, key: str) -> None:
+    """Goes on with an activation that was parked, at the place where it failed."""
+    work = draft.work[key]
+    if work.begun and (node.enabled_while is None or key in draft.guarded):
+        draft.later("attempt", key)
+    else:
+        draft.later("admit" if work.begun or work.edited else "begin", key)
 
 
 def _reenter(draft: Draft, key: str, work: Work) -> None:
@@ -301,7 +321,7 @@ def _named(output: dict[str, JSON]) -> tuple[JSON, ...]:
 
 def pause(draft: Draft, paused: bool, actor: str | None) -> None:
     """No new work starts until the run is resumed; children are told."""
-    if draft.paused == paused:
+    if draft.paused == paused or draft.phase in ENDED:
         return
     draft.paused = paused
     keys = running_children(draft)

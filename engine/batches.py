@@ -12,7 +12,7 @@ from immutables import Map
 from engine.draft import Draft
 from engine.ending import end
 from engine.json_types import JSON
-from engine.keys import BATCH, role_key
+from engine.keys import BATCH, Key, role_key
 from engine.plan import ChildNode, EachPlan, WorkNode
 from engine.protocol import Failure, SpawnBatch
 from engine.state import Ending, Fan, Phase, Stage, State
@@ -31,6 +31,9 @@ def chunk_of(node: WorkNode, each: EachPlan, count: int) -> int:
 def refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
     """Begins chunks until all lanes are taken. With a condition that may end the step early there is one lane."""
     fan = draft.fans[key]
+    if fan.again and any(Key.parse(name).visit_key == key for name in draft.leaving):
+        # What is begun again may be what has been withdrawn and has not answered: the keys would be the same.
+        return
     lanes = 1 if each.enough is not None else min(LANES, each.concurrency)
     for numbers in list(_chunks(fan, lanes - fan.open)):
         first, last = numbers[0], numbers[-1]

@@ -8,7 +8,7 @@ from engine.plan import ChildNode, Edge, Node, WorkNode
 from engine.protocol import Failure, OpenIncident
 from engine.regions import fail_branch
 from engine.state import Stage, StepStatus, Token, Work
-from engine.withdrawal import disarm, release, withdraw_rivals
+from engine.withdrawal import disarm, halt, release, withdraw_rivals
 
 TIMED_OUT = "STEP_TIMED_OUT"
 
@@ -47,6 +47,7 @@ def skip_visit(draft: Draft, node: Node, key: str) -> None:
 
 def fail_visit(draft: Draft, node: Node, key: str, failure: Failure) -> None:
     """An activation has failed for good: a transition catches it, an operator is asked, the branch ends, or the run."""
+    halt(draft, key)
     caught = None if failure.code in FATAL else _catching(node, failure)
     if draft.base.batch:
         # The run of a batch has nobody to ask: what has failed is the business of the run that it belongs to.

@@ -79,8 +79,8 @@ def resolve(draft: Draft, key: str, how: str, parameters: tuple[JSON, ...], acto
             if parameters:
                 undo = draft.undo[work.round]._replace(parameters=parameters[0])
                 draft.undo = draft.undo.set(work.round, undo)
+            # It is begun when it is its turn: nothing else is being undone, and the run is not paused.
             draft.work = draft.work.delete(key)
-            _begin(draft, work.round)
         case "COMPLETE":
             draft.commands.append(CloseIncident(key, "COMPLETED", actor))
             _undone(draft, key, work)

@@ -41,12 +41,13 @@ class Draft:
     """A state being changed. Attributes have the names and meanings of `State`.
 
     `scope`, `error`, `race` and `data` (what datasources gave) are those of the token or activation whose turn it is;
-    what it sends inherits the first two.
+    what it sends inherits the first two. `reentry` is the number of an activation that is counted already and is now
+    entered.
     """
 
     __slots__ = (
-        *_PLAIN, "_facts", "at", "base", "clock", "commands", "data", "error", "plan", "race", "ready", "run", "scope",
-        "todo", "waiting",
+        *_PLAIN, "_facts", "at", "base", "clock", "commands", "data", "error", "plan", "race", "ready", "reentry",
+        "run", "scope", "todo", "waiting",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, state: State, at: int, clock: Callable[[], None] | None = None) -> None:
@@ -88,6 +89,7 @@ class Draft:
         self.error: Failure | None = None
         self.race = ""
         self.data: JSON = None
+        self.reentry = 0
         self._facts: dict[str, JSON] | None = None
 
     def freeze(self) -> Step:
@@ -138,6 +140,9 @@ class Draft:
 
         Raises `EngineError` when a guardrail is passed.
         """
+        if self.reentry:
+            visit, self.reentry = self.reentry, 0
+            return visit
         limits = self.plan.limits
         self.taken += 1
         if self.taken > limits.max_steps:
@@ -158,8 +163,7 @@ class Draft:
     def open(self, node: Node, visit: int, edge: Edge | None, status: StepStatus, stage: Stage) -> str:
         """Records an activation that goes on, and gives its key."""
         key = visit_key(node.id, visit)
-        shown = edge.arrival_status if edge is not None and edge.arrival_status is not None else node.active_status
-        self.steps = self.steps.set(node.id, StepRecord(StepStatus(shown) if shown else status, visit, self.at))
+        self.steps = self.steps.set(node.id, StepRecord(active_status(node, edge, status), visit, self.at))
         entered = "" if edge is None else edge.id
         work = Work(node.id, visit, self.at, stage, edge=entered, scope=self.scope, error=self.error, race=self.race)
         self.work = self.work.set(key, work)
@@ -240,6 +244,12 @@ def _refill(queue: deque[Any], kept: tuple[Any, ...]) -> None:
     """In place: whoever moves tokens holds on to the queue."""
     queue.clear()
     queue.extend(kept)
+
+
+def active_status(node: Node, edge: Edge | None, otherwise: StepStatus) -> StepStatus:
+    """The status of a step while it is active: what the transition says that it was entered by, or the step."""
+    shown = edge.arrival_status if edge is not None and edge.arrival_status is not None else node.active_status
+    return StepStatus(shown) if shown else otherwise
 
 
 def described(failure: Failure) -> dict[str, JSON]:

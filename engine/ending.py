@@ -8,7 +8,7 @@ from engine import compensation
 from engine.context import plain
 from engine.draft import Draft
 from engine.errors import EngineError
-from engine.keys import DEADLINE
+from engine.keys import COMPENSATE, DEADLINE
 from engine.plan import ChildNode, Node
 from engine.protocol import Cancel, Complete, Fail, Failure, TellChildren, Withdraw
 from engine.regions import is_late
@@ -145,6 +145,7 @@ def running_children(draft: Draft) -> tuple[str, ...]:
     found = []
     for key, work in sorted(draft.work.items()):
         node = draft.plan.node(work.step_id)
-        if isinstance(node, ChildNode) and work.stage in (Stage.RUNNING, Stage.EXPIRED):
+        undoing = f"/{COMPENSATE}" in key
+        if isinstance(node, ChildNode) and not undoing and work.stage in (Stage.RUNNING, Stage.EXPIRED):
             found.append(command_key(node, key, work))
     return tuple(found)

@@ -7,11 +7,11 @@ from engine.closing import fail_visit, finish_visit
 from engine.draft import Draft
 from engine.errors import EngineError
 from engine.json_types import JSON
-from engine.keys import item_key
+from engine.keys import Key, item_key
 from engine.plan import ChildNode, EachPlan, WorkNode
 from engine.protocol import Failure
 from engine.signals import early_items
-from engine.state import Fan, Stage
+from engine.state import Fan, Stage, Work
 from engine.units import begin_unit, fail_unit
 from engine.values import holds, listed
 from engine.withdrawal import withdraw_items
@@ -64,7 +64,6 @@ def look(draft: Draft, node: WorkNode, key: str) -> None:
         finish(draft, key)
     elif fan.errors and not _bears(each, fan):
         index, failure = min(fan.errors.items())
-        withdraw_items(draft, key)
         fail_visit(draft, node, key, _of_item(failure, index))
     elif _is_over(fan) or _enough(draft, each, key, fan):
         withdraw_items(draft, key)
@@ -102,22 +101,43 @@ def again(draft: Draft, key: str) -> None:
 def _refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
     """Begins items until the window is full."""
     fan = draft.fans[key]
-    room = (fan.window or each.concurrency) - fan.open
-    first = fan.next + fan.offset
-    fresh = min(len(fan.items) - fan.next, max(0, room - len(fan.again)))
-    for index in (*fan.again[: max(0, room)], *range(first, first + fresh)):
+    for index in _to_begin(draft, key, (fan.window or each.concurrency) - fan.open):
         fan = draft.fans[key]
         again = tuple(waiting for waiting in fan.again if waiting != index)
-        tries = fan.tries.get(index, 0)
-        work = fan.work._replace(stage=Stage.READY, item=index, since=draft.at, begun=False, tries=tries)
+        work = _item(fan, index, draft.at)
         name = item_key(key, index)
+        left = fan.left.delete(index) if index in fan.left else fan.left
         following = max(fan.next, index - fan.offset + 1)
-        draft.fans = draft.fans.set(key, fan._replace(next=following, again=again, open=fan.open + 1))
+        draft.fans = draft.fans.set(key, fan._replace(next=following, again=again, open=fan.open + 1, left=left))
         draft.work = draft.work.set(name, work)
         try:
             begin_unit(draft, node, name)
         except EngineError as error:
             fail_unit(draft, node, name, Failure(error.code, str(error), node.id, retryable=False))
+
+
+def _to_begin(draft: Draft, key: str, room: int) -> list[int]:
+    """The next items, at most `room`. One whose last attempt was withdrawn and has not answered must wait for that."""
+    fan = draft.fans[key]
+    again = list(fan.again)
+    if again and draft.leaving:
+        parsed = [Key.parse(name) for name in draft.leaving]
+        leaving = {one.item for one in parsed if one.visit_key == key}
+        again = [index for index in again if index not in leaving]
+    again = again[: max(0, room)]
+    fresh = min(len(fan.items) - fan.next, max(0, room - len(again)))
+    first = fan.next + fan.offset
+    return [*again, *range(first, first + fresh)]
+
+
+def _item(fan: Fan, index: int, at: int) -> Work:
+    """The activation of an item; one that has been tried before goes on with the iteration it was at."""
+    tries = fan.tries.get(index, 0)
+    fresh = fan.work._replace(stage=Stage.READY, item=index, since=at, begun=False, tries=tries)
+    before = fan.left.get(index)
+    if before is None:
+        return fresh
+    return fresh._replace(round=before.round, results=before.results, previous=before.previous)
 
 
 def _bears(each: EachPlan, fan: Fan) -> bool:

@@ -99,14 +99,17 @@ def release_inclusive_join(draft: Draft) -> bool:
     join and cannot also reach a filled one that way. When nothing is under way that could bring a token, only joins
     wait for each other, and the first in plan order goes on. Inside a branch of a region only the branch counts.
     """
+    if not draft.filled:
+        return False
     plan = draft.plan
     waiting = sorted((plan.by_id[name], scope) for name, scope in map(_place, draft.filled))
     joins = [(node, scope) for index, scope in waiting if isinstance(node := plan.nodes[index], InclusiveJoinNode)]
     if not joins:
         return False
     elsewhere = [(1 << index, scope) for index, scope in waiting]
-    elsewhere += [(1 << plan.by_id[work.step_id], work.scope) for work in draft.work.values()]
-    elsewhere = [(bit, scope) for bit, scope in elsewhere if not is_late(draft, scope)]
+    under_way = [*draft.work.values(), *(fan.work for fan in draft.fans.values())]
+    active = [(1 << plan.by_id[work.step_id], work.scope) for work in under_way if not is_late(draft, work.scope)]
+    elsewhere = [*active, *((bit, scope) for bit, scope in elsewhere if not is_late(draft, scope))]
     for node, scope in joins:
         others = 0
         for bit, other in elsewhere:
@@ -115,7 +118,7 @@ def release_inclusive_join(draft: Draft) -> bool:
         if not _held_up(draft, node, scope, others & ~(1 << node.index)):
             _fire(draft, node, scope)
             return True
-    if not draft.work:
+    if not active:
         _fire(draft, *joins[0])
         return True
     return False

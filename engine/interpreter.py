@@ -47,8 +47,8 @@ from engine.plan import (
 )
 from engine.protocol import Failure, RunInput, StartTimer
 from engine.reception import receive
-from engine.state import Phase, State, StepRecord, Token
-from engine.units import attempt, begin_round, fail_unit
+from engine.state import Phase, State, Token
+from engine.units import attempt, begin_round, fail_unit, rest
 
 PURE_STEPS_PER_CALL = 2_000
 
@@ -223,15 +223,22 @@ class _Turns:
         work = draft.work[key]
         draft.work = draft.work.delete(key)
         before = draft.steps[node.id]
-        draft.steps = draft.steps.set(node.id, StepRecord(before.status, work.visit - 1, work.since))
         token = Token(work.edge, work.scope, work.error, work.race)
         draft.stand_in(work)
         edge = draft.plan.edges[work.edge]
-        self.take(
-            lambda: _HANDLERS[type(node)](draft, node, edge),
-            lambda failure: fail_token(draft, node, token, failure),
-            node.id,
-        )
+
+        def act() -> None:
+            draft.reentry = work.visit
+            _HANDLERS[type(node)](draft, node, edge)
+
+        def fail(failure: Failure) -> None:
+            draft.reentry = work.visit
+            fail_token(draft, node, token, failure)
+
+        self.take(act, fail, node.id)
+        draft.reentry = 0
+        if before.visits > work.visit:
+            draft.steps = draft.steps.set(node.id, before)
 
     def _is_late(self) -> bool:
         pace = self._pace
@@ -320,9 +327,11 @@ _HANDLERS: dict[type[PlanNode], Handler] = {
 }
 
 _GOING_ON: dict[str, Callable[[Draft, Any, str], None]] = {
+    "begin": opening.begin_again,
     "admit": opening.admit,
     "spread": spread,
     "fan": look,
     "round": begin_round,
     "attempt": attempt,
+    "rest": rest,
 }

@@ -25,7 +25,7 @@ from engine.signals import text_of, waiting_signal
 from engine.state import Stage, Work
 from engine.steps import Retry
 from engine.values import required, resolve
-from engine.withdrawal import command_key
+from engine.withdrawal import command_key, item_of
 
 # What an action suspended itself with, and what it was resumed with.
 _BOTH = 2
@@ -43,8 +43,7 @@ def seen_by(draft: Draft, node: Node, work: Work) -> dict[str, object]:
     draft.stand_in(work)
     more: dict[str, object] = {}
     if work.item is not None:
-        fan = draft.fans[Key(work.step_id, work.visit).visit_key]
-        more |= {"__each__": fan.items[work.item - fan.offset], "__index__": work.item}
+        more |= {"__each__": item_of(draft, work), "__index__": work.item}
     if isinstance(node, WorkNode) and node.repeat is not None:
         more |= {"__iteration__": work.round, "__previous__": work.previous}
     return draft.seen(**more)

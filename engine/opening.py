@@ -15,7 +15,7 @@ from engine.signals import text_of
 from engine.state import Stage, StepStatus
 from engine.units import read
 from engine.values import holds, required
-from engine.withdrawal import take_back, withdraw_items, withdraw_rivals
+from engine.withdrawal import halt, release, withdraw_rivals
 
 
 def begin_set(draft: Draft, node: SetNode, edge: Edge | None) -> None:
@@ -97,11 +97,21 @@ def begin_work(draft: Draft, node: WorkNode, edge: Edge | None) -> None:
     admit(draft, node, key)
 
 
+def begin_again(draft: Draft, node: WorkNode, key: str) -> None:
+    """Goes on with an activation that failed before it had begun. Raises `EngineError`."""
+    draft.stand_in(draft.work[key])
+    if node.skip_if is not None and holds(node.skip_if, draft.seen(), draft.moment(key)):
+        skip_visit(draft, node, key)
+    else:
+        admit(draft, node, key)
+
+
 def admit(draft: Draft, node: WorkNode, key: str) -> None:
     """Goes on with an activation when its milestone holds and its mutex is free. Raises `EngineError`."""
     blocked = _blocked(draft, node, key)
     if blocked is not None:
         draft.change(key, stage=blocked)
+        release(draft, key)
         if key not in draft.gated:
             draft.gated = (*draft.gated, key)
         return
@@ -120,19 +130,35 @@ def _blocked(draft: Draft, node: WorkNode, key: str) -> Stage | None:
         draft.stand_in(draft.work[key])
         if not holds(node.enabled_while, draft.seen(), draft.moment(key)):
             return Stage.CLOSED
-    if node.mutex is not None and draft.locks.get(node.mutex, key) != key:
-        return Stage.MUTEX
+    if node.mutex is not None:
+        holder = draft.locks.get(node.mutex)
+        if holder != key and (holder is not None or _is_behind(draft, node.mutex, key)):
+            return Stage.MUTEX
     return None
 
 
+def _is_behind(draft: Draft, mutex: str, key: str) -> bool:
+    """Whether another activation has waited longer for a mutex."""
+    for name in draft.gated:
+        if name == key:
+            return False
+        work = draft.work[name]
+        node = draft.plan.node(work.step_id)
+        if work.stage is Stage.MUTEX and isinstance(node, WorkNode) and node.mutex == mutex:
+            return True
+    return False
+
+
 def can_open(draft: Draft, key: str) -> bool:
-    """Whether an activation that is held up could go on now. Raises `EngineError`."""
+    """Whether an activation that is held up can go on now; if so it has its mutex. Raises `EngineError`."""
     node = draft.plan.node(Key.parse(key).step_id)
     if not isinstance(node, WorkNode):
         raise AssertionError(f"{key} is not held up by anything")
     blocked = _blocked(draft, node, key)
     if blocked is not None and draft.work[key].stage is not blocked:
         draft.change(key, stage=blocked)
+    if blocked is None and node.mutex is not None:
+        draft.locks = draft.locks.set(node.mutex, key)
     return blocked is None
 
 
@@ -143,18 +169,13 @@ def lapse(draft: Draft, node: WorkNode, key: str) -> bool:
     draft.stand_in(work)
     if node.enabled_while is None or holds(node.enabled_while, draft.seen(), draft.moment(key)):
         return False
-    if fan is not None:
-        withdraw_items(draft, key)
-    if key in draft.work:
-        stage = draft.work[key]
-        take_back(draft, key)
-        draft.work = draft.work.set(key, stage._replace(stage=Stage.READY))
+    halt(draft, key)
     skip_visit(draft, node, key)
     return True
 
 
 def begin_reading(draft: Draft, node: Node, edge: Edge | None) -> None:
     """A gateway, a delay or a SET has datasources: it is entered once they have answered. Raises `EngineError`."""
-    visit = draft.steps[node.id].visits + 1 if node.id in draft.steps else 1
+    visit = draft.enter(node)
     key = draft.open(node, visit, edge, StepStatus.IN_PROGRESS, Stage.READING)
     read(draft, node, key, per_item=False)

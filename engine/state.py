@@ -86,7 +86,8 @@ class Work(NamedTuple):
     `edge` is the transition that it was entered by; `attempt` counts towards the retry policy, `tries` every child
     ever spawned for it; `round` counts the iterations of a `repeat`, whose `results` are here with what the last one
     fed back (`previous`); `data` is what its datasources gave, `reads` those that have not answered; `edited` are
-    parameters that an operator gave instead (in a tuple, so that null can be one); `begun` tells that an attempt has
+    parameters that an operator gave instead (in a tuple, so that null can be one); `each` is the item of one that was
+    withdrawn, in a tuple too, because its step may go on and forget the list; `begun` tells that an attempt has
     been made; `suspended` is what an action suspended itself with and, after it, what it was resumed with; `signal` is
     the name (and the correlation key) of the signal it waits for.
     """
@@ -110,6 +111,7 @@ class Work(NamedTuple):
     reads: tuple[str, ...] = ()
     failure: Failure | None = None
     suspended: tuple[JSON, ...] = ()
+    each: tuple[JSON, ...] = ()
     edited: tuple[JSON, ...] = ()
     begun: bool = False
     signal: tuple[str, ...] = ()
@@ -117,6 +119,7 @@ class Work(NamedTuple):
 
 class Fan(NamedTuple):
     """A step over items: the next one to begin, the ones to begin `again`, and what became of those that have ended.
+    `left` is how far those had come that had been tried, where they repeat.
 
     `work` is the step's own activation; its items have activations besides. With a `chunk` they are run by so many at
     a time in runs of their own (`engine.batches`). In such a run `items` are those of the chunk, `offset` is the
@@ -132,6 +135,7 @@ class Fan(NamedTuple):
     results: Map[int, JSON] = Map()
     errors: Map[int, Failure] = Map()
     tries: Map[int, int] = Map()
+    left: Map[int, Work] = Map()
     chunk: int = 0
     offset: int = 0
     window: int = 0

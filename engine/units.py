@@ -8,14 +8,14 @@ from engine.events import ActionDone, ActionFailed, ActionSuspended, ChildDone, 
 from engine.json_types import JSON
 from engine.keys import DATA, RETRY, Key, role_key
 from engine.launch import AtOnce, arm, launch, policy, seen_by
-from engine.plan import ActionNode, ChildNode, DataRead, HumanNode, Node, WorkNode
+from engine.plan import ActionNode, ChildNode, DataRead, HumanNode, Node, RepeatPlan, WorkNode
 from engine.protocol import CloseHumanTask, Failure, RunAction, Withdraw
 from engine.retry import pause_after
 from engine.schema import violations
 from engine.state import Stage, Work
 from engine.steps import Retry
 from engine.values import holds, required
-from engine.withdrawal import command_key, disarm, stop_reads
+from engine.withdrawal import command_key, disarm, take_back, with_progress
 
 CONFIRMED = "confirmed"
 READ_RETRY = Retry()
@@ -35,16 +35,16 @@ def read(draft: Draft, node: Node, key: str, *, per_item: bool) -> bool:
     sources = [source for source in node.data if source.per_item == per_item]
     if not sources:
         return False
-    work = draft.work[key]
-    scope = seen_by(draft, node, work)
+    scope = seen_by(draft, node, draft.work[key])
+    # All of them or, when one cannot be asked, none.
+    commands = []
     for source in sources:
         name = role_key(key, f"{DATA}/{source.alias}")
         parameters = required(source.params, scope, draft.moment(name))
         identity = f"{draft.run.execution_id}/{name}"
         label = f"{node.name}: {source.alias}"
-        draft.commands.append(
-            RunAction(name, node.id, label, source.source, parameters, READ_RETRY, READ_TIMEOUT, identity)
-        )
+        commands.append(RunAction(name, node.id, label, source.source, parameters, READ_RETRY, READ_TIMEOUT, identity))
+    draft.commands.extend(commands)
     draft.change(key, stage=Stage.READING, reads=tuple(source.alias for source in sources))
     return True
 
@@ -68,14 +68,6 @@ def _selected(draft: Draft, node: Node, work: Work, source: DataRead, answer: JS
         return answer
     scope = {**seen_by(draft, node, work), "__result__": answer}
     return required(source.select, scope, draft.moment(f"{node.id}/{DATA}/{source.alias}"))
-
-
-def fail_read(draft: Draft, node: Node, key: str, failure: Failure) -> None:
-    """A datasource could not be read: what it was read for fails."""
-    work = draft.work[key]
-    stop_reads(draft, key, work)
-    draft.change(key, stage=Stage.READY, reads=())
-    fail_unit(draft, node, key, failure)
 
 
 def begin_round(draft: Draft, node: WorkNode, key: str) -> None:
@@ -115,34 +107,63 @@ def attempt(draft: Draft, node: WorkNode, key: str) -> None:
 def succeed(draft: Draft, node: WorkNode, key: str, output: JSON, compensations: JSON = None) -> None:
     """An attempt has succeeded. Raises `EngineError` when its output is not what the step promises."""
     work = draft.work[key]
-    if node.output_schema is not None:
-        found = violations(dict(node.output_schema), output, at="output")
-        if found:
-            shown = "; ".join(f"{one.path}: {one.message}" for one in found[:3])
-            raise EngineError("OUTPUT_INVALID", f"the output does not fit outputSchema: {shown}")
+    _check(node, output)
     remember_success(draft, node, key, work, output, compensations)
-    repeat = node.repeat
-    if repeat is None:
+    if node.repeat is None:
         _finish(draft, node, key, output)
         return
+    following = _iterated(draft, node, node.repeat, work, key, output)
+    if following is None:
+        _finish(draft, node, key, [*work.results, output])
+        return
+    draft.work = draft.work.set(key, following)
+    draft.later("round", key)
+
+
+def _iterated(draft: Draft, node: WorkNode, repeat: RepeatPlan, work: Work, key: str, output: JSON) -> Work | None:
+    """How an activation or item stands before its next iteration; None when that was the last. Raises `EngineError`."""
     name = command_key(node, key, work)
     scope = {**seen_by(draft, node, work), "__result__": output}
-    results = (*work.results, output)
     if repeat.until is not None and holds(repeat.until, scope, draft.moment(name)):
-        _finish(draft, node, key, list(results))
-        return
-    previous = output if repeat.feedback is None else required(repeat.feedback, scope, draft.moment(name))
-    draft.change(
-        key,
+        return None
+    return work._replace(
         round=work.round + 1,
-        results=results,
-        previous=previous,
+        results=(*work.results, output),
+        previous=output if repeat.feedback is None else required(repeat.feedback, scope, draft.moment(name)),
         attempt=1,
         stage=Stage.READY,
         edited=(),
         suspended=(),
+        failure=None,
     )
-    draft.later("round", key)
+
+
+def succeed_late(draft: Draft, node: WorkNode, key: str, work: Work, output: JSON, compensations: JSON) -> None:
+    """What was withdrawn has succeeded all the same: it is undone with the rest, and an item of a step that is to be
+    tried again is not run again. Raises `EngineError`.
+    """
+    _check(node, output)
+    remember_success(draft, node, key, work, output, compensations)
+    visit = Key(work.step_id, work.visit).visit_key
+    fan = draft.fans.get(visit)
+    if fan is None or work.item is None:
+        return
+    following = None if node.repeat is None else _iterated(draft, node, node.repeat, work, key, output)
+    if following is not None:
+        draft.fans = draft.fans.set(visit, with_progress(fan, following))
+        return
+    result = output if node.repeat is None else [*work.results, output]
+    again = tuple(index for index in fan.again if index != work.item)
+    draft.fans = draft.fans.set(visit, fan._replace(again=again, results=fan.results.set(work.item, result)))
+
+
+def _check(node: WorkNode, output: JSON) -> None:
+    if node.output_schema is None:
+        return
+    found = violations(dict(node.output_schema), output, at="output")
+    if found:
+        shown = "; ".join(f"{one.path}: {one.message}" for one in found[:3])
+        raise EngineError("OUTPUT_INVALID", f"the output does not fit outputSchema: {shown}")
 
 
 def remember_success(draft: Draft, node: WorkNode, key: str, work: Work, output: JSON, compensations: JSON) -> None:
@@ -162,10 +183,22 @@ def fail_attempt(draft: Draft, node: WorkNode, key: str, failure: Failure) -> No
         attempts = failure.attempts if isinstance(node, ActionNode) else work.attempt
         fail_unit(draft, node, key, _with_attempts(failure, node.id, attempts))
         return
+    draft.change(key, stage=Stage.RETRYING, attempt=work.attempt + 1, signal=())
+    if draft.paused:
+        draft.later("rest", key)
+        return
+    try:
+        rest(draft, node, key)
+    except EngineError as error:
+        fail_unit(draft, node, key, Failure(error.code, str(error), node.id, retryable=False))
+
+
+def rest(draft: Draft, node: WorkNode, key: str) -> None:
+    """Begins the pause before the next attempt. Raises `EngineError`."""
+    work = draft.work[key]
     name = command_key(node, key, work)
     retry = policy(draft, node, name, seen_by(draft, node, work))
-    pause = pause_after(retry, work.attempt, f"{draft.run.execution_id}/{name}")
-    draft.change(key, stage=Stage.RETRYING, attempt=work.attempt + 1, signal=())
+    pause = pause_after(retry, work.attempt - 1, f"{draft.run.execution_id}/{name}")
     arm(draft, role_key(key, RETRY), pause, f"retry of {node.name}")
 
 
@@ -176,11 +209,10 @@ def fail_unit(draft: Draft, node: Node, key: str, failure: Failure) -> None:
         fail_visit(draft, node, key, failure)
         return
     visit = Key(work.step_id, work.visit).visit_key
-    disarm(draft, key)
-    draft.work = draft.work.delete(key)
+    take_back(draft, key)
     fan = draft.fans[visit]
-    errors, tries = fan.errors.set(work.item, failure), fan.tries.set(work.item, work.tries)
-    draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1, errors=errors, tries=tries))
+    fan = with_progress(fan, work)
+    draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1, errors=fan.errors.set(work.item, failure)))
     draft.later("fan", visit)
 
 
@@ -198,8 +230,8 @@ def _finish(draft: Draft, node: WorkNode, key: str, output: JSON) -> None:
     draft.later("fan", visit)
 
 
-def end_human(draft: Draft, node: HumanNode, key: str, event: HumanCompleted) -> None:
-    """A person has answered. Raises `EngineError`."""
+def note_answer(draft: Draft, node: HumanNode, key: str, event: HumanCompleted) -> JSON:
+    """A person has answered: nobody is asked any more. Gives the output."""
     output: dict[str, JSON] = {
         "outcome": event.outcome or CONFIRMED,
         "comment": event.comment,
@@ -214,7 +246,7 @@ def end_human(draft: Draft, node: HumanNode, key: str, event: HumanCompleted) ->
     draft.commands.append(CloseHumanTask(key, "COMPLETED", output))
     draft.change(key, stage=Stage.READY)
     disarm(draft, key)
-    succeed(draft, node, key, output)
+    return output
 
 
 def time_out(draft: Draft, node: WorkNode, key: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from engine.draft import Draft
+from engine.json_types import JSON
 from engine.keys import DATA, DELAY, DUE, RETRY, TIMEOUT, Key, role_key, round_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, WorkNode
 from engine.protocol import (
@@ -23,7 +24,7 @@ from engine.protocol import (
     StartTimer,
     Withdraw,
 )
-from engine.state import Stage, StepStatus, Token, Work
+from engine.state import Fan, Stage, StepStatus, Token, Work
 
 _OUTSIDE = frozenset({Stage.RUNNING, Stage.EXPIRED})
 _TIMERS = (TIMEOUT, RETRY, DUE, DELAY)
@@ -98,11 +99,28 @@ def withdraw_items(draft: Draft, key: str) -> None:
         if work.item is not None and work.step_id == step.step_id and work.visit == step.visit
     )
     fan = draft.fans[key]
-    tries = fan.tries
-    for index, name in open_items:
-        tries = tries.set(index, draft.work[name].tries)
+    for _, name in open_items:
+        fan = with_progress(fan, draft.work[name])
         take_back(draft, name)
-    draft.fans = draft.fans.set(key, fan._replace(open=0, tries=tries))
+    draft.fans = draft.fans.set(key, fan._replace(open=0))
+
+
+def with_progress(fan: Fan, work: Work) -> Fan:
+    """A step over items that remembers how far one of them has come."""
+    if work.item is None:
+        return fan
+    tries = fan.tries.set(work.item, work.tries) if work.tries else fan.tries
+    return fan._replace(tries=tries, left=fan.left.set(work.item, work) if work.round else fan.left)
+
+
+def halt(draft: Draft, key: str) -> None:
+    """Stops whatever an activation or item waits for, without an end of it: it has failed, or is passed over."""
+    if key in draft.fans:
+        withdraw_items(draft, key)
+    work = draft.work.get(key)
+    if work is not None:
+        take_back(draft, key)
+        draft.work = draft.work.set(key, work._replace(stage=Stage.READY))
 
 
 def take_back(draft: Draft, key: str) -> None:
@@ -111,6 +129,7 @@ def take_back(draft: Draft, key: str) -> None:
     node = draft.plan.node(work.step_id)
     draft.work = draft.work.delete(key)
     disarm(draft, key)
+    _forget(draft, key)
     match work.stage:
         case Stage.READING:
             stop_reads(draft, key, work)
@@ -121,8 +140,6 @@ def take_back(draft: Draft, key: str) -> None:
             draft.waiting.remove(key)
         case Stage.CLOSED | Stage.MUTEX:
             draft.gated = tuple(name for name in draft.gated if name != key)
-        case Stage.READY:
-            _forget(draft, key)
         case stage if stage in _OUTSIDE:
             _stop(draft, node, key, work)
         case _:
@@ -180,12 +197,29 @@ def _stop(draft: Draft, node: Node, key: str, work: Work) -> None:
         case ActionNode() | ChildNode():
             name = command_key(node, key, work)
             if not _never_begun(draft, name):
-                draft.leaving = draft.leaving.set(name, work)
+                draft.leaving = draft.leaving.set(name, _with_item(draft, work))
                 draft.commands.append(Withdraw((name,)))
             elif isinstance(node, ActionNode):
                 draft.running -= 1
         case _:
             pass
+
+
+def _with_item(draft: Draft, work: Work) -> Work:
+    """What leaves may still succeed, and is then undone by what its item was."""
+    if work.item is None:
+        return work
+    return work._replace(each=(item_of(draft, work),))
+
+
+def item_of(draft: Draft, work: Work) -> JSON:
+    """The item that an activation is for; one that was withdrawn has it itself, since its step may have gone on."""
+    if work.item is None:
+        raise AssertionError("an activation without items has none")
+    if work.each:
+        return work.each[0]
+    fan = draft.fans[Key(work.step_id, work.visit).visit_key]
+    return fan.items[work.item - fan.offset]
 
 
 def stop_reads(draft: Draft, key: str, work: Work) -> None:
