@@ -4,7 +4,7 @@
 What would take too long in a graph made to be tangled is given up: there is no region then.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.reach import Graph, plan_order
@@ -66,30 +66,30 @@ class Regions:
     splits: Collection[int]
     _dominators: list[int] | None = None
     _left: int = MOST_VISITS
-    _taken: dict[int, int] = field(default_factory=dict)
+    _taken: set[int] = field(default_factory=set)
 
     def close(self, joins: Sequence[int]) -> Mapping[int, int]:
         """Join → split, for those of the joins that close a region."""
         found = {}
         for join in joins:
             for split in self.candidates(join):
-                if self._obstacle(split, join) is None:
-                    if split not in self._taken:
-                        self._taken[split] = found[join] = split
+                obstacle = self.obstacle(split, join)
+                if obstacle is None and split not in self._taken:
+                    self._taken.add(split)
+                    found[join] = split
+                if obstacle is None or obstacle[0] == "TANGLED":
                     break
         return found
 
-    def candidates(self, join: int) -> list[int]:
+    def candidates(self, join: int) -> Iterator[int]:
         """The splits through which every path to the join leads, the nearest one first."""
         if self._dominators is None:
             self._dominators = immediate_dominators(self.following, self.preceding, self.start)
-        chain = []
         node = self._dominators[join]
         while node != NOWHERE:
             if node in self.splits:
-                chain.append(node)
+                yield node
             node = NOWHERE if self._dominators[node] == node else self._dominators[node]
-        return chain
 
     def obstacle(self, split: int, join: int) -> tuple[str, int] | None:
         """Why a split and a join enclose no region: what is wrong, and the step where it is; None when they do.
@@ -97,10 +97,6 @@ class Regions:
         SHARED: two branches have the step in common. BACK: a branch leads back to the split. ENTERED: the step is
         entered from outside. TANGLED: it takes too long to find out.
         """
-        self._left = MOST_VISITS
-        return self._obstacle(split, join)
-
-    def _obstacle(self, split: int, join: int) -> tuple[str, int] | None:
         inside: set[int] = set()
         for target in self.following[split]:
             branch = self._branch(target, join)

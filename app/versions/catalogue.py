@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.tables import Action
 from app.registry.queries import find_actions
 from app.untrusted import storable
 from app.versions.queries import (
@@ -21,7 +22,7 @@ DEEPEST = 100
 
 async def build_catalogue(session: AsyncSession, document: Mapping[str, Any], template_id: UUID | None) -> Catalogue:
     """The catalogue for a document: two statements for each level of sub-workflows, one for actions."""
-    actions = await find_actions(session, _texts(document, "actionKey"))
+    actions = await find_actions(session, _called(document))
     versions: dict[str, VersionEntry] = {}
     templates: dict[str, VersionEntry | None] = {}
     wanted_versions = _texts(document, "childWorkflowTemplateVersionId")
@@ -42,13 +43,16 @@ async def build_catalogue(session: AsyncSession, document: Mapping[str, Any], te
         wanted_versions = _following((item.child_versions for item in found_all), seen)
         wanted_templates = _following((item.child_templates for item in found_all), seen)
     return Catalogue(
-        actions={
-            one.key: ActionEntry(one.key, one.parameters_schema, bool(one.policies.get("long"))) for one in actions
-        },
+        actions={action.key: _action(action) for action in actions},
         versions=versions,
         templates=templates,
         template_id=None if template_id is None else str(template_id),
     )
+
+
+def _action(found: Action) -> ActionEntry:
+    long, idempotent = bool(found.policies.get("long")), bool(found.policies.get("idempotent"))
+    return ActionEntry(found.key, found.parameters_schema, long, idempotent)
 
 
 def _entry(found: VersionReference) -> VersionEntry:
@@ -66,10 +70,20 @@ def _following(references: Iterable[list[str]], seen: set[str]) -> set[str]:
     return {reference for listed in references for reference in listed} - seen
 
 
+def _called(document: Mapping[str, Any]) -> set[str]:
+    """The actions that a document (of whatever shape) calls: its steps', their compensators and datasources."""
+    keys = _texts(document, "actionKey")
+    for step in _objects(document.get("steps")):
+        keys |= _texts({"steps": [step.get("compensate")]}, "actionKey")
+        keys |= _texts({"steps": step.get("dataSources")}, "dataSourceId")
+    return keys
+
+
 def _texts(document: Mapping[str, Any], member: str) -> set[str]:
     """What the steps of a document (of whatever shape) have in a member, where it is text."""
-    steps = document.get("steps")
-    if not isinstance(steps, list):
-        return set()
-    found = (step.get(member) for step in steps if isinstance(step, dict))
+    found = (step.get(member) for step in _objects(document.get("steps")))
     return {value for value in found if isinstance(value, str) and storable(value)}
+
+
+def _objects(listed: Any) -> list[dict[str, Any]]:
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []

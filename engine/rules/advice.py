@@ -52,7 +52,7 @@ def loop_without_limit(examined: Examined) -> Iterator[Finding]:
 
 
 def unsafe_action_not_compensable(examined: Examined) -> Iterator[Finding]:
-    """An action that is not idempotent has an effect; when a later step fails, only `compensate` undoes it."""
+    """An action that cannot just be repeated has an effect that only `compensate` undoes when a later step fails."""
     working = sum(1 << at for at, step in examined.first_steps if isinstance(step, WorkStep) and not is_disabled(step))
     for at, step in examined.first_steps:
         if not isinstance(step, ActionStep) or step.compensate is not None or is_disabled(step):
@@ -63,7 +63,5 @@ def unsafe_action_not_compensable(examined: Examined) -> Iterator[Finding]:
         action = examined.catalogue.actions.get(step.action_key)
         if action is None or action.idempotent or not examined.flow.descendants[at] & working & ~(1 << at):
             continue
-        message = (
-            f'"{action.key}" has an effect that stays when a later step fails; say with `compensate` what undoes it'
-        )
+        message = f'"{action.key}" is not idempotent, and nothing undoes it when a later step fails: `compensate` would'
         yield Finding(f"steps[{at}]", message, Severity.WARNING, (step.id,))

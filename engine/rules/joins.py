@@ -37,11 +37,11 @@ def join_needs_region(examined: Examined) -> Iterator[Finding]:
 
 def _why(examined: Examined, join: int, policy: str) -> tuple[str, tuple[str, ...]]:
     """What keeps a join from closing a region of the nearest split, and the steps concerned."""
-    candidates = examined.regions.candidates(join)
-    if not candidates:
+    nearest = next(examined.regions.candidates(join), None)
+    if nearest is None:
         return f"{policy} needs one parallel or inclusive split through which every way to this join leads", ()
-    split = examined.steps[candidates[0]].id
-    obstacle = examined.regions.obstacle(candidates[0], join)
+    split = examined.steps[nearest].id
+    obstacle = examined.regions.obstacle(nearest, join)
     if obstacle is None:
         return f'"{split}" has another join already', (split,)
     kind, node = obstacle

@@ -269,6 +269,32 @@ async def test_actions_are_judged_by_what_workers_announced(api: httpx.AsyncClie
     assert await _rules(api, definition) == {"ACTION_EXISTS"}
 
 
+async def test_compensators_datasources_and_long_actions_are_judged_by_what_workers_announced(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    schema = {"type": "object", "required": ["id"]}
+    announced = [
+        ActionRegistration("room.book", "1.0.0", {}, policies={"long": True}),
+        ActionRegistration("room.free", "1.0.0", schema),
+    ]
+    async with database.transaction() as session:
+        await upsert_actions(session, announced)
+    step: Json = {"id": "note", "type": "SYS_ACTION", "name": "Book", "actionKey": "room.book", "timeout": "PT1H"}
+    definition = copy.deepcopy(PLAIN)
+    definition["steps"][1] = step
+    step["compensate"] = {"actionKey": "room.free", "parameters": {"id": 1}}
+    step["dataSources"] = [{"alias": "room", "dataSourceId": "room.free", "params": {"id": 1}}]
+    assert await _rules(api, definition) == set()
+    step["compensate"]["timeout"] = "PT1H"
+    assert await _rules(api, definition) == {"ACTION_TIMEOUT_IN_RANGE"}
+    step["compensate"] = {"actionKey": "room.leave"}
+    step["dataSources"][0]["dataSourceId"] = "room.list"
+    assert await _rules(api, definition) == {"ACTION_EXISTS", "DATASOURCE_EXISTS"}
+    step["compensate"] = {"actionKey": "room.free"}
+    step["dataSources"] = "nothing"
+    assert await _rules(api, definition) == {"DEFINITION_SHAPE"}
+
+
 async def test_the_catalogue_costs_the_same_statements_however_many_children(
     api: httpx.AsyncClient, database: Database
 ) -> None:

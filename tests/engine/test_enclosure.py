@@ -1,6 +1,6 @@
 """Dominators and regions, checked against the obvious slow way."""
 
-from time import perf_counter
+from time import process_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,9 +79,9 @@ def test_thousands_of_nested_regions_are_found_or_given_up_in_time() -> None:
     following += [[2 + 3 * depth if at == 0 else depth + at] for at in range(depth)]
     following += [[1 + depth + at] for at in range(depth)]
     following += [[2 + 3 * depth], []]
-    began = perf_counter()
+    began = process_time()
     regions = Regions(following, reversed_graph(following), 0, set(range(1, depth + 1)))
     found = regions.close(list(reversed(range(1 + depth, 1 + 2 * depth))))
-    assert perf_counter() - began < 3
+    assert process_time() - began < 3
     assert all(join == split + depth for join, split in found.items())
     assert len(found) > 100

@@ -1,5 +1,7 @@
 """What a place can rely on: which steps have surely, possibly or never completed before it is evaluated."""
 
+from typing import Any
+
 import pytest
 
 from engine.problems import Severity
@@ -71,6 +73,42 @@ PARALLEL_LOOP = graph(
     "s-m", "m-f", "f-a", "f-b", "a-j", "b-j", "j-x", when("x", "m"), otherwise("x", "after"), "after-e",
 )  # fmt: skip
 
+
+def having(document: Document, step_id: str, **fields: Any) -> Document:
+    """The document with more fields on one step."""
+    steps = [{**each, **fields} if each["id"] == step_id else each for each in document["steps"]]
+    return {**document, "steps": steps}
+
+
+ANY = having(PARALLEL, "m", join={"policy": "ANY"})
+FIRST = having(PARALLEL, "m", join={"policy": "ANY", "cancelRemaining": True})
+SETTLED = having(PARALLEL, "m", join={"policy": "ALL_SETTLED"})
+# A step that is left on error for another one, and both ways come together again.
+CAUGHT = graph(
+    {"s": "START", "a": ACTION, "mend": ACTION, "m": MERGE, "after": ACTION, "e": "END"},
+    "s-a", "a-m", edge("a", "mend", on="ERROR"), "mend-m", "m-after", "after-e",
+)  # fmt: skip
+# The error of a branch ends at the same join as its success.
+CAUGHT_IN_A_BRANCH = graph(
+    {
+        "s": "START", "f": FORK, "a": ACTION, "mend": ACTION, "n": MERGE, "b": ACTION, "m": MEET, "after": ACTION,
+        "e": "END",
+    },
+    "s-f", "f-a", "f-b", "a-n", edge("a", "mend", on="TIMEOUT"), "mend-n", "n-m", "b-m", "m-after", "after-e",
+)  # fmt: skip
+RACE = graph(
+    {
+        "s": "START", "f": "GATEWAY_EVENT_SPLIT", "one": "HUMAN_CONFIRM", "two": "HUMAN_CONFIRM", "a": ACTION,
+        "b": ACTION, "m": MERGE, "after": ACTION, "e": "END",
+    },
+    "s-f", "f-one", "f-two", "one-a", "two-b", "a-m", "b-m", "m-after", "after-e",
+)  # fmt: skip
+STOPPED = graph(
+    {"s": "START", "x": EITHER, "a": ACTION, "t": "SYS_TERMINATE", "b": ACTION, "after": ACTION, "e": "END"},
+    "s-x", when("x", "a"), otherwise("x", "b"), "a-t", "b-after", "after-e",
+)  # fmt: skip
+STOPPED = having(STOPPED, "t", outcome="FAILED")
+
 SURE, PERHAPS, NEVER = None, Severity.WARNING, Severity.ERROR
 
 
@@ -109,6 +147,30 @@ SURE, PERHAPS, NEVER = None, Severity.WARNING, Severity.ERROR
         pytest.param(PARALLEL_LOOP, "a", "b", PERHAPS, id="beside-in-a-loop"),
         pytest.param(PARALLEL_LOOP, "a", "after", SURE, id="a-branch-in-a-loop-that-is-over"),
         pytest.param(PARALLEL_LOOP, "b", "f", PERHAPS, id="a-branch-of-an-earlier-round"),
+        pytest.param(ANY, "before", "after", SURE, id="before-the-split-of-a-join-with-a-policy"),
+        pytest.param(ANY, "a", "after", PERHAPS, id="a-branch-that-may-not-have-arrived"),
+        pytest.param(ANY, "after", "b", PERHAPS, id="after-the-join-seen-from-a-branch-that-is-late"),
+        pytest.param(FIRST, "a", "after", PERHAPS, id="a-branch-that-may-have-been-withdrawn"),
+        pytest.param(FIRST, "after", "b", NEVER, id="after-the-join-seen-from-a-branch-that-is-withdrawn-then"),
+        pytest.param(SETTLED, "a", "after", PERHAPS, id="a-branch-that-may-have-failed"),
+        pytest.param(SETTLED, "before", "after", SURE, id="before-the-split-of-a-join-that-settles"),
+        pytest.param(SETTLED, "after", "b", NEVER, id="after-a-join-that-settles"),
+        pytest.param(CAUGHT, "a", "mend", NEVER, id="the-step-that-failed"),
+        pytest.param(CAUGHT, "a", "after", PERHAPS, id="a-step-that-may-have-failed"),
+        pytest.param(CAUGHT, "mend", "after", PERHAPS, id="what-is-done-about-an-error"),
+        pytest.param(CAUGHT_IN_A_BRANCH, "a", "after", PERHAPS, id="a-step-in-a-branch-that-may-have-failed"),
+        pytest.param(CAUGHT_IN_A_BRANCH, "b", "after", SURE, id="beside-a-step-that-may-have-failed"),
+        pytest.param(CAUGHT_IN_A_BRANCH, "b", "mend", PERHAPS, id="beside-what-is-done-about-an-error"),
+        pytest.param(having(PARALLEL, "a", skipIf="true"), "a", "after", PERHAPS, id="skipped"),
+        pytest.param(having(PARALLEL, "a", enabledWhile="true"), "a", "after", PERHAPS, id="not-enabled-any-more"),
+        pytest.param(
+            having(PARALLEL, "a", activationPolicy={"defaultStatus": "DISABLED"}), "a", "after", NEVER, id="disabled"
+        ),
+        pytest.param(RACE, "one", "a", SURE, id="the-winner"),
+        pytest.param(RACE, "one", "b", NEVER, id="the-loser"),
+        pytest.param(RACE, "one", "after", PERHAPS, id="perhaps-the-winner"),
+        pytest.param(STOPPED, "b", "after", SURE, id="the-way-that-does-not-end-early"),
+        pytest.param(STOPPED, "a", "after", NEVER, id="the-way-that-ends-early"),
     ],
 )
 def test_what_a_step_can_rely_on(document: Document, earlier: str, place: str, expected: Severity | None) -> None:

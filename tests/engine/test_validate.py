@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from types import MappingProxyType
 from typing import Any
 
@@ -10,8 +10,10 @@ import pytest
 
 from engine.catalogue import ActionEntry
 from engine.compile import compile_document
+from engine.definition import read_definition
 from engine.problems import Problem, Severity
 from engine.rules.table import DEFINITION_SHAPE, RULES, SIZE_LIMIT
+from engine.steps import StepType
 from engine.validate import has_errors, validate
 from tests.engine.definitions import Document, chain, edge, everything, expr, find, graph, step, world, write
 
@@ -89,6 +91,14 @@ def test_the_examples_of_the_language_reference_are_valid() -> None:
     for document in whole:
         assert [each for each in validate(document) if each.severity is not Severity.NOT_CHECKED] == []
         compile_document(document)
+
+
+def test_the_language_reference_shows_every_kind_of_step() -> None:
+    """A fenced `json` block with a type is one step."""
+    blocks = LANGUAGE.read_text(encoding="utf-8").split("```json\n")[1:]
+    shown = [found for block in blocks if "type" in (found := json.loads(block.split("```")[0]))]
+    assert {found["type"] for found in shown} == set(StepType)
+    read_definition({"steps": shown, "stepTransitions": []})
 
 
 def test_what_is_accepted_compiles() -> None:
@@ -193,9 +203,9 @@ def nested(levels: int) -> Any:
     ],
 )
 def test_a_definition_that_is_too_much_is_refused_before_anything_is_done(document: Document, message: str) -> None:
-    began = perf_counter()
+    began = process_time()
     (problem,) = validate(document)
-    assert perf_counter() - began < 1
+    assert process_time() - began < 1
     assert (problem.rule, problem.code) == SIZE_LIMIT
     assert message in problem.message
 
@@ -270,13 +280,37 @@ def unknown_names() -> Document:
     )
 
 
-@pytest.mark.parametrize("build", [tangled, ladder, unknown_names])
+def tangled_regions() -> Document:
+    """Joins with a policy inside each other, 1,600 deep, whose branches all write the same place."""
+    document = tangled()
+    for each in document["steps"]:
+        if each["type"] == "GATEWAY_PARALLEL_JOIN":
+            each["join"] = {"policy": "ANY"}
+        if each["type"] == "SYS_ACTION":
+            each["outputMapping"] = [write("x", 1)]
+    return document
+
+
+def crowded() -> Document:
+    """Thousands of branches that write the same place, after a loop that all of them share."""
+    kinds = {"s": "START", "again": "GATEWAY_EXCLUSIVE_JOIN", "f": "GATEWAY_PARALLEL_SPLIT"}
+    kinds |= {f"a{at}": "SYS_SET" for at in range(3_000)}
+    kinds |= {"j": "GATEWAY_PARALLEL_JOIN", "x": "GATEWAY_EXCLUSIVE_SPLIT", "e": "END"}
+    arrows = [f"f-a{at}" for at in range(3_000)] + [f"a{at}-j" for at in range(3_000)]
+    document = graph(kinds, "s-again", "again-f", *arrows, "j-x", "x-again", "x-e")
+    for each in document["steps"]:
+        if each["type"] == "SYS_SET":
+            each["assignments"] = [write("x", expr("__steps__.nope"))]
+    return document
+
+
+@pytest.mark.parametrize("build", [tangled, ladder, unknown_names, tangled_regions, crowded])
 def test_a_hostile_graph_of_thousands_of_steps_takes_about_a_second(build: Any) -> None:
-    """Anything quadratic would take a minute; the bound leaves room for a slow machine."""
+    """Anything quadratic would take a minute; the bound leaves room for a slow machine. Others' work is not counted."""
     document = build()
-    began = perf_counter()
+    began = process_time()
     found = {each.code for each in validate(document)}
-    assert perf_counter() - began < 5
+    assert process_time() - began < 5
     assert "EXPRESSION_INVALID" in found
 
 
