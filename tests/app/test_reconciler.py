@@ -13,9 +13,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from app.contracts import ChildToRegister, CloseExecution, RegisterChildren
 from app.db.session import Database
 from app.db.tables import RecordStatus, WorkflowExecution, new_id
+from app.executions.ending import CANCEL_UNCONFIRMED
 from app.executions.lifecycle import close_execution, mark_started, register_children
 from app.executions.reconciler import Sweep, reconcile_once
-from app.executions.ending import CANCEL_UNCONFIRMED
 from app.main import reconcile_forever
 from app.settings import ReconcilerSettings, Settings
 from app.temporal import Temporal
