@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -143,8 +144,9 @@ class Executions:
         slug: str | None = None,
         local_actions: Iterable[str] = (),
         long_actions: Iterable[str] = (),
+        task_timeout: timedelta | None = None,
     ) -> Handle:
-        """A root execution of a new template."""
+        """A root execution of a new template; a worker's death is noticed within `task_timeout`, or ten seconds."""
         execution_id = new_id()
         slug = slug or f"t-{execution_id.hex[-12:]}"
         version_id = await self.template(slug, document)
@@ -181,6 +183,7 @@ class Executions:
             args=[start, RawValue(definition_payload(text))],
             id=workflow_id(execution_id),
             task_queue=self.task_queue,
+            task_timeout=task_timeout,
         )
 
     async def rows(self, root: Handle) -> list[WorkflowExecution]:
