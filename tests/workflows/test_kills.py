@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -18,7 +17,7 @@ from temporalio.client import Client
 from app.db.session import Database
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, split, step
 from tests.workflows.counterpart import Counterpart, call, calling, serving_counterpart
-from tests.workflows.harness import Executions, Handle
+from tests.workflows.harness import Executions, Handle, executions_on
 from tests.workflows.killing import SOON, Workers
 
 
@@ -325,40 +324,38 @@ def request(scene: Scene, prefix: str | None, source: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 async def scenes(
-    client: Client, temporal_address: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+    temporal_client: Client, temporal_address: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, Scene]]:
     """Every scene, after the kill and with another worker at work."""
-    database = Database(database_url)
-    executions = Executions(client, database, f"q-{uuid4().hex}")
-    folder: Path = tmp_path_factory.mktemp("workers")
-    workers = Workers(executions.task_queue, temporal_address, database_url, folder)
-    try:
-        async with serving_counterpart() as counterpart, AsyncExitStack() as locks:
-            leaf = call("call", counterpart.url)
-            leaf["parameters"] = {"method": "POST", "url": expr(f"'{counterpart.url}/' & __context__.path")}
-            await executions.template(f"leaf-{executions.task_queue[-8:]}", line(leaf))
-            reference = f"leaf-{executions.task_queue[-8:]}@1.0.0"
-            found: dict[str, Scene] = {}
-            for name, kind in AWAITS.items():
-                scene = Scene(name.replace(" ", "-"), executions, counterpart, reference, locks)
-                scene.handle = await executions.start(kind().definition(scene), task_timeout=SOON)
-                if kind().locks:
-                    await scene.locked_row()
-                found[name] = scene
-            workers.start()
-            await asyncio.gather(*(AWAITS[name]().reached(scene) for name, scene in found.items()))
-            await is_held_up(database, sum(kind().locks for kind in AWAITS.values()))
-            workers.kill()
-            await locks.aclose()
-            outside = [asyncio.create_task(AWAITS[name]().outside(scene)) for name, scene in found.items()]
-            workers.start()
-            counterpart.gate.set()
-            await asyncio.wait_for(asyncio.gather(*outside), 60)
-            yield found
-        await executions.replay_all()
-    finally:
-        await workers.stop()
-        await database.close()
+    async with executions_on(temporal_client, database_url) as executions:
+        folder: Path = tmp_path_factory.mktemp("workers")
+        workers = Workers(executions.task_queue, temporal_address, database_url, folder)
+        try:
+            async with serving_counterpart() as counterpart, AsyncExitStack() as locks:
+                leaf = call("call", counterpart.url)
+                leaf["parameters"] = {"method": "POST", "url": expr(f"'{counterpart.url}/' & __context__.path")}
+                await executions.template(f"leaf-{executions.task_queue[-8:]}", line(leaf))
+                reference = f"leaf-{executions.task_queue[-8:]}@1.0.0"
+                found: dict[str, Scene] = {}
+                for name, kind in AWAITS.items():
+                    scene = Scene(name.replace(" ", "-"), executions, counterpart, reference, locks)
+                    scene.handle = await executions.start(kind().definition(scene), task_timeout=SOON)
+                    if kind().locks:
+                        await scene.locked_row()
+                    found[name] = scene
+                workers.start()
+                await asyncio.gather(*(AWAITS[name]().reached(scene) for name, scene in found.items()))
+                await is_held_up(executions.database, sum(kind().locks for kind in AWAITS.values()))
+                workers.kill()
+                await locks.aclose()
+                outside = [asyncio.create_task(AWAITS[name]().outside(scene)) for name, scene in found.items()]
+                workers.start()
+                counterpart.gate.set()
+                await asyncio.wait_for(asyncio.gather(*outside), 60)
+                yield found
+            await executions.replay_all()
+        finally:
+            await workers.stop()
 
 
 async def is_held_up(database: Database, statements: int) -> None:

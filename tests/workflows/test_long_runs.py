@@ -287,39 +287,37 @@ async def test_a_signal_repeated_in_a_later_run_is_still_known(running: Executio
 async def test_a_worker_killed_around_a_continue_as_new_loses_nothing(
     short_histories: Client, database_url: str, counterpart: Counterpart, tmp_path: Path, moment: str
 ) -> None:
-    database = Database(database_url)
-    executions = Executions(short_histories, database, f"q-{uuid4().hex}")
-    address = short_histories.service_client.config.target_host
-    workers = Workers(executions.task_queue, address, database_url, tmp_path, cached=0)
-    rounds = 20
-    loop = counting(rounds)
-    number = {"method": "POST", "url": expr(f"'{counterpart.url}/round-' & __context__.n")}
-    for one in loop["steps"]:
-        if one["id"] == "call":
-            one.update(call("call", counterpart.url), parameters=number)
-    if moment == "while it drains":
-        loop = beside(loop, call("wait", counterpart.url))
-    handle = await executions.start(loop, {"n": 0}, task_timeout=SOON)
-    try:
-        workers.start()
+    async with executions_on(short_histories, database_url) as executions:
+        address = short_histories.service_client.config.target_host
+        workers = Workers(executions.task_queue, address, database_url, tmp_path, cached=0)
+        rounds = 20
+        loop = counting(rounds)
+        number = {"method": "POST", "url": expr(f"'{counterpart.url}/round-' & __context__.n")}
+        for one in loop["steps"]:
+            if one["id"] == "call":
+                one.update(call("call", counterpart.url), parameters=number)
         if moment == "while it drains":
-            await counterpart.called("/wait")
-            await drains(handle)
-            workers.kill()
-            counterpart.gate.set()
+            loop = beside(loop, call("wait", counterpart.url))
+        handle = await executions.start(loop, {"n": 0}, task_timeout=SOON)
+        try:
             workers.start()
-        else:
-            for run in (2, 3):
-                while await runs_of(handle, short_histories) < run:
-                    await asyncio.sleep(0.02)
+            if moment == "while it drains":
+                await counterpart.called("/wait")
+                await drains(handle)
                 workers.kill()
+                counterpart.gate.set()
                 workers.start()
-        assert (await asyncio.wait_for(handle.result(), 60))["n"] == rounds
-        assert (await executions.closed(handle)).closed_as == "COMPLETED"
-        await executions.replay_all()
-    finally:
-        await workers.stop()
-        await database.close()
+            else:
+                for run in (2, 3):
+                    while await runs_of(handle, short_histories) < run:
+                        await asyncio.sleep(0.02)
+                    workers.kill()
+                    workers.start()
+            assert (await asyncio.wait_for(handle.result(), 60))["n"] == rounds
+            assert (await executions.closed(handle)).closed_as == "COMPLETED"
+            await executions.replay_all()
+        finally:
+            await workers.stop()
     assert await runs_of(handle, short_histories) >= 2
     assert {path for path in counterpart.calls if "round" in path} == {f"/round-{n}" for n in range(rounds)}
     assert all(len(keys) == 1 for keys in counterpart.keys.values())
