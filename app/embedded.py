@@ -291,15 +291,18 @@ async def start_temporal(
     started: Callable[[OwnProcess], None],
     *,
     throwaway: bool = False,
+    port: int | None = None,
     options: Sequence[str] = (),
 ) -> EmbeddedTemporal:
     """A Temporal server with its Web UI, ready, with our search attributes and 30 days of retention.
 
     It keeps its state in `<home>/temporal.db`, or in memory when `throwaway`. `started` is told of the process
-    before anything else can fail. `options` go to `temporal server start-dev` as they are.
+    before anything else can fail. It listens on `port`, or on a free one. `options` go to `temporal server start-dev`
+    as they are.
     Raises `Unavailable` EMBEDDED_TEMPORAL_FAILED.
     """
-    port, ui_port = _free_ports(2)
+    free_port, ui_port = _free_ports(2)
+    port = port or free_port
     command: list[str | Path] = [
         Path(sys.executable).with_name("temporal"),
         *("server", "start-dev", "--ip", "127.0.0.1", "--port", str(port), "--ui-port", str(ui_port)),

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -142,8 +143,20 @@ class Executions:
         slug: str | None = None,
         local_actions: Iterable[str] = (),
         long_actions: Iterable[str] = (),
+        task_timeout: timedelta | None = None,
     ) -> Handle:
-        """A root execution of a new template."""
+        """A root execution of a new template; a worker's death is noticed within `task_timeout`, or ten seconds."""
+        return await self.launch(await self.prepare(document, context, slug, local_actions, long_actions), task_timeout)
+
+    async def prepare(
+        self,
+        document: dict[str, Any],
+        context: dict[str, Any] | None = None,
+        slug: str | None = None,
+        local_actions: Iterable[str] = (),
+        long_actions: Iterable[str] = (),
+    ) -> tuple[ExecutionStart, RawValue]:
+        """The rows of a root execution of a new template, and the arguments that it is started with."""
         execution_id = new_id()
         slug = slug or f"t-{execution_id.hex[-12:]}"
         version_id = await self.template(slug, document)
@@ -175,11 +188,17 @@ class Executions:
             local_actions=list(local_actions),
             long_actions=list(long_actions),
         )
+        return start, RawValue(definition_payload(text))
+
+    async def launch(self, prepared: tuple[ExecutionStart, RawValue], task_timeout: timedelta | None = None) -> Handle:
+        """Starts what has been prepared."""
+        start, definition = prepared
         return await self.client.start_workflow(
-            slug,
-            args=[start, RawValue(definition_payload(text))],
-            id=workflow_id(execution_id),
+            start.template,
+            args=[start, definition],
+            id=workflow_id(start.execution_id),
             task_queue=self.task_queue,
+            task_timeout=task_timeout,
         )
 
     async def rows(self, root: Handle) -> list[WorkflowExecution]:

@@ -3,15 +3,25 @@
 import os
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from app.processes import OwnProcess, spawn
 
+# How long a workflow task may take before another worker gets it.
+SOON = timedelta(seconds=2)
+
 
 class Workers:
-    """Worker processes on one task queue, with the actions of the harness."""
+    """Worker processes on one task queue, with the actions of the harness.
 
-    def __init__(self, task_queue: str, temporal_address: str, database_url: str, folder: Path) -> None:
+    With nothing `cached` a run is replayed at each of its tasks, and a kill is noticed at once: no task waits for the
+    worker that had the run in memory.
+    """
+
+    def __init__(
+        self, task_queue: str, temporal_address: str, database_url: str, folder: Path, cached: int = 1000
+    ) -> None:
         self._folder = folder
         self._environment = {
             **os.environ,
@@ -20,6 +30,7 @@ class Workers:
             "MILLRACE_TEMPORAL__ADDRESS": temporal_address,
             "MILLRACE_TEMPORAL__TASK_QUEUE": task_queue,
             "MILLRACE_HTTP_ACTION__ALLOWED_PRIVATE_HOSTS": '["127.0.0.1"]',
+            "MILLRACE_WORKER__MAX_CACHED_WORKFLOWS": str(cached),
             "MILLRACE_WORKER__ACTIONS": '["tests.workflows.harness"]',
         }
         self.processes: list[OwnProcess] = []

@@ -10,7 +10,7 @@ import pytest
 from tests.documents import action, arrow, batch, document, expr, join, line, split
 from tests.workflows.counterpart import Counterpart, call
 from tests.workflows.harness import Executions, event_types
-from tests.workflows.killing import Workers
+from tests.workflows.killing import SOON, Workers
 
 
 async def test_a_killed_worker_loses_nothing_and_repeats_no_completed_step(
@@ -35,7 +35,7 @@ async def test_a_killed_worker_loses_nothing_and_repeats_no_completed_step(
         output=expr("__steps__.last.body.path"),
     )
     killed = workers.start()
-    handle = await executions.start(definition)
+    handle = await executions.start(definition, task_timeout=SOON)
     await counterpart.called("/wait")
     await counterpart.called("/quick")
     await asyncio.sleep(0.3)

@@ -15,7 +15,9 @@ from app.embedded import start_temporal
 from app.processes import OwnProcess
 from app.run_contracts import COMPLETE_STEP, StepCompletion
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
+from tests.workflows.counterpart import Counterpart, call
 from tests.workflows.harness import Executions, Handle, executions_on
+from tests.workflows.killing import SOON, Workers
 
 SUGGESTED_AFTER = 60
 
@@ -248,3 +250,87 @@ async def test_a_cancel_reaches_an_adopted_child(running: Executions) -> None:
         await asyncio.wait_for(handle.result(), 60)
     assert isinstance(ended.value.cause, CancelledError)
     assert {row.closed_as for row in await running.rows(handle)} == {"CANCELLED"}
+
+
+async def test_signals_that_come_while_the_run_moves_on_are_all_taken_in_their_order(running: Executions) -> None:
+    most = 60
+    wait = step("w", "SYS_WAIT_SIGNAL", signal="paid", repeat={"while": f"__iteration__ < {most}"})
+    handle = await running.start(line(wait, output=expr("__steps__.w")))
+    latest = running.client.get_workflow_handle(handle.id)
+    for n in range(most):
+        if n % 3:
+            await latest.signal("paid", n)
+        else:
+            await running.deliver(latest, "paid", n, signal_id=f"signal-{n}")
+    assert await handle.result() == list(range(most))
+    assert await runs_of(handle, running.client) >= 2
+
+
+async def test_a_signal_repeated_in_a_later_run_is_still_known(running: Executions) -> None:
+    waits = [step(name, "SYS_WAIT_SIGNAL", signal="paid") for name in ("first", "second")]
+    loop = counting(20, waits[0])
+    loop["steps"].insert(-1, waits[1])
+    loop["stepTransitions"] = [one for one in loop["stepTransitions"] if one["toStepId"] != "end"]
+    loop["stepTransitions"] += [arrow("x -> second", isDefault=True), arrow("second -> end")]
+    handle = await running.start(loop, {"n": 0})
+    latest = running.client.get_workflow_handle(handle.id)
+    await running.waits_for(latest, "first")
+    await running.deliver(latest, "paid", signal_id="one")
+    await running.waits_for(latest, "second")
+    assert await runs_of(handle, running.client) >= 2
+    assert await running.deliver(latest, "paid", signal_id="one") == "DELIVERED"
+    await running.waits_for(latest, "second")
+    await running.deliver(latest, "paid", signal_id="two")
+    await handle.result()
+
+
+@pytest.mark.parametrize("moment", ["while it drains", "at every new run"])
+async def test_a_worker_killed_around_a_continue_as_new_loses_nothing(
+    short_histories: Client, database_url: str, counterpart: Counterpart, tmp_path: Path, moment: str
+) -> None:
+    async with executions_on(short_histories, database_url) as executions:
+        address = short_histories.service_client.config.target_host
+        workers = Workers(executions.task_queue, address, database_url, tmp_path, cached=0)
+        rounds = 20
+        loop = counting(rounds)
+        number = {"method": "POST", "url": expr(f"'{counterpart.url}/round-' & __context__.n")}
+        for one in loop["steps"]:
+            if one["id"] == "call":
+                one.update(call("call", counterpart.url), parameters=number)
+        if moment == "while it drains":
+            loop = beside(loop, call("wait", counterpart.url))
+        handle = await executions.start(loop, {"n": 0}, task_timeout=SOON)
+        try:
+            workers.start()
+            if moment == "while it drains":
+                await counterpart.called("/wait")
+                await drains(handle)
+                workers.kill()
+                counterpart.gate.set()
+                workers.start()
+            else:
+                for run in (2, 3):
+                    while await runs_of(handle, short_histories) < run:
+                        await asyncio.sleep(0.02)
+                    workers.kill()
+                    workers.start()
+            assert (await asyncio.wait_for(handle.result(), 60))["n"] == rounds
+            assert (await executions.closed(handle)).closed_as == "COMPLETED"
+            await executions.replay_all()
+        finally:
+            await workers.stop()
+    assert await runs_of(handle, short_histories) >= 2
+    assert {path for path in counterpart.calls if "round" in path} == {f"/round-{n}" for n in range(rounds)}
+    assert all(len(keys) == 1 for keys in counterpart.keys.values())
+    # A call that was under way at a kill is made again; there was at most one at each.
+    assert sum(counterpart.calls[path] - 1 for path in counterpart.calls if "round" in path) <= 2
+
+
+def beside(loop: dict[str, Any], slow: dict[str, Any]) -> dict[str, Any]:
+    """A loop with a slow step in another branch."""
+    steps = [one for one in loop["steps"] if one["type"] not in ("START", "END")]
+    arrows = [one for one in loop["stepTransitions"] if one["fromStepId"] != "start" and one["toStepId"] != "end"]
+    more = ("start -> s", "s -> again", f"s -> {slow['id']}", f"{slow['id']} -> j", "j -> end")
+    return document(
+        split("s"), slow, join("j"), *steps, *arrows, *(arrow(one) for one in more), arrow("x -> j", isDefault=True)
+    )
