@@ -20,6 +20,7 @@ from app.contracts import (
     RegisteredChild,
     RegisteredChildren,
     RegisteredVersion,
+    keyed_summary,
     workflow_id,
 )
 from engine.protocol import (
@@ -154,7 +155,7 @@ class Effects:
     async def _run_timer(self, command: StartTimer) -> Event | None:
         left = max(command.due - now(), 1)
         try:
-            await workflow.sleep(timedelta(milliseconds=left), summary=summary(command.summary))
+            await workflow.sleep(timedelta(milliseconds=left), summary=keyed_summary(command.summary, command.key))
         except asyncio.CancelledError:
             return None
         return TimerFired(command.key, now())
@@ -235,6 +236,8 @@ class Effects:
             parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             retry_policy=RetryPolicy(maximum_attempts=1),
-            static_summary=summary(f"{row.name} · {version.template_name} v{version.version} · {command.step_name}"),
+            static_summary=keyed_summary(
+                f"{row.name} · {version.template_name} v{version.version} · {command.step_name}", child.key
+            ),
             search_attributes=search_attributes(start),
         )

@@ -22,9 +22,11 @@ from app.executions.schemas import (
     ExecutionView,
     StartView,
     StepCompletionRequest,
+    StepDetail,
     StepsView,
 )
 from app.executions.starting import StartRequest
+from app.executions.step_reading import Wanted, read_step
 from app.problem_details import problem_responses
 from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
 
@@ -157,6 +159,31 @@ async def tree(execution: ExecutionId, database: DatabasePart, temporal: Tempora
 async def steps(execution: ExecutionId, database: DatabasePart, temporal: TemporalPart) -> StepsView:
     """In plan order. Codes: WORKER_UNAVAILABLE, RUN_NOT_FOUND."""
     return await reading.read_steps(database, temporal, execution)
+
+
+@router.get(
+    "/executions/{execution}/steps/{step}",
+    summary="Read a step",
+    response_model_exclude_unset=True,
+    name="getExecutionStep",
+)
+async def step(
+    *,
+    execution: ExecutionId,
+    step: StepId,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    visit: Annotated[int | None, Query(ge=1, description="only this visit")] = None,
+    item: Annotated[int | None, Query(ge=0, description="only this item, counted from 0")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+) -> StepDetail:
+    """Its visits with inputs, outputs, errors and attempts, the newest first, from history; `limit` counts calls.
+
+    Codes: EXECUTION_NOT_FOUND, STEP_NOT_FOUND, RUN_NOT_FOUND, CURSOR_INVALID, TEMPORAL_UNAVAILABLE.
+    """
+    wanted = Wanted(step, visit, item)
+    return await read_step(database, temporal, execution, wanted, cursor=cursor, limit=limit)
 
 
 @router.post(

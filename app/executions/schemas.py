@@ -8,6 +8,7 @@ from pydantic import Field
 
 from app.contracts import StepView, WaitingFor
 from app.db.tables import EntityType, RecordStatus
+from app.executions.history import CallKind, CallStatus
 from app.executions.runs import RuntimeStatus
 from app.versions.schemas import SemanticVersion
 from app.wire import Given, JsonObject, Name, Taken
@@ -121,6 +122,65 @@ class StepsView(Given):
     execution_id: UUID
     steps: list[StepView]
     waiting_for: list[WaitingFor]
+
+
+class StepCall(Given):
+    """One thing that a step had done; what is not known is left out.
+
+    `kind` is ACTION, CHILD, PERSON, TIMER, DATA (reading a datasource) or COMPENSATION; `name` the action's key, the
+    child's template, or what the timer is for. `local` tells that it ran beside the workflow, without a server round
+    trip. `attempts` and `lastFailure` are also those of a call that is under way.
+    """
+
+    key: str
+    item: int | None = None
+    round: int | None = None
+    role: str | None = None
+    kind: CallKind
+    name: str
+    status: CallStatus
+    local: bool = False
+    attempts: int | None = None
+    execution_id: UUID | None = None
+    input: Any = None
+    output: Any = None
+    error: ErrorView | None = None
+    last_failure: ErrorView | None = None
+    scheduled_at: datetime | None = None
+    started_at: datetime | None = None
+    closed_at: datetime | None = None
+    due_at: datetime | None = None
+
+
+class StepVisit(Given):
+    """One activation of a step: what it waits for now, and its calls, the newest first."""
+
+    visit: int
+    waiting_for: list[WaitingFor]
+    calls: list[StepCall]
+
+
+class StepDetail(Given):
+    """A step of an execution, with its visits from history, the newest first.
+
+    `status`, `visitCount` and the times are the run's own and null when no worker could be asked; `problem` then says
+    why. A visit may go on in the next page. `truncated` tells that the page ended early for its cost, or that Temporal
+    has forgotten the earlier part of the history.
+    """
+
+    execution_id: UUID
+    step_id: str
+    name: str
+    type: str
+    status: str | None
+    visit_count: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: ErrorView | None
+    visits: list[StepVisit]
+    next_cursor: str | None
+    truncated: bool
+    problem: ReadingProblem | None = None
 
 
 class CompletedStep(Given):

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -110,6 +111,7 @@ class Executions:
                 template_id=version.template_id,
                 context=context or {},
                 status="STARTED",
+                started_at=datetime.now(UTC),
             )
             session.add(row)
         start = ExecutionStart(

@@ -18,6 +18,7 @@ from app.embedded import start_temporal
 from app.processes import OwnProcess
 from tests.documents import action, arrow, batch, confirm, document, expr, join, line, put, split
 from tests.workflows.harness import Executions, Handle
+from tests.workflows.test_step_reading import read
 
 SUGGESTED_AFTER = 60
 
@@ -196,3 +197,18 @@ async def test_a_cancel_while_the_run_drains_ends_it_as_cancelled(running: Execu
         await handle.result()
     assert isinstance(ended.value.cause, CancelledError)
     assert (await running.row(handle)).closed_as == "CANCELLED"
+
+
+async def test_a_step_s_calls_are_read_along_the_chain_of_runs(running: Executions) -> None:
+    handle = await running.start(counting(30), {"n": 0})
+    await handle.result()
+    assert await runs_of(handle, running.client) >= 2
+    inputs: list[int] = []
+    cursor = None
+    while True:
+        detail = await read(running, handle, "call", cursor=cursor, limit=7)
+        inputs += [call.input["n"] for visit in detail.visits for call in visit.calls]
+        cursor = detail.next_cursor
+        if cursor is None:
+            break
+    assert inputs == list(range(29, -1, -1))
