@@ -5,7 +5,6 @@ What Temporal cannot say now is left out and named in `problem`; the record is r
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +13,8 @@ from app.db.session import Database
 from app.db.tables import RecordStatus
 from app.errors import NotFound, Unavailable
 from app.executions.queries import (
-    ExecutionFilter,
     ExecutionRow,
     find_execution,
-    list_executions,
     list_tree,
 )
 from app.executions.runs import (
@@ -26,7 +23,6 @@ from app.executions.runs import (
     RuntimeStatus,
     find_outcome,
     find_run,
-    find_runs,
     find_runs_under,
     view_run,
 )
@@ -123,32 +119,6 @@ def error_view(outcome: Outcome) -> ErrorView | None:
     if error is None:
         return None
     return ErrorView(code=error.code, message=error.message, step_id=error.step_id)
-
-
-async def read_executions(
-    database: Database,
-    temporal: Temporal,
-    wanted: ExecutionFilter,
-    *,
-    before: tuple[datetime, UUID] | None,
-    limit: int,
-) -> tuple[list[ExecutionSummary], ExecutionRow | None]:
-    """A page of executions, and the row after which the next page begins; one visibility query for the page.
-
-    A page narrowed to a runtime status may be shorter than asked for: only Temporal knows it in the end.
-    """
-    async with database.transaction() as session:
-        rows = await list_executions(session, wanted, before=before, limit=limit + 1)
-    shown = rows[:limit]
-    open_ids = [row.id for row in shown if row.status == RecordStatus.STARTED]
-    try:
-        runs = await find_runs(temporal, open_ids)
-    except Unavailable:
-        runs = None
-    items = [_summary(temporal, row, current_status(row, runs)) for row in shown]
-    if wanted.runtime_status is not None:
-        items = [item for item in items if item.runtime_status in (wanted.runtime_status, None)]
-    return items, shown[-1] if len(rows) > limit else None
 
 
 async def read_tree(database: Database, temporal: Temporal, execution_id: UUID) -> ExecutionTree:
@@ -259,7 +229,8 @@ def _fields(temporal: Temporal, row: ExecutionRow, status: RuntimeStatus | None)
     return fields
 
 
-def _summary(temporal: Temporal, row: ExecutionRow, status: RuntimeStatus | None) -> ExecutionSummary:
+def summary(temporal: Temporal, row: ExecutionRow, status: RuntimeStatus | None) -> ExecutionSummary:
+    """An execution as lists show it."""
     return ExecutionSummary(**_fields(temporal, row, status))
 
 

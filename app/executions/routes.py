@@ -11,6 +11,7 @@ from app.db.tables import EntityType, RecordStatus
 from app.dependencies import Actor, Cursor, DatabasePart, IdempotencyKey, Limit, SettingsPart, TemporalPart
 from app.errors import NotFound
 from app.executions import reading, service
+from app.executions.listing import Lister, Place
 from app.executions.queries import ExecutionFilter, find_target
 from app.executions.runs import RuntimeStatus
 from app.executions.schemas import (
@@ -120,7 +121,10 @@ async def list_(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ExecutionSummary]:
-    """The newest first. A page narrowed to a runtime status may be shorter than `limit` and not the last."""
+    """The newest first. A page has `limit` items where there are that many; a null `nextCursor` says it is the last.
+
+    Only when 10,000 open executions of another runtime status lie between those asked for is a page shorter.
+    """
     wanted = ExecutionFilter(
         template=template if template_id is None else str(template_id),
         version_id=version_id,
@@ -133,9 +137,8 @@ async def list_(
         created_after=created_after,
         created_before=created_before,
     )
-    items, last = await reading.read_executions(database, temporal, wanted, before=_read_cursor(cursor), limit=limit)
-    following = None if last is None else encode_cursor(last.created_at.isoformat(), str(last.id))
-    return Page(items=items, next_cursor=following)
+    listed = await Lister(database, temporal, wanted).page(_read_cursor(cursor), limit)
+    return Page(items=listed.items, next_cursor=_write_cursor(listed.following))
 
 
 @router.get(
@@ -223,7 +226,11 @@ async def cancel(
     return CancelView(execution_id=execution, status=status)
 
 
-def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
+def _write_cursor(place: Place | None) -> str | None:
+    return None if place is None else encode_cursor(place[0].isoformat(), str(place[1]))
+
+
+def _read_cursor(cursor: str | None) -> Place | None:
     if cursor is None:
         return None
     created_at, execution_id = decode_cursor(cursor, 2)
