@@ -8,13 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import health
+from app.addresses import refuse_unknown_parameters
 from app.db.session import Database
 from app.errors import Invalid, Unavailable
+from app.executions.following import Followers
 from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.routes import router as executions
 from app.intake import Intake
@@ -45,10 +47,13 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
     The application starts also when PostgreSQL or Temporal is down, and says so request by request.
     """
 
+    followers = Followers(database, temporal)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         reconciling = asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler))
         yield
+        await followers.close()
         reconciling.cancel()
         with suppress(asyncio.CancelledError):
             await reconciling
@@ -64,10 +69,11 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
     app.state.settings = settings
     app.state.database = database
     app.state.temporal = temporal
+    app.state.followers = followers
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)
-    api = APIRouter(prefix=PREFIX)
+    api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_unknown_parameters)])
     for router in (templates, versions, links, triggers, executions, registry):
         api.include_router(router)
     app.include_router(api)

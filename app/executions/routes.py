@@ -1,16 +1,30 @@
 """`/executions`, and the manual start of a template."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import AwareDatetime, BeforeValidator
 
 from app.db.tables import EntityType, RecordStatus
-from app.dependencies import Actor, Cursor, DatabasePart, IdempotencyKey, Limit, SettingsPart, TemporalPart
-from app.errors import NotFound
+from app.dependencies import (
+    Actor,
+    Cursor,
+    DatabasePart,
+    FollowersPart,
+    IdempotencyKey,
+    Limit,
+    SettingsPart,
+    TemporalPart,
+)
+from app.errors import Invalid, NotFound
 from app.executions import reading, service
+from app.executions.following import Subscription, is_end
 from app.executions.listing import Lister, Place
 from app.executions.queries import ExecutionFilter, find_target
 from app.executions.runs import RuntimeStatus
@@ -29,11 +43,23 @@ from app.executions.schemas import (
 from app.executions.starting import StartRequest
 from app.executions.step_reading import Wanted, read_step
 from app.problem_details import problem_responses
+from app.versions.queries import as_uuid
 from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["executions"], responses=problem_responses(404, 422, 503))
 
-ExecutionId = Annotated[UUID, Path(alias="execution")]
+
+async def _execution_id(
+    execution: Annotated[str, Path(json_schema_extra={"format": "uuid"}, description="the execution's id")],
+) -> UUID:
+    """An execution's id; what is none is the id of no execution. Raises EXECUTION_NOT_FOUND."""
+    found = as_uuid(execution)
+    if found is None:
+        raise NotFound("execution", execution[:100])
+    return found
+
+
+ExecutionId = Annotated[UUID, Depends(_execution_id)]
 StepId = Annotated[str, Path(alias="step", max_length=100)]
 Reference = Annotated[str, Path(alias="template", description="a template's id or slug", max_length=100)]
 Wait = Annotated[
@@ -73,6 +99,7 @@ async def execute(
     VERSION_NOT_PUBLISHED, CONTEXT_INVALID, CONTEXT_TOO_LARGE, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
     key = None if idempotency_key is None else f"manual:{idempotency_key}"
+    _check_wait(wait, settings.api.longest_wait)
     started = await service.start_execution(
         database,
         temporal,
@@ -89,8 +116,7 @@ async def execute(
     if started is None:
         raise NotFound("template", template)
     if wait is not None and wait > timedelta(0):
-        seconds = min(wait.total_seconds(), settings.api.longest_wait)
-        ended = await service.wait_for_end(database, temporal, started, seconds)
+        ended = await service.wait_for_end(database, temporal, started, wait.total_seconds())
         if ended is not None:
             response.status_code = 200
             return ended
@@ -100,6 +126,13 @@ async def execute(
     if started.reason is not None:
         view.status_reason = started.reason
     return view
+
+
+def _check_wait(wait: timedelta | None, longest: float) -> None:
+    """Before anything is started: whoever waits for longer than is waited would take 202 for an answer."""
+    if wait is not None and wait.total_seconds() > longest:
+        message = f"at most {longest:g} seconds can be waited for"
+        raise Invalid("REQUEST_INVALID", "The request is not valid.", [{"path": "query.wait", "message": message}])
 
 
 @router.get("/executions", summary="List executions", response_model_exclude_unset=True, name="listExecutions")
@@ -162,6 +195,61 @@ async def tree(execution: ExecutionId, database: DatabasePart, temporal: Tempora
 async def steps(execution: ExecutionId, database: DatabasePart, temporal: TemporalPart) -> StepsView:
     """In plan order. Codes: WORKER_UNAVAILABLE, RUN_NOT_FOUND."""
     return await reading.read_steps(database, temporal, execution)
+
+
+class EventStream(StreamingResponse):
+    """A stream of events written here: the framework's own class cannot answer 204 to who has seen the end."""
+
+    media_type = "text/event-stream"
+
+
+async def _listen(
+    execution: ExecutionId,
+    followers: FollowersPart,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
+) -> AsyncIterator[Subscription | None]:
+    """A subscription that ends with the response, however that ends; None for those who have seen the end."""
+    if is_end(last_event_id):
+        yield None
+        return
+    async with followers.listen(execution) as subscription:
+        yield subscription
+
+
+@router.get(
+    "/executions/{execution}/events",
+    summary="Follow an execution",
+    response_class=EventStream,
+    responses={
+        200: {"description": "`snapshot`, then `step`, `waiting` and `status` as they come, then `end`"},
+        204: {"description": "the client has seen `end`, by its Last-Event-ID, and need not come back"},
+    },
+    name="followExecution",
+)
+async def events(subscription: Annotated[Subscription | None, Depends(_listen)], settings: SettingsPart) -> Response:
+    """Server-sent events whose data are JSON: `snapshot` {execution, steps} first; then `step` (a step that changed),
+    `waiting` {waitingFor}, `status` {status, runtimeStatus, problem}; at last `end` {runtimeStatus, output or error}.
+
+    A comment comes every 15 s while nothing happens. Whoever reconnects gets a fresh snapshot.
+    Codes: EXECUTION_NOT_FOUND.
+    """
+    if subscription is None:
+        return Response(status_code=204)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventStream(_told(subscription, settings.api.heartbeat), headers=headers)
+
+
+async def _told(subscription: Subscription, heartbeat: float) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(heartbeat):
+                change = await subscription.next()
+        except TimeoutError:
+            yield KEEPALIVE_COMMENT
+            continue
+        if change is None:
+            return
+        yield format_sse_event(data_str=change.data, event=change.event, id=change.id)
 
 
 @router.get(

@@ -124,6 +124,35 @@ class StepsView(Given):
     waiting_for: list[WaitingFor]
 
 
+class SnapshotView(Given):
+    """The event `snapshot`: an execution as it is, with its steps; null when nobody could say."""
+
+    execution: ExecutionView
+    steps: list[StepView] | None
+
+
+class WaitingView(Given):
+    """The event `waiting`: what an execution waits for now; null when nobody could say."""
+
+    waiting_for: list[WaitingFor] | None
+
+
+class StatusView(Given):
+    """The event `status`: the execution's status has changed, or what is the matter with reading it."""
+
+    status: RecordStatus
+    runtime_status: RuntimeStatus | None
+    problem: ReadingProblem | None
+
+
+class EndView(Given):
+    """The event `end`: how the execution ended. Nothing comes after it."""
+
+    runtime_status: RuntimeStatus | None
+    output: Any = None
+    error: ErrorView | None = None
+
+
 class StepCall(Given):
     """One thing that a step had done; what is not known is left out.
 

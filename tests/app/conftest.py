@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from app.db.session import Database
 from app.main import create_app
@@ -63,9 +64,11 @@ async def api(serve: Serve, settings: Settings, database: Database, temporal: Te
 
 
 @asynccontextmanager
-async def serving(settings: Settings, database: Database, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    settings: Settings, database: Database, temporal: Temporal, app: FastAPI | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     config = uvicorn.Config(
-        create_app(settings, database, temporal),
+        app or create_app(settings, database, temporal),
         port=0,
         log_config=None,
         access_log=False,
