@@ -49,6 +49,10 @@ LARGEST_LOCAL_RECORD = 32_768
 # Characters. A message goes into history, into rows and into answers; a page of HTML that some library raised is none.
 LONGEST_MESSAGE = 2_000
 
+# Bytes; the server takes 400.
+LONGEST_SUMMARY = 380
+_KEY_MARK = " · "
+
 # Search attributes, all of type Keyword.
 ATTRIBUTE_TEMPLATE = "MillraceTemplate"
 ATTRIBUTE_VERSION = "MillraceVersion"
@@ -87,6 +91,20 @@ def readable(message: str) -> str:
     """A message that every store takes: no NUL, no half characters, at most 2,000 characters."""
     whole = message.encode(errors="replace").decode(errors="replace")
     return whole.replace("\0", "\ufffd")[:LONGEST_MESSAGE]
+
+
+def keyed_summary(text: str, key: str) -> str:
+    """A summary for Temporal's UI, as long as the server takes it, that ends with the key of its command.
+
+    Timers and children have no id of our choosing in history; by this their steps are found again.
+    """
+    end = f"{_KEY_MARK}{key}".encode()
+    return (text.encode()[: max(LONGEST_SUMMARY - len(end), 0)] + end).decode(errors="ignore")
+
+
+def key_of_summary(summary: str) -> str:
+    """The key at the end of a summary; the whole summary when it has none."""
+    return summary.rpartition(_KEY_MARK)[2]
 
 
 class Contract(BaseModel):

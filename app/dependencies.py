@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.session import Database
+from app.executions.following import Followers
 from app.executions.repair import Repair
 from app.settings import Settings
 from app.temporal import Temporal
@@ -36,6 +37,12 @@ async def get_repair(request: Request) -> Repair:
     return repair
 
 
+async def get_followers(request: Request) -> Followers:
+    """Those who follow executions in this process."""
+    followers: Followers = request.app.state.followers
+    return followers
+
+
 async def get_session(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
     """A session whose transaction is committed before the response is sent."""
     async with database.transaction() as session:
@@ -46,6 +53,7 @@ SettingsPart = Annotated[Settings, Depends(get_settings)]
 DatabasePart = Annotated[Database, Depends(get_database)]
 TemporalPart = Annotated[Temporal, Depends(get_temporal)]
 RepairPart = Annotated[Repair, Depends(get_repair)]
+FollowersPart = Annotated[Followers, Depends(get_followers)]
 # Scope "function": with the default the commit would come after the response, and could fail unseen.
 SessionPart = Annotated[AsyncSession, Depends(get_session, scope="function")]
 

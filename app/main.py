@@ -8,17 +8,19 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import health
+from app.addresses import refuse_unknown_parameters
 from app.audit.routes import router as audit
 from app.db.session import Database
 from app.dead_letters.routes import router as dead_letters
 from app.errors import Invalid, Unavailable
 from app.executions.bulk_routes import router as bulk
 from app.executions.control_routes import router as control
+from app.executions.following import Followers
 from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.repair import EngineRepair, Repair
 from app.executions.routes import router as executions
@@ -67,6 +69,8 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     The application starts also when PostgreSQL or Temporal is down, and says so request by request.
     """
 
+    followers = Followers(database, temporal)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         background = [
@@ -74,6 +78,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
             asyncio.create_task(purge_forever(database, temporal, settings.payloads)),
         ]
         yield
+        await followers.close()
         for task in background:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -91,10 +96,11 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.database = database
     app.state.temporal = temporal
     app.state.repair = repair or EngineRepair()
+    app.state.followers = followers
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)
-    api = APIRouter(prefix=PREFIX)
+    api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_unknown_parameters)])
     for router in ROUTERS:
         api.include_router(router)
     app.include_router(api)

@@ -54,6 +54,7 @@ class ApiSettings(BaseModel):
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
     max_context_bytes: int = Field(default=1024 * 1024, ge=1024)
     longest_wait: float = Field(default=60.0, gt=0, description="seconds `?wait=` may ask for")
+    heartbeat: float = Field(default=15.0, gt=0, description="seconds between the comments of a silent event stream")
 
 
 class WorkerSettings(BaseModel):

@@ -26,7 +26,9 @@ class JsonRefused(AppError):
 def check_json(body: bytes) -> None:
     """Raises `JsonRefused` (400) for a body that is not JSON, `Invalid` for one that cannot be stored."""
     try:
-        document = json.loads(body.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+        document = json.loads(
+            body.decode(), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_members
+        )
     except RecursionError as error:
         raise _too_deep() from error
     except ValueError as error:
@@ -103,6 +105,20 @@ def _depth(document: Any) -> int:
 
 def _too_deep() -> JsonRefused:
     return JsonRefused("JSON_TOO_DEEP", f"The body nests deeper than {DEEPEST} levels.")
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose members have different names: of two with one name, readers take the first or the last."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)[:100]
+        raise Invalid(
+            "JSON_MEMBER_REPEATED",
+            f"An object has two members named {repeated!r}.",
+            [{"path": "body", "message": f"the member {repeated!r} is there more than once"}],
+        )
+    return members
 
 
 def _refuse_constant(name: str) -> NoReturn:

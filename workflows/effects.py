@@ -26,6 +26,7 @@ from app.contracts import (
     RegisteredChildren,
     RegisteredVersion,
     batch_workflow_id,
+    keyed_summary,
     workflow_id,
 )
 from engine.events import (
@@ -231,7 +232,7 @@ class Effects:
     async def _run_timer(self, command: StartTimer) -> Event | None:
         left = max(command.due - now(), 1)
         try:
-            await workflow.sleep(timedelta(milliseconds=left), summary=summary(command.summary))
+            await workflow.sleep(timedelta(milliseconds=left), summary=keyed_summary(command.summary, command.key))
         except asyncio.CancelledError:
             return None
         return TimerFired(command.key, now())
@@ -321,7 +322,9 @@ class Effects:
             parent_close_policy=self._close_policy(command.wait),
             cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
             retry_policy=RetryPolicy(maximum_attempts=1),
-            static_summary=summary(f"{row.name} · {version.template_name} v{version.version} · {command.step_name}"),
+            static_summary=keyed_summary(
+                f"{row.name} · {version.template_name} v{version.version} · {command.step_name}", child.key
+            ),
             search_attributes=search_attributes(start),
         )
         if not command.wait:

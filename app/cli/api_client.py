@@ -3,6 +3,7 @@
 import getpass
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,6 +81,17 @@ class Api:
     def first(self, limit: int, path: str, **query: Any) -> list[dict[str, Any]]:
         """The first items of a list."""
         return list(islice(self.pages(path, limit=min(limit, 100), **query), limit))
+
+    @contextmanager
+    def stream(self, path: str, last_event_id: str | None, silence: float) -> Iterator[httpx.Response]:
+        """An event stream; one that says nothing for `silence` seconds is lost: `httpx.TransportError`."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_event_id} if last_event_id else {})
+        timeout = httpx.Timeout(silence, connect=10.0)
+        with self._client.stream("GET", f"{PREFIX}{path}", headers=headers, timeout=timeout) as response:
+            if not response.is_success:
+                response.read()
+                raise _refusal(response)
+            yield response
 
     def _call(self, method: str, path: str, **request: Any) -> Any:
         try:

@@ -65,8 +65,23 @@ def list_(
 
 
 @app.command("show")
-def show(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False) -> None:
-    """Show an execution, its steps, and what it waits for."""
+def show(
+    execution_id: ExecutionId,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until it is over; with --json, one event a line.")
+    ] = False,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an execution, its steps, and what it waits for. Followed to an end other than COMPLETED it leaves with 1."""
+    if follow:
+        from app.cli import following
+
+        with open_api(api) as calls:
+            ended_well = following.follow(calls, execution_id, as_json)
+        if not ended_well:
+            raise typer.Exit(1)
+        return
     with open_api(api) as calls:
         found = calls.get(f"/executions/{segment(execution_id)}")
         steps = _steps(calls, execution_id)
@@ -106,6 +121,49 @@ def show(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False)
         empty="no steps yet",
     )
     _print_waiting(found.get("waitingFor") or [])
+
+
+@app.command("step")
+def step(
+    execution_id: ExecutionId,
+    step_id: Annotated[str, typer.Argument(metavar="STEP", help="The step's id.", show_default=False)],
+    visit: Annotated[int | None, typer.Option(min=1, help="Only this visit.")] = None,
+    item: Annotated[int | None, typer.Option(min=0, help="Only this item, counted from 0.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many calls at most.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="`nextCursor` of the page before.")] = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a step was given and what came of it, the newest first."""
+    wanted = {"visit": visit, "item": item, "limit": limit, "cursor": cursor}
+    with open_api(api) as calls:
+        found = calls.get(f"/executions/{segment(execution_id)}/steps/{segment(step_id)}", **wanted)
+    if as_json:
+        print_json(found)
+        return
+    print_fields({name: found.get(name) for name in ("stepId", "name", "type", "status", "error", "problem")})
+    for call in (call for one in found["visits"] for call in one["calls"]):
+        out.print()
+        print_fields(
+            {
+                "call": call["key"],
+                "kind": call["kind"],
+                "what": call["name"],
+                "status": call["status"],
+                "attempts": call.get("attempts"),
+                "execution": call.get("executionId"),
+                "input": call.get("input"),
+                "output": call.get("output"),
+                "error": call.get("error"),
+                "last failure": call.get("lastFailure"),
+                "began": time_of_day(call.get("startedAt") or call.get("scheduledAt")),
+                "took": duration(call.get("startedAt") or call.get("scheduledAt"), call.get("closedAt")),
+                "due": time_of_day(call.get("dueAt")),
+            }
+        )
+    _print_waiting([wait for one in found["visits"] for wait in one["waitingFor"]])
+    if found["nextCursor"]:
+        out.print(f"There may be older ones: --cursor {found['nextCursor']}", style="dim", soft_wrap=True)
 
 
 @app.command("tree")

@@ -52,26 +52,33 @@ def print_line(text: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str = "nothing") -> None:
     """Rows under their columns; statuses are coloured, None is a dash."""
-    if not rows:
-        out.print(Text(empty, style="dim"))
-        return
+    out.print(rows_table(columns, rows) if rows else Text(empty, style="dim"))
+
+
+def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """Rows under their columns, not yet printed."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(styled(cell) for cell in row))
-    out.print(table)
+    return table
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Names and values, one a line; what is None or empty is left out."""
+    out.print(fields_table(fields))
+
+
+def fields_table(fields: Mapping[str, Any]) -> Table:
+    """Names and values, not yet printed."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in fields.items():
         if value not in (None, "", [], {}):
             table.add_row(name, styled(value))
-    out.print(table)
+    return table
 
 
 def styled(value: Any) -> Text:

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 import worker
 from app.cli.api_client import DEV_FILE, read_dev_file
@@ -18,6 +19,7 @@ from app.db.migrate import migrate
 from app.db.session import Database
 from app.embedded import embedded_servers
 from app.errors import Invalid, Unavailable
+from app.executions.following import Followers
 from app.main import check_listen, create_app
 from app.payloads.storage import PayloadStorage
 from app.settings import Settings
@@ -29,7 +31,16 @@ _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _QuietServer(uvicorn.Server):
-    """A server that leaves the process's signals to whoever runs it."""
+    """A server that leaves the process's signals to whoever runs it, and ends its event streams before it stops."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+        self._followers: Followers = app.state.followers
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Streams have no end of their own: without this each would hold up the stop until it is cut off."""
+        await self._followers.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -90,7 +101,7 @@ async def serve_api(
             temporal = Temporal(settings.temporal, own.converter)
         assert temporal is not None
         app = create_app(settings, database, temporal)
-        server = _QuietServer(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+        server = _QuietServer(app)
         serving = asyncio.create_task(server.serve(sockets=[bound]))
         try:
             await _started(server, serving)

@@ -11,8 +11,8 @@ from app.db.session import Database
 from app.errors import AppError, Invalid
 from app.executions.bulk_schemas import BulkFilter, BulkRequest, BulkResult, BulkView
 from app.executions.ending import AT_ONCE
+from app.executions.listing import Lister
 from app.executions.queries import ExecutionFilter
-from app.executions.reading import read_executions
 from app.executions.runs import RuntimeStatus
 from app.executions.schemas import ExecutionSummary
 from app.temporal import Temporal
@@ -93,13 +93,13 @@ async def _find(
     found: list[ExecutionSummary] = []
     while True:
         size = min(PAGE, limit - len(found))
-        items, last = await read_executions(database, temporal, wanted, before=before, limit=size)
-        found += items
-        if last is None:
+        listed = await Lister(database, temporal, wanted).page(before, size)
+        found += listed.items
+        if listed.following is None:
             return found, None
-        before = (last.created_at, last.id)
+        before = listed.following
         if len(found) >= limit:
-            return found, encode_cursor(last.created_at.isoformat(), str(last.id))
+            return found, encode_cursor(before[0].isoformat(), str(before[1]))
 
 
 async def _do_each(found: Sequence[ExecutionSummary], act: Act) -> list[BulkResult]:

@@ -30,6 +30,7 @@ from app.executions.control_schemas import (
     TerminateView,
 )
 from app.executions.lineage import list_lineage
+from app.executions.parameters import ExecutionId, StepId
 from app.executions.reading import get_row
 from app.executions.reopening import reopen
 from app.problem_details import problem_responses
@@ -37,8 +38,6 @@ from app.run_contracts import ControlReceipt, ControlRequest, SignalDelivery
 
 router = APIRouter(prefix="/executions/{execution}", tags=["control"], responses=problem_responses(404, 409, 422, 503))
 
-ExecutionId = Annotated[UUID, Path(alias="execution")]
-StepId = Annotated[str, Path(alias="step", max_length=100)]
 SignalName = Annotated[str, Path(alias="name", min_length=1, max_length=200)]
 
 

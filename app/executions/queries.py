@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from asyncpg import Record
@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from app.db.session import Connection
 from app.db.tables import (
+    ClosedAs,
     EntityType,
     RecordStatus,
     WorkflowExecution,
@@ -60,6 +61,10 @@ LEFT_CREATED = f"""
     LIMIT 1
     FOR UPDATE OF execution SKIP LOCKED
 """
+
+
+# What a row says of its run: not begun, open, or closed in some way.
+Recorded = Literal["NOT_STARTED", "OPEN"] | ClosedAs
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +189,26 @@ async def find_execution(session: AsyncSession, execution_id: UUID) -> Execution
 
 
 async def list_executions(
-    session: AsyncSession, wanted: ExecutionFilter, *, before: tuple[datetime, UUID] | None, limit: int
+    session: AsyncSession,
+    wanted: ExecutionFilter,
+    *,
+    recorded: Recorded | None = None,
+    before: tuple[datetime, UUID] | None,
+    above: tuple[datetime, UUID] | None = None,
+    limit: int,
 ) -> list[ExecutionRow]:
-    """Executions, the newest first, from below `before` (time of creation and id)."""
+    """Executions, the newest first, from below `before` and not further down than `above` (time of creation and id).
+
+    `recorded` narrows them to what rows say of their runs; the filter's own runtime status is Temporal's to judge.
+    """
     statement = _rows().where(*_conditions(wanted))
     place = tuple_(col(WorkflowExecution.created_at), col(WorkflowExecution.id))
+    if recorded is not None:
+        statement = statement.where(_as_recorded(recorded))
     if before is not None:
         statement = statement.where(place < tuple_(literal(before[0]), literal(before[1])))
+    if above is not None:
+        statement = statement.where(place > tuple_(literal(above[0]), literal(above[1])))
     statement = statement.order_by(col(WorkflowExecution.created_at).desc(), col(WorkflowExecution.id).desc()).limit(
         limit
     )
@@ -216,8 +234,6 @@ def _conditions(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions.append(col(WorkflowExecution.created_at) > wanted.created_after)
     if wanted.created_before is not None:
         conditions.append(col(WorkflowExecution.created_at) < wanted.created_before)
-    if wanted.runtime_status is not None:
-        conditions.append(_as_recorded(wanted.runtime_status))
     return conditions + _of_bulk(wanted)
 
 
@@ -232,16 +248,15 @@ def _of_bulk(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _as_recorded(runtime_status: RuntimeStatus) -> ColumnElement[bool]:
-    """Which rows can have a runtime status, as far as rows tell."""
+def _as_recorded(recorded: Recorded) -> ColumnElement[bool]:
     status = col(WorkflowExecution.status)
-    match runtime_status:
-        case RuntimeStatus.NOT_STARTED:
+    match recorded:
+        case "NOT_STARTED":
             return status.in_((RecordStatus.CREATED, RecordStatus.FAILED_TO_START))
-        case RuntimeStatus.IN_PROGRESS:
+        case "OPEN":
             return status == RecordStatus.STARTED
-        case closed:
-            return col(WorkflowExecution.closed_as) == closed.value
+        case closed_as:
+            return col(WorkflowExecution.closed_as) == closed_as.value
 
 
 async def list_tree(session: AsyncSession, root_id: UUID, limit: int) -> list[ExecutionRow]:

@@ -5,18 +5,15 @@ What Temporal cannot say now is left out and named in `problem`; the record is r
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from app.db.session import Database
-from app.db.tables import RecordStatus
+from app.db.tables import ClosedAs, RecordStatus
 from app.errors import NotFound, Unavailable
 from app.executions.queries import (
-    ExecutionFilter,
     ExecutionRow,
     find_execution,
-    list_executions,
     list_tree,
 )
 from app.executions.runs import (
@@ -25,7 +22,6 @@ from app.executions.runs import (
     RuntimeStatus,
     find_outcome,
     find_run,
-    find_runs,
     find_runs_under,
     view_run,
 )
@@ -55,35 +51,73 @@ async def get_row(database: Database, execution_id: UUID) -> ExecutionRow:
 
 
 async def read_execution(database: Database, temporal: Temporal, execution_id: UUID) -> ExecutionView:
-    """One execution, with its runtime status, what it waits for, and how it ended."""
+    """One execution, with its runtime status, what it waits for, and how it ended. Raises EXECUTION_NOT_FOUND."""
     row = await get_row(database, execution_id)
     if row.status == RecordStatus.STARTED:
-        return await _read_open(temporal, row)
+        return (await _read_open(temporal, row))[0]
+    return await _read_recorded(temporal, row)
+
+
+async def read_whole(
+    database: Database, temporal: Temporal, execution_id: UUID
+) -> tuple[ExecutionView, list[StepView] | None]:
+    """One execution and its steps, by one query; None for the steps when nobody could say. Raises EXECUTION_NOT_FOUND.
+
+    What is the matter is in the view's `problem`.
+    """
+    row = await get_row(database, execution_id)
+    if row.status == RecordStatus.STARTED:
+        view, run = await _read_open(temporal, row)
+    else:
+        view = await _read_recorded(temporal, row)
+        run = await (_not_begun(database, row) if row.started_at is None else _steps_of_ended(temporal, row.id))
+    return view, None if run is None else run.steps
+
+
+async def _steps_of_ended(temporal: Temporal, execution_id: UUID) -> RunView | None:
+    try:
+        return await view_run(temporal, execution_id)
+    except Unavailable:
+        return None
+
+
+async def _read_recorded(temporal: Temporal, row: ExecutionRow) -> ExecutionView:
     view = _view(temporal, row, recorded_status(row), [])
     if row.status == RecordStatus.FAILED_TO_START:
         view.error = ErrorView(code="FAILED_TO_START", message=row.status_reason or "")
     if row.closed_as is not None and row.started_at is not None:
         await _add_outcome(temporal, view)
+        if "output" not in view.model_fields_set and view.error is None:
+            view.error = _recorded_error(row)
     return view
 
 
-async def _read_open(temporal: Temporal, row: ExecutionRow) -> ExecutionView:
+def _recorded_error(row: ExecutionRow) -> ErrorView | None:
+    """How a run ended badly, as its row has it: `CODE: message` of a failure, otherwise a sentence."""
+    if row.closed_as in (None, ClosedAs.COMPLETED):
+        return None
+    code, _, message = (row.status_reason or "").partition(": ")
+    if row.closed_as == ClosedAs.FAILED and message:
+        return ErrorView(code=code, message=message)
+    return ErrorView(code=row.closed_as, message=row.status_reason or "")
+
+
+async def _read_open(temporal: Temporal, row: ExecutionRow) -> tuple[ExecutionView, RunView | None]:
     try:
-        run, waits = await asyncio.gather(find_run(temporal, row.id), _waits(temporal, row.id))
+        run, (said, problem) = await asyncio.gather(find_run(temporal, row.id), _said(temporal, row.id))
     except Unavailable as error:
         view = _view(temporal, row, None, None)
         view.problem = ReadingProblem(code=error.code, message=error.message)
-        return view
+        return view, None
     if run is None:
         view = _view(temporal, row, None, None)
         view.problem = ReadingProblem(code="RUN_NOT_FOUND", message="Temporal has no run of this execution.")
-        return view
-    waiting, problem = waits
+        return view, None
     if run.status != RuntimeStatus.IN_PROGRESS:
         view = _view(temporal, row, run.status, [])
         await _add_outcome(temporal, view)
-        return view
-    view = _view(temporal, row, run.status, waiting)
+        return view, said
+    view = _view(temporal, row, run.status, None if said is None else said.waiting_for)
     if run.failing_attempt is not None:
         view.problem = ReadingProblem(
             code="WORKFLOW_TASK_FAILING",
@@ -92,15 +126,15 @@ async def _read_open(temporal: Temporal, row: ExecutionRow) -> ExecutionView:
         )
     elif problem is not None:
         view.problem = problem
-    return view
+    return view, said
 
 
-async def _waits(temporal: Temporal, execution_id: UUID) -> tuple[list[WaitingFor] | None, ReadingProblem | None]:
+async def _said(temporal: Temporal, execution_id: UUID) -> tuple[RunView | None, ReadingProblem | None]:
+    """What the run says of itself, or why it says nothing."""
     try:
-        view = await view_run(temporal, execution_id)
+        return await view_run(temporal, execution_id), None
     except Unavailable as error:
         return None, ReadingProblem(code=error.code, message=error.message)
-    return ([] if view is None else view.waiting_for), None
 
 
 async def _add_outcome(temporal: Temporal, view: ExecutionView) -> None:
@@ -123,32 +157,6 @@ def error_view(outcome: Outcome) -> ErrorView | None:
     if error is None:
         return None
     return ErrorView(code=error.code, message=error.message, step_id=error.step_id)
-
-
-async def read_executions(
-    database: Database,
-    temporal: Temporal,
-    wanted: ExecutionFilter,
-    *,
-    before: tuple[datetime, UUID] | None,
-    limit: int,
-) -> tuple[list[ExecutionSummary], ExecutionRow | None]:
-    """A page of executions, and the row after which the next page begins; one visibility query for the page.
-
-    A page narrowed to a runtime status may be shorter than asked for: only Temporal knows it in the end.
-    """
-    async with database.transaction() as session:
-        rows = await list_executions(session, wanted, before=before, limit=limit + 1)
-    shown = rows[:limit]
-    open_ids = [row.id for row in shown if row.status == RecordStatus.STARTED]
-    try:
-        runs = await find_runs(temporal, open_ids)
-    except Unavailable:
-        runs = None
-    items = [_summary(temporal, row, current_status(row, runs)) for row in shown]
-    if wanted.runtime_status is not None:
-        items = [item for item in items if item.runtime_status in (wanted.runtime_status, None)]
-    return items, shown[-1] if len(rows) > limit else None
 
 
 async def read_tree(database: Database, temporal: Temporal, execution_id: UUID) -> ExecutionTree:
@@ -259,7 +267,8 @@ def _fields(temporal: Temporal, row: ExecutionRow, status: RuntimeStatus | None)
     return fields
 
 
-def _summary(temporal: Temporal, row: ExecutionRow, status: RuntimeStatus | None) -> ExecutionSummary:
+def summary(temporal: Temporal, row: ExecutionRow, status: RuntimeStatus | None) -> ExecutionSummary:
+    """An execution as lists show it."""
     return ExecutionSummary(**_fields(temporal, row, status))
 
 

@@ -1,16 +1,32 @@
 """`/executions`, and the manual start of a template."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import AwareDatetime, BeforeValidator
 
 from app.db.tables import EntityType, RecordStatus
-from app.dependencies import Actor, Cursor, DatabasePart, IdempotencyKey, Limit, SettingsPart, TemporalPart
-from app.errors import NotFound
+from app.dependencies import (
+    Actor,
+    Cursor,
+    DatabasePart,
+    FollowersPart,
+    IdempotencyKey,
+    Limit,
+    SettingsPart,
+    TemporalPart,
+)
+from app.errors import Invalid, NotFound
 from app.executions import reading, service
+from app.executions.following import Subscription, is_end
+from app.executions.listing import Lister, Place
+from app.executions.parameters import ExecutionId, StepId
 from app.executions.queries import ExecutionFilter, find_target
 from app.executions.runs import RuntimeStatus
 from app.executions.schemas import (
@@ -19,15 +35,17 @@ from app.executions.schemas import (
     ExecutionTree,
     ExecutionView,
     StartView,
+    StepDetail,
     StepsView,
 )
 from app.executions.starting import StartRequest
+from app.executions.step_reading import Wanted, read_step
 from app.problem_details import problem_responses
 from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["executions"], responses=problem_responses(404, 422, 503))
 
-ExecutionId = Annotated[UUID, Path(alias="execution")]
+
 Reference = Annotated[str, Path(alias="template", description="a template's id or slug", max_length=100)]
 Wait = Annotated[
     timedelta | None,
@@ -65,6 +83,7 @@ async def execute(
     VERSION_NOT_PUBLISHED, CONTEXT_INVALID, CONTEXT_TOO_LARGE, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
     key = None if idempotency_key is None else f"manual:{idempotency_key}"
+    _check_wait(wait, settings.api.longest_wait)
     started = await service.start_execution(
         database,
         temporal,
@@ -81,8 +100,7 @@ async def execute(
     if started is None:
         raise NotFound("template", template)
     if wait is not None and wait > timedelta(0):
-        seconds = min(wait.total_seconds(), settings.api.longest_wait)
-        ended = await service.wait_for_end(database, temporal, started, seconds)
+        ended = await service.wait_for_end(database, temporal, started, wait.total_seconds())
         if ended is not None:
             response.status_code = 200
             return ended
@@ -92,6 +110,13 @@ async def execute(
     if started.reason is not None:
         view.status_reason = started.reason
     return view
+
+
+def _check_wait(wait: timedelta | None, longest: float) -> None:
+    """Before anything is started: whoever waits for longer than is waited would take 202 for an answer."""
+    if wait is not None and wait.total_seconds() > longest:
+        message = f"at most {longest:g} seconds can be waited for"
+        raise Invalid("REQUEST_INVALID", "The request is not valid.", [{"path": "query.wait", "message": message}])
 
 
 @router.get("/executions", summary="List executions", response_model_exclude_unset=True, name="listExecutions")
@@ -113,7 +138,10 @@ async def list_(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ExecutionSummary]:
-    """The newest first. A page narrowed to a runtime status may be shorter than `limit` and not the last."""
+    """The newest first. A page has `limit` items where there are that many; a null `nextCursor` says it is the last.
+
+    Only when 10,000 open executions of another runtime status lie between those asked for is a page shorter.
+    """
     wanted = ExecutionFilter(
         template=template if template_id is None else str(template_id),
         version_id=version_id,
@@ -126,9 +154,8 @@ async def list_(
         created_after=created_after,
         created_before=created_before,
     )
-    items, last = await reading.read_executions(database, temporal, wanted, before=_read_cursor(cursor), limit=limit)
-    following = None if last is None else encode_cursor(last.created_at.isoformat(), str(last.id))
-    return Page(items=items, next_cursor=following)
+    listed = await Lister(database, temporal, wanted).page(_read_cursor(cursor), limit)
+    return Page(items=listed.items, next_cursor=_write_cursor(listed.following))
 
 
 @router.get(
@@ -154,7 +181,91 @@ async def steps(execution: ExecutionId, database: DatabasePart, temporal: Tempor
     return await reading.read_steps(database, temporal, execution)
 
 
-def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
+class EventStream(StreamingResponse):
+    """A stream of events written here: the framework's own class cannot answer 204 to who has seen the end."""
+
+    media_type = "text/event-stream"
+
+
+async def _listen(
+    execution: ExecutionId,
+    followers: FollowersPart,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
+) -> AsyncIterator[Subscription | None]:
+    """A subscription that ends with the response, however that ends; None for those who have seen the end."""
+    if is_end(last_event_id):
+        yield None
+        return
+    async with followers.listen(execution) as subscription:
+        yield subscription
+
+
+@router.get(
+    "/executions/{execution}/events",
+    summary="Follow an execution",
+    response_class=EventStream,
+    responses={
+        200: {"description": "`snapshot`, then `step`, `waiting` and `status` as they come, then `end`"},
+        204: {"description": "the client has seen `end`, by its Last-Event-ID, and need not come back"},
+    },
+    name="followExecution",
+)
+async def events(subscription: Annotated[Subscription | None, Depends(_listen)], settings: SettingsPart) -> Response:
+    """Server-sent events whose data are JSON: `snapshot` {execution, steps} first; then `step` (a step that changed),
+    `waiting` {waitingFor}, `status` {status, runtimeStatus, problem}; at last `end` {runtimeStatus, output or error}.
+
+    A comment comes every 15 s while nothing happens. Whoever reconnects gets a fresh snapshot.
+    Codes: EXECUTION_NOT_FOUND.
+    """
+    if subscription is None:
+        return Response(status_code=204)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventStream(_told(subscription, settings.api.heartbeat), headers=headers)
+
+
+async def _told(subscription: Subscription, heartbeat: float) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(heartbeat):
+                change = await subscription.next()
+        except TimeoutError:
+            yield KEEPALIVE_COMMENT
+            continue
+        if change is None:
+            return
+        yield format_sse_event(data_str=change.data, event=change.event, id=change.id)
+
+
+@router.get(
+    "/executions/{execution}/steps/{step}",
+    summary="Read a step",
+    response_model_exclude_unset=True,
+    name="getExecutionStep",
+)
+async def step(
+    *,
+    execution: ExecutionId,
+    step: StepId,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    visit: Annotated[int | None, Query(ge=1, description="only this visit")] = None,
+    item: Annotated[int | None, Query(ge=0, description="only this item, counted from 0")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+) -> StepDetail:
+    """Its visits with inputs, outputs, errors and attempts, the newest first, from history; `limit` counts calls.
+
+    Codes: EXECUTION_NOT_FOUND, STEP_NOT_FOUND, RUN_NOT_FOUND, CURSOR_INVALID, TEMPORAL_UNAVAILABLE.
+    """
+    wanted = Wanted(step, visit, item)
+    return await read_step(database, temporal, execution, wanted, cursor=cursor, limit=limit)
+
+
+def _write_cursor(place: Place | None) -> str | None:
+    return None if place is None else encode_cursor(place[0].isoformat(), str(place[1]))
+
+
+def _read_cursor(cursor: str | None) -> Place | None:
     if cursor is None:
         return None
     created_at, execution_id = decode_cursor(cursor, 2)

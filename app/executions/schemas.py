@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db.tables import EntityType, RecordStatus
+from app.executions.history import CallKind, CallStatus
 from app.executions.runs import RuntimeStatus
 from app.run_contracts import StepView, WaitingFor
 from app.versions.schemas import SemanticVersion
@@ -111,3 +112,91 @@ class StepsView(Given):
     execution_id: UUID
     steps: list[StepView]
     waiting_for: list[WaitingFor]
+
+
+class SnapshotView(Given):
+    """The event `snapshot`: an execution as it is, with its steps; null when nobody could say."""
+
+    execution: ExecutionView
+    steps: list[StepView] | None
+
+
+class WaitingView(Given):
+    """The event `waiting`: what an execution waits for now; null when nobody could say."""
+
+    waiting_for: list[WaitingFor] | None
+
+
+class StatusView(Given):
+    """The event `status`: the execution's status has changed, or what is the matter with reading it."""
+
+    status: RecordStatus
+    runtime_status: RuntimeStatus | None
+    problem: ReadingProblem | None
+
+
+class EndView(Given):
+    """The event `end`: how the execution ended. Nothing comes after it."""
+
+    runtime_status: RuntimeStatus | None
+    output: Any = None
+    error: ErrorView | None = None
+
+
+class StepCall(Given):
+    """One thing that a step had done; what is not known is left out.
+
+    `kind` is ACTION, CHILD, PERSON, TIMER, DATA (reading a datasource) or COMPENSATION; `name` the action's key, the
+    child's template, or what the timer is for. `local` tells that it ran beside the workflow, without a server round
+    trip. `attempts` and `lastFailure` are also those of a call that is under way.
+    """
+
+    key: str
+    item: int | None = None
+    round: int | None = None
+    role: str | None = None
+    kind: CallKind
+    name: str
+    status: CallStatus
+    local: bool = False
+    attempts: int | None = None
+    execution_id: UUID | None = None
+    input: Any = None
+    output: Any = None
+    error: ErrorView | None = None
+    last_failure: ErrorView | None = None
+    scheduled_at: datetime | None = None
+    started_at: datetime | None = None
+    closed_at: datetime | None = None
+    due_at: datetime | None = None
+
+
+class StepVisit(Given):
+    """One activation of a step: what it waits for now, and its calls, the newest first."""
+
+    visit: int
+    waiting_for: list[WaitingFor]
+    calls: list[StepCall]
+
+
+class StepDetail(Given):
+    """A step of an execution, with its visits from history, the newest first.
+
+    `status`, `visitCount` and the times are the run's own and null when no worker could be asked; `problem` then says
+    why. A visit may go on in the next page. `truncated` tells that the page ended early for its cost, or that Temporal
+    has forgotten the earlier part of the history.
+    """
+
+    execution_id: UUID
+    step_id: str
+    name: str
+    type: str
+    status: str | None
+    visit_count: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: ErrorView | None
+    visits: list[StepVisit]
+    next_cursor: str | None
+    truncated: bool
+    problem: ReadingProblem | None = None

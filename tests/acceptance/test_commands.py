@@ -1,7 +1,9 @@
 """The command line against a running `millrace dev`, from a file to a finished execution."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,45 @@ def test_a_service_request_runs_to_its_end_through_a_person(home: Path) -> None:
     assert [one["id"] for one in listed] == [execution_id]
     late = millrace(home, "executions", "complete", execution_id, "approve", "--outcome", "approved")
     assert late.code == 1
+
+
+def test_an_execution_is_followed_to_its_end_and_its_steps_looked_into(home: Path) -> None:
+    execution_id = _ok(millrace(home, "execute", "streetlight-repair", REQUEST, "--json"))["executionId"]
+    eventually(lambda: _seen(home, execution_id)["waitingFor"])
+    words = ("executions", "show", execution_id, "--follow")
+    with ThreadPoolExecutor() as beside:
+        told = beside.submit(millrace, home, *words)
+        documents = beside.submit(millrace, home, *words, "--json")
+        time.sleep(2)
+        _ok(millrace(home, "executions", "complete", execution_id, "approve", "--outcome", "approved", "--json"))
+    assert (told.result().code, documents.result().code) == (0, 0)
+    lines = told.result().out.splitlines()
+    assert any("waits for PERSON at approve" in line or "approve  ACTION_REQUIRED" in line for line in lines)
+    assert any("approve  COMPLETED" in line for line in lines)
+    assert lines[-1].endswith("COMPLETED")
+    heard = [json.loads(line) for line in documents.result().out.splitlines()]
+    assert (heard[0]["event"], heard[-1]["event"]) == ("snapshot", "end")
+    assert heard[-1]["data"]["runtimeStatus"] == "COMPLETED"
+
+    approved = _ok(millrace(home, "executions", "step", execution_id, "approve", "--json"))
+    [person] = [call for visit in approved["visits"] for call in visit["calls"] if call["kind"] == "PERSON"]
+    assert person["output"]["outcome"] == "approved"
+    shown = millrace(home, "executions", "step", execution_id, "approve")
+    assert "complete_step" in shown.out
+    unknown = millrace(home, "executions", "step", execution_id, "nowhere")
+    assert (unknown.code, unknown.err.split(":")[0]) == (1, "STEP_NOT_FOUND")
+
+
+def test_following_an_execution_that_was_cancelled_leaves_with_1(home: Path) -> None:
+    execution_id = _ok(millrace(home, "execute", "streetlight-repair", REQUEST, "--json"))["executionId"]
+    assert millrace(home, "executions", "cancel", execution_id).code == 0
+    followed = millrace(home, "executions", "show", execution_id, "--follow")
+    assert followed.code == 1
+    assert followed.out.splitlines()[-1].split("  ")[1] == "CANCELLED"
+    unknown = millrace(home, "executions", "show", "00000000-0000-7000-8000-000000000000", "--follow", "--json")
+    assert (unknown.code, json.loads(unknown.err)["code"]) == (1, "EXECUTION_NOT_FOUND")
+    listed = _ok(millrace(home, "executions", "list", "--runtime-status", "CANCELLED", "--json"))
+    assert execution_id in [one["id"] for one in listed]
 
 
 def test_an_execution_is_cancelled_with_what_it_waits_for(home: Path) -> None:

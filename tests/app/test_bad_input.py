@@ -42,6 +42,8 @@ JSON = {"content-type": "application/json"}
         (b'{"name": "a\\u0000b"}', 422, "TEXT_NOT_STORABLE"),
         (b'{"name": "a\\ud800b"}', 422, "TEXT_NOT_STORABLE"),
         (b'{"a\\u0000b": 1}', 422, "TEXT_NOT_STORABLE"),
+        (b'{"name": "a", "name": "b"}', 422, "JSON_MEMBER_REPEATED"),
+        (b'{"name": "a", "tags": [{"x": 1, "x": 1}]}', 422, "JSON_MEMBER_REPEATED"),
         (b'{"name": "a\x00b"}', 400, "JSON_INVALID"),
         (b"[" * 100_000, 400, "JSON_TOO_DEEP"),
         (b'{"a":' * 30_000 + b"1" + b"}" * 30_000, 400, "JSON_TOO_DEEP"),
@@ -128,6 +130,22 @@ async def test_every_wrong_field_is_named(api: httpx.AsyncClient) -> None:
     body = {"name": 7, "tags": ["ok", 3], "colour": "red"}
     problem = refused(await api.post("/templates", json=body), 422, "REQUEST_INVALID")
     assert {item["path"] for item in problem["problems"]} == {"body.name", "body.tags[1]", "body.colour"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/templates?nam=x", "/executions?runtimestatus=FAILED", "/links?limit=5&x=1", "/registry/actions?page=2"],
+)
+async def test_a_query_parameter_that_does_not_exist_is_refused(api: httpx.AsyncClient, path: str) -> None:
+    refused(await api.get(path), 422, "REQUEST_INVALID")
+
+
+async def test_a_mistyped_query_parameter_is_named_with_the_one_that_was_meant(api: httpx.AsyncClient) -> None:
+    problem = refused(await api.get("/executions?runtimeStats=FAILED&rootID=x"), 422, "REQUEST_INVALID")
+    assert {item["path"]: item["message"] for item in problem["problems"]} == {
+        "query.runtimeStats": "There is no such parameter; did you mean runtimeStatus?",
+        "query.rootID": "There is no such parameter; did you mean rootId?",
+    }
 
 
 async def test_a_header_that_is_too_long_is_refused(api: httpx.AsyncClient) -> None:

@@ -208,6 +208,8 @@ async def test_cancelling_reaches_the_run_and_is_refused_once_it_is_over(
         ("GET", "", None),
         ("GET", "/tree", None),
         ("GET", "/steps", None),
+        ("GET", "/steps/confirm", None),
+        ("GET", "/events", None),
         ("POST", "/cancel", None),
         ("POST", "/steps/confirm/complete", {}),
     ],
@@ -218,7 +220,7 @@ async def test_an_unknown_execution_is_not_found(
     answer = await api.request(method, f"/executions/{uuid4()}{path}", json=body)
     refused(answer, 404, "EXECUTION_NOT_FOUND")
     answer = await api.request(method, f"/executions/not-an-id{path}", json=body)
-    refused(answer, 422, "REQUEST_INVALID")
+    refused(answer, 404, "EXECUTION_NOT_FOUND")
 
 
 async def test_the_list_is_narrowed_by_every_filter(api: httpx.AsyncClient, database: Database) -> None:

@@ -282,7 +282,7 @@ async def test_waiting_answers_with_the_output_when_the_run_ends_in_time(
         assert set(waiting) == {"executionId", "status"}
 
 
-@pytest.mark.parametrize("wait", ["soon", "-1", "-PT1S", "PT"])
+@pytest.mark.parametrize("wait", ["soon", "-1", "-PT1S", "PT", "61", "PT1M1S", "P1D"])
 async def test_a_wait_that_is_no_duration_is_refused(api: httpx.AsyncClient, wait: str) -> None:
     answer = await api.post("/templates/any/execute", params={"wait": wait}, json={})
     refused(answer, 422, "REQUEST_INVALID")

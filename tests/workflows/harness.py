@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -170,6 +170,7 @@ class Executions:
                 template_id=version.template_id,
                 context=context or {},
                 status="STARTED",
+                started_at=datetime.now(UTC),
             )
             session.add(row)
             statement = select(cast(WorkflowTemplateVersion.definition, Text)).where(

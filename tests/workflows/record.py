@@ -165,6 +165,21 @@ async def local_steps(executions: Executions) -> Handle:
     return await _ended(await executions.start(definition, local_actions=["test.echo", "test.fail", "test.sleep"]))
 
 
+async def keyed(executions: Executions) -> Handle:
+    """A timer, a child and a batch whose summaries in history end with their keys."""
+    reference = {"childWorkflowTemplateVersionId": f"{LEAF}@1.0.0"}
+    mapping = [{"targetPath": "n", "value": expr("__each__")}]
+    definition = line(
+        confirm("person", timeout=600),
+        child("one", inputMapping=[{"targetPath": "n", "value": 5}], **reference),
+        batch("many", "[1..2]", inputMapping=mapping, **reference),
+    )
+    handle = await executions.start(definition)
+    await executions.waits_for(handle, "person")
+    await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id="person"))
+    return await _ended(handle)
+
+
 SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "everything": everything,
     "failure": failure,
@@ -172,6 +187,7 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "many-pure-steps": many_pure_steps,
     "stored-values": stored_values,
     "local-steps": local_steps,
+    "keyed": keyed,
 }
 
 

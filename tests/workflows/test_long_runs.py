@@ -18,6 +18,7 @@ from tests.documents import action, arrow, batch, child, confirm, document, expr
 from tests.workflows.counterpart import Counterpart, call
 from tests.workflows.harness import Executions, Handle, executions_on
 from tests.workflows.killing import SOON, Workers
+from tests.workflows.test_step_reading import read
 
 SUGGESTED_AFTER = 60
 
@@ -334,3 +335,18 @@ def beside(loop: dict[str, Any], slow: dict[str, Any]) -> dict[str, Any]:
     return document(
         split("s"), slow, join("j"), *steps, *arrows, *(arrow(one) for one in more), arrow("x -> j", isDefault=True)
     )
+
+
+async def test_a_step_s_calls_are_read_along_the_chain_of_runs(running: Executions) -> None:
+    handle = await running.start(counting(30), {"n": 0})
+    await handle.result()
+    assert await runs_of(handle, running.client) >= 2
+    inputs: list[int] = []
+    cursor = None
+    while True:
+        detail = await read(running, handle, "call", cursor=cursor, limit=7)
+        inputs += [call.input["n"] for visit in detail.visits for call in visit.calls]
+        cursor = detail.next_cursor
+        if cursor is None:
+            break
+    assert inputs == list(range(29, -1, -1))
