@@ -387,10 +387,7 @@ class AuditEvent(SQLModel, table=True):
 
 
 class PayloadBlob(SQLModel, table=True):
-    """A value that is kept outside Temporal's histories: a serialized payload, under the SHA-256 of its bytes.
-
-    `last_used_at` is when a process last wrote a reference to it, to the hour.
-    """
+    """A serialized payload that is kept outside Temporal's histories. It was last referred to at `last_used_at`."""
 
     __tablename__ = "payload_blob"
     __table_args__ = (Index("ix_payload_blob_last_used_at", "last_used_at"),)
