@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from temporalio.converter import DataConverter
 
 from app.db.session import Database
@@ -74,8 +75,15 @@ async def api(serve: Serve, settings: Settings, database: Database, temporal: Te
 
 @asynccontextmanager
 async def serving(settings: Settings, database: Database, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
+    async with served(create_app(settings, database, temporal)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """An application on a free port of loopback."""
     config = uvicorn.Config(
-        create_app(settings, database, temporal),
+        app,
         port=0,
         log_config=None,
         access_log=False,

@@ -1,0 +1,163 @@
+"""One deed on many executions."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
+
+from app.contracts import CloseExecution
+from app.db.session import Database
+from app.executions.lifecycle import close_execution
+from app.settings import Settings
+from app.temporal import Temporal
+from tests.app.conftest import Serve
+from tests.app.scenes import Json, active_template, ok, publish, refused
+from tests.app.steering import ANN, asked, audit, row_of, start
+from tests.app.tiny_workflow import running_worker
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def worker(temporal_address: str, task_queue: str) -> AsyncIterator[None]:
+    async with running_worker(temporal_address, task_queue):
+        yield
+
+
+async def several(api: httpx.AsyncClient, count: int) -> tuple[Json, list[str]]:
+    """A template with so many running executions, the newest first."""
+    template = await active_template(api)
+    return template, [await start(api, template) for _ in range(count)][::-1]
+
+
+async def test_a_deed_is_done_to_all_that_match_with_a_result_for_each(
+    api: httpx.AsyncClient, temporal_client: Client
+) -> None:
+    template, ids = await several(api, 3)
+    _, [other] = await several(api, 1)
+    await ok(await api.post(f"/executions/{ids[0]}/pause"))
+    body = {"filter": {"template": template["slug"]}, "reason": "inventory"}
+    answer = await ok(await api.post("/executions/bulk/pause", json=body, headers=ANN))
+    assert [(one["executionId"], one["ok"], one["result"]) for one in answer["results"]] == [
+        (ids[0], True, "UNCHANGED"),
+        (ids[1], True, "APPLIED"),
+        (ids[2], True, "APPLIED"),
+    ]
+    assert (answer["matched"], answer["done"], answer["refused"], answer["nextCursor"]) == (3, 3, 0, None)
+    assert await asked(temporal_client, other) == []
+    for execution_id in ids:
+        event = (await audit(api, execution_id))[0]
+        assert (event["action"], event["actor"], event["reason"]) == ("PAUSE", "ann", "inventory")
+    [event] = (await ok(await api.get("/audit", params={"action": "BULK_PAUSE"})))["items"]
+    assert (event["after"], event["reason"]) == ({"matched": 3, "done": 3, "refused": 0}, "inventory")
+    assert event["request"]["filter"] == {"template": template["slug"]}
+
+
+async def test_a_dry_run_does_nothing_and_says_what_matches(api: httpx.AsyncClient, temporal_client: Client) -> None:
+    template, ids = await several(api, 2)
+    body = {"filter": {"template": template["id"]}, "dryRun": True}
+    answer = await ok(await api.post("/executions/bulk/terminate", json=body))
+    assert (answer["matched"], answer["done"], answer["dryRun"]) == (2, 0, True)
+    assert {one["result"] for one in answer["results"]} == {"MATCHED"}
+    found = await temporal_client.get_workflow_handle(f"execution/{ids[0]}").describe()
+    assert found.status == WorkflowExecutionStatus.RUNNING
+    assert await audit(api, ids[0]) == []
+
+
+async def test_a_limit_leaves_the_rest_to_the_next_call(api: httpx.AsyncClient) -> None:
+    template, ids = await several(api, 5)
+    body: Json = {"filter": {"template": template["slug"]}, "limit": 2, "name": "go", "payload": 1}
+    reached: list[str] = []
+    while True:
+        answer = await ok(await api.post("/executions/bulk/signal", json=body))
+        assert len(answer["results"]) <= 2
+        assert {one["result"] for one in answer["results"]} == {"DELIVERED"}
+        reached += [one["executionId"] for one in answer["results"]]
+        if answer["nextCursor"] is None:
+            break
+        body["cursor"] = answer["nextCursor"]
+    assert reached == ids
+
+
+async def test_one_refusal_does_not_stop_the_others(api: httpx.AsyncClient, database: Database) -> None:
+    _, ids = await several(api, 3)
+    await ok(await api.post(f"/executions/{ids[1]}/terminate"))
+    answer = await ok(await api.post("/executions/bulk/terminate", json={"filter": {"ids": ids}}))
+    assert [one["result"] for one in answer["results"]] == ["TERMINATED", "EXECUTION_ENDED", "TERMINATED"]
+    assert (answer["done"], answer["refused"]) == (2, 1)
+    assert answer["results"][1]["message"]
+    assert {(await row_of(database, execution_id)).closed_as for execution_id in ids} == {"TERMINATED"}
+
+
+async def test_closed_executions_are_left_out_unless_they_are_named(api: httpx.AsyncClient) -> None:
+    template, ids = await several(api, 2)
+    await ok(await api.post(f"/executions/{ids[0]}/terminate"))
+    body = {"filter": {"template": template["slug"]}}
+    answer = await ok(await api.post("/executions/bulk/cancel", json=body))
+    assert [(one["executionId"], one["result"]) for one in answer["results"]] == [(ids[1], "REQUESTED")]
+
+
+async def test_failed_executions_are_what_a_bulk_retry_means(
+    api: httpx.AsyncClient, database: Database, temporal_client: Client
+) -> None:
+    template, _ = await several(api, 1)
+    failed = await start(api, template, "fail")
+    with pytest.raises(Exception, match="Workflow execution failed"):
+        await temporal_client.get_workflow_handle(f"execution/{failed}").result()
+    close = {"executionId": failed, "closedAs": "FAILED", "endedAt": datetime.now(UTC).isoformat()}
+    async with database.transaction() as session:
+        assert await close_execution(session, CloseExecution.model_validate(close))
+    body = {"filter": {"template": template["slug"]}, "dryRun": True}
+    answer = await ok(await api.post("/executions/bulk/retry", json=body))
+    assert [one["executionId"] for one in answer["results"]] == [failed]
+
+
+async def test_a_bulk_migration_is_tried_out_run_by_run(api: httpx.AsyncClient, database: Database) -> None:
+    template, ids = await several(api, 2)
+    unfit = await publish(api, template, version="3.0.0")
+    body: Json = {"filter": {"template": template["slug"]}, "versionId": unfit["id"], "dryRun": True}
+    answer = await ok(await api.post("/executions/bulk/migrate", json=body))
+    assert [one["result"] for one in answer["results"]] == ["NEEDS_MAPPING"] * 2
+    answer = await ok(await api.post("/executions/bulk/migrate", json={**body, "dryRun": False}))
+    assert (answer["refused"], answer["results"][0]["result"]) == (2, "NEEDS_MAPPING")
+    fit = await publish(api, template, version="2.0.0")
+    body = {"filter": {"template": template["slug"]}, "versionId": fit["id"]}
+    answer = await ok(await api.post("/executions/bulk/migrate", json=body))
+    assert [one["result"] for one in answer["results"]] == ["MIGRATED"] * 2
+    assert str((await row_of(database, ids[0])).version_id) == fit["id"]
+
+
+async def test_when_no_worker_answers_the_rest_is_not_tried(
+    serve: Serve, settings: Settings, database: Database, api: httpx.AsyncClient
+) -> None:
+    lonely = settings.model_copy(deep=True)
+    lonely.temporal.task_queue = f"nobody-{uuid4()}"
+    other = await serve(lonely, database, Temporal(lonely.temporal))
+    template, ids = await several(other, 12)
+    began = datetime.now(UTC)
+    answer = await ok(await other.post("/executions/bulk/pause", json={"filter": {"template": template["slug"]}}))
+    assert {one["result"] for one in answer["results"]} == {"WORKER_UNAVAILABLE"}
+    assert answer["refused"] == 12
+    assert datetime.now(UTC) - began < timedelta(seconds=19)
+    assert await audit(api, ids[-1]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("cancel", {"filter": {}}, "FILTER_EMPTY"),
+        ("cancel", {}, "REQUEST_INVALID"),
+        ("cancel", {"filter": {"color": "red"}}, "REQUEST_INVALID"),
+        ("cancel", {"filter": {"status": "STARTED"}, "limit": 1001}, "REQUEST_INVALID"),
+        ("cancel", {"filter": {"ids": []}}, "REQUEST_INVALID"),
+        ("cancel", {"filter": {"status": "STARTED"}, "cursor": "x"}, "CURSOR_INVALID"),
+        ("pause", {"filter": {"status": "STARTED"}, "compensate": False}, "REQUEST_INVALID"),
+        ("signal", {"filter": {"status": "STARTED"}}, "REQUEST_INVALID"),
+        ("migrate", {"filter": {"status": "STARTED"}}, "REQUEST_INVALID"),
+    ],
+)
+async def test_a_bulk_form_that_does_not_say_what_is_meant_is_refused(
+    api: httpx.AsyncClient, path: str, body: Json, code: str
+) -> None:
+    refused(await api.post(f"/executions/bulk/{path}", json=body), 422, code)
