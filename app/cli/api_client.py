@@ -3,6 +3,7 @@
 import getpass
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -50,8 +51,12 @@ class Api:
         body: Any = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        content: str | None = None,
     ) -> Any:
-        """What the API answers to a POST."""
+        """What the API answers to a POST; `content` is JSON as text, for bodies that are no object."""
+        if content is not None:
+            given = {**(headers or {}), "Content-Type": "application/json"}
+            return self._call("POST", path, content=content, params=query, headers=given)
         return self._call("POST", path, json={} if body is None else body, params=query, headers=headers)
 
     def put(self, path: str, body: Any) -> Any:
@@ -71,6 +76,10 @@ class Api:
             cursor = page.get("nextCursor")
             if cursor is None:
                 return
+
+    def first(self, limit: int, path: str, **query: Any) -> list[dict[str, Any]]:
+        """The first items of a list."""
+        return list(islice(self.pages(path, limit=min(limit, 100), **query), limit))
 
     def _call(self, method: str, path: str, **request: Any) -> Any:
         try:
@@ -95,7 +104,7 @@ def acting() -> dict[str, str]:
         return {}
 
 
-def open_api(url: str | None) -> Api:
+def open_api(url: str | None, timeout: float = 90.0) -> Api:
     """The API at `url`, or the one that `millrace dev` runs for this folder.
 
     Raises `Unavailable` API_UNKNOWN when neither is there.
@@ -106,7 +115,7 @@ def open_api(url: str | None) -> Api:
             "API_UNKNOWN",
             "No API is known here. Start one with `millrace dev`, or name one by --api or MILLRACE_API_URL.",
         )
-    return Api(found)
+    return Api(found, timeout)
 
 
 def read_dev_file(home: Path) -> dict[str, Any]:
@@ -116,6 +125,17 @@ def read_dev_file(home: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def read_json(text: str) -> Any:
+    """JSON as it stands, or `@FILE`. Raises `Invalid` JSON_INVALID, FILE_NOT_READABLE."""
+    try:
+        content = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+        return json.loads(content)
+    except OSError as error:
+        raise Invalid("FILE_NOT_READABLE", f"{text[1:]}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise Invalid("JSON_INVALID", f"{text[:200]} is not JSON: {error}.") from error
 
 
 def read_json_object(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`millrace executions …`: see what runs, complete what waits for a person, cancel."""
+"""`millrace executions …`: see what runs, and complete what waits for a person."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.api_client import Api, ApiUrl, acting, open_api, segment
+from app.cli.api_client import Api, ApiUrl, acting, open_api, read_json, segment
 from app.cli.output import AsJson, duration, out, print_fields, print_json, print_table, time_of_day
 from app.errors import AppError
 
@@ -121,34 +121,23 @@ def tree(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False)
         out.print(f"… and more: {found['count']} executions are shown.", style="dim")
 
 
-@app.command("cancel")
-def cancel(
-    execution_id: ExecutionId,
-    api: ApiUrl = None,
-    as_json: AsJson = False,
-) -> None:
-    """Cancel an execution and its descendants."""
-    with open_api(api) as calls:
-        answer = calls.post(f"/executions/{segment(execution_id)}/cancel", headers=acting())
-    if as_json:
-        print_json(answer)
-    else:
-        out.print(f"Cancelling {execution_id}.")
-
-
 @app.command("complete")
 def complete(
     execution_id: ExecutionId,
     step_id: Annotated[str, typer.Argument(metavar="STEP", help="The step that waits for a person.")],
     outcome: Annotated[str | None, typer.Option(help="One of the step's outcomes.")] = None,
     comment: Annotated[str | None, typer.Option(help="For those who come after.")] = None,
+    data: Annotated[str | None, typer.Option(help="The filled form, or the documents by key: JSON, or @FILE.")] = None,
     visit: Annotated[int | None, typer.Option(help="Which visit, where several are open.")] = None,
+    item: Annotated[int | None, typer.Option(help="Which item, where several are open.")] = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Complete a step that waits for a person."""
-    given = {"outcome": outcome, "comment": comment, "visit": visit}
+    given = {"outcome": outcome, "comment": comment, "visit": visit, "item": item}
     body = {field: value for field, value in given.items() if value is not None}
+    if data is not None:
+        body["data"] = read_json(data)
     with open_api(api) as calls:
         answer = calls.post(
             f"/executions/{segment(execution_id)}/steps/{segment(step_id)}/complete", body, headers=acting()

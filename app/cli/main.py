@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.cli import actions, definitions, demo, executions, servers, starts
+from app.cli import actions, bulk, definitions, demo, executions, leftovers, servers, starts, steering
 from app.cli.output import print_refusal
 from app.errors import AppError, Invalid
 
@@ -26,7 +26,11 @@ demo.register(app)
 definitions.register(app)
 starts.register(app)
 actions.register(app)
+steering.register(executions.app)
+bulk.register(executions.app)
 app.add_typer(executions.app, name="executions")
+app.add_typer(leftovers.dead_letters, name="dead-letters")
+app.add_typer(leftovers.incidents, name="incidents")
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

@@ -1,52 +1,36 @@
 """Retry and resume-from: one execution, another run, whatever dies in between."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID
 
 import httpx
 import pytest
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 
-from app.contracts import ChildToRegister, CloseExecution, DeadLetterRecord, RegisterChildren
+from app.contracts import ChildToRegister, RegisterChildren
 from app.db.session import Database
 from app.errors import Unavailable
-from app.executions.control_schemas import ResumePoint
-from app.executions.lifecycle import close_execution, register_children
+from app.executions.lifecycle import register_children
 from app.executions.reconciler import reconcile_once
 from app.executions.reopening import begin
 from app.main import create_app
 from app.settings import Settings
 from app.temporal import Temporal
-from engine.errors import EngineError
 from tests.app.conftest import served
 from tests.app.scenes import Json, active_template, ok, refused
-from tests.app.steering import ANN, audit, row_of, start
+from tests.app.steering import ANN, FakeRepair, audit, close, ended, failed, row_of, start
 from tests.app.tiny_workflow import running_worker
 from tests.app.wire_cutter import relayed
 
 NOW = timedelta(0)
 
 
-class FakeRepair:
-    """Repairs by writing down what was to be repaired; the state says what is wrong with it."""
-
-    def retried(self, definition: Mapping[str, Any], state: Json) -> Json:
-        return {**state, "retried": True, "steps": len(definition["steps"])}
-
-    def resumed(self, definition: Mapping[str, Any], state: Json, point: ResumePoint) -> Json:
-        if point.step_id != "note":
-            raise EngineError("STEP_NOT_FOUND", "no such step")
-        if point.visit == 2:
-            raise EngineError("STEP_NOT_RUN", "it had one visit")
-        return {**state, "from": point.model_dump(mode="json", exclude_unset=True)}
-
-
 @pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue):
+async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    async with running_worker(temporal_address, task_queue, converter):
         yield
 
 
@@ -59,42 +43,6 @@ async def api(settings: Settings, database: Database, temporal: Temporal) -> Asy
 @pytest.fixture(scope="module")
 async def template(api: httpx.AsyncClient) -> Json:
     return await active_template(api, name="Tiny")
-
-
-async def close(
-    database: Database, execution_id: str, closed_as: str, state: Json | None = None, run_id: str | None = None
-) -> bool:
-    """Closes the row as the run itself would, with a dead letter when there is a state."""
-    letter = None
-    if state is not None:
-        letter = DeadLetterRecord(step_id="note", code="NO_STOCK", message="nothing left", attempts=3, state=state)
-    request = CloseExecution.model_validate(
-        {
-            "executionId": execution_id,
-            "closedAs": closed_as,
-            "reason": "NO_STOCK: nothing left",
-            "endedAt": datetime.now(UTC).isoformat(),
-            "deadLetter": letter,
-        }
-    )
-    async with database.transaction() as session:
-        return await close_execution(session, request, run_id)
-
-
-async def failed(api: httpx.AsyncClient, database: Database, template: Json, client: Client, state: Json) -> str:
-    """An execution that has failed and left a dead letter with the state."""
-    execution_id = await start(api, template, "fail")
-    await ended(client, execution_id)
-    assert await close(database, execution_id, "FAILED", state)
-    return execution_id
-
-
-async def ended(client: Client, execution_id: str) -> str:
-    """Waits for the end of the latest run; its id."""
-    handle = client.get_workflow_handle(f"execution/{execution_id}")
-    async for _ in handle.fetch_history_events(wait_new_event=True):
-        pass
-    return (await handle.describe()).run_id
 
 
 async def test_a_failed_execution_is_retried_from_its_dead_letter_as_the_same_execution(
@@ -361,43 +309,3 @@ async def test_two_retries_at_the_same_moment_make_one_run(
     assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
     turns = (await ok(await api.get(f"/executions/{execution_id}/lineage")))["items"]
     assert len(turns) == 1
-
-
-async def test_dead_letters_are_listed_narrowed_and_purged(
-    api: httpx.AsyncClient, database: Database, temporal_client: Client
-) -> None:
-    template = await active_template(api)
-    made = [await failed(api, database, template, temporal_client, {"n": n}) for n in range(3)]
-    params: dict[str, str] = {"template": template["slug"], "limit": "2"}
-    page = await ok(await api.get("/dead-letters", params=params))
-    rest = await ok(await api.get("/dead-letters", params={**params, "cursor": page["nextCursor"]}))
-    assert [one["executionId"] for one in page["items"] + rest["items"]] == made[::-1]
-    assert (page["items"][0]["code"], page["items"][0]["attempts"]) == ("NO_STOCK", 3)
-    assert (await ok(await api.get("/dead-letters", params={**params, "code": "OTHER"})))["items"] == []
-    assert (await ok(await api.get("/dead-letters", params={**params, "retried": "true"})))["items"] == []
-
-    refused(await api.post("/dead-letters/purge", json={}), 422, "PURGE_UNBOUNDED")
-    body: Json = {"executionIds": made[:2]}
-    assert await ok(await api.post("/dead-letters/purge", json={**body, "dryRun": True})) == {
-        "purged": 2,
-        "dryRun": True,
-    }
-    assert (await ok(await api.post("/dead-letters/purge", json=body, headers=ANN)))["purged"] == 2
-    refused(await api.get(f"/dead-letters/{made[0]}"), 404, "DEAD_LETTER_NOT_FOUND")
-    refused(await api.post(f"/dead-letters/{made[0]}/retry"), 404, "DEAD_LETTER_NOT_FOUND")
-    [event] = (await ok(await api.get("/audit", params={"action": "PURGE_DEAD_LETTERS"})))["items"]
-    assert (event["actor"], event["after"], event["request"]) == ("ann", {"purged": 2}, body)
-
-
-async def test_old_dead_letters_are_purged_by_the_reconciler(
-    api: httpx.AsyncClient, database: Database, temporal: Temporal, template: Json, temporal_client: Client
-) -> None:
-    old = await failed(api, database, template, temporal_client, {})
-    young = await failed(api, database, template, temporal_client, {})
-    async with database.engine.begin() as connection:
-        await connection.exec_driver_sql(
-            f"UPDATE dead_letter SET created_at = now() - interval '31 days' WHERE execution_id = '{old}'"
-        )
-    await reconcile_once(database, temporal, NOW)
-    refused(await api.get(f"/dead-letters/{old}"), 404, "DEAD_LETTER_NOT_FOUND")
-    await ok(await api.get(f"/dead-letters/{young}"))
