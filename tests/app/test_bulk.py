@@ -130,11 +130,11 @@ async def test_a_bulk_migration_is_tried_out_run_by_run(api: httpx.AsyncClient, 
 
 
 async def test_when_no_worker_answers_the_rest_is_not_tried(
-    serve: Serve, settings: Settings, database: Database, api: httpx.AsyncClient
+    serve: Serve, settings: Settings, database: Database, converter: DataConverter, api: httpx.AsyncClient
 ) -> None:
     lonely = settings.model_copy(deep=True)
     lonely.temporal.task_queue = f"nobody-{uuid4()}"
-    other = await serve(lonely, database, Temporal(lonely.temporal))
+    other = await serve(lonely, database, Temporal(lonely.temporal, converter))
     template, ids = await several(other, 12)
     began = datetime.now(UTC)
     answer = await ok(await other.post("/executions/bulk/pause", json={"filter": {"template": template["slug"]}}))
