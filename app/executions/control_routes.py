@@ -224,7 +224,7 @@ async def resolve_incident(
 ) -> ControlView:
     """Retry the step (with other parameters, if they are given), complete it by hand with an output, or let it fail.
 
-    Codes: STEP_NOT_FOUND, STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    Codes: STEP_NOT_FOUND, NO_INCIDENT, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
     what: dict[str, Literal["RETRY_INCIDENT", "COMPLETE_INCIDENT", "FAIL_INCIDENT"]] = {
         "retry": "RETRY_INCIDENT",
@@ -306,7 +306,7 @@ async def resume_from(
 ) -> ReopenedView:
     """The same execution goes on from a completed step, with an edited context or output, in a new Temporal run.
 
-    Codes: STEP_NOT_FOUND, STEP_NOT_RUN, and those of retry.
+    Codes: STEP_NOT_FOUND, STEP_NOT_RUN, ITEM_NOT_FOUND, CONTEXT_NEEDED, OUTPUT_NOT_TAKEN, and those of retry.
     """
     caller = Caller(actor, idempotency_key)
     return await reopen(database, temporal, repair, execution, request, caller, request.reason)
@@ -323,8 +323,8 @@ async def migrate(
 ) -> MigrateView:
     """A dry run says SAFE, NEEDS_MAPPING or IMPOSSIBLE, and why; without `dryRun` the last two are refusals.
 
-    Codes: NEEDS_MAPPING, IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED, VERSION_OF_OTHER_TEMPLATE,
-    VERSION_UNCHANGED, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    Codes: MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
+    VERSION_OF_OTHER_TEMPLATE, VERSION_UNCHANGED, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
     return await migrating.migrate_execution(database, temporal, execution, request, Caller(actor))
 

@@ -214,7 +214,9 @@ class Followers:
             return
         if execution_id not in self._followers:
             follower = _Follower(self._database, self._temporal, execution_id)
-            self._followers[execution_id] = follower, asyncio.create_task(self._run(execution_id, follower))
+            running = asyncio.create_task(self._run(execution_id, follower))
+            running.add_done_callback(_report_failure)
+            self._followers[execution_id] = follower, running
         follower, task = self._followers[execution_id]
         follower.add(listener)
         try:
@@ -239,9 +241,6 @@ class Followers:
         except AppError as error:
             # Its row has been deleted, say: nothing is left to follow.
             log.warning("following_ended", execution_id=str(execution_id), code=error.code)
-        # The edge of a background task: an error that only ended it would leave its listeners waiting.
-        except Exception:
-            log.exception("following_failed", execution_id=str(execution_id))
         finally:
             self._forget(execution_id, follower)
             for listener in follower.listeners:
@@ -257,3 +256,9 @@ class Followers:
 def is_end(event_id: str | None) -> bool:
     """Whether an id is that of an `end`: whoever has seen it need not come back."""
     return event_id is not None and event_id.endswith(_END)
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    """A bug: it has ended the streams of its followers, and is not to pass in silence."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("following_failed", exc_info=error)

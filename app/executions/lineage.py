@@ -14,14 +14,16 @@ from sqlmodel import col
 from app.db.session import Connection
 from app.db.statuses import LineageStatus
 from app.db.tables import ExecutionLineage
+from app.executions.queries import LOCAL_ACTIONS, LONG_ACTIONS
 
-TO_BEGIN = """
+TO_BEGIN = f"""
     SELECT lineage.id, lineage.previous_run_id, lineage.state::text AS state, lineage.closed_as, lineage.ended_at,
         lineage.status_reason,
         execution.id AS execution_id, execution.name, execution.root_id, execution.parent_id,
         execution.trigger::text AS trigger, execution.status AS record_status,
         template.id AS template_id, template.slug, template.name AS template_name,
-        version.id AS version_id, version.version, version.definition::text AS definition
+        version.id AS version_id, version.version, version.definition::text AS definition,
+        {LOCAL_ACTIONS} AS local_actions, {LONG_ACTIONS} AS long_actions
     FROM execution_lineage AS lineage
     JOIN workflow_execution AS execution ON execution.id = lineage.execution_id
     JOIN workflow_template AS template ON template.id = execution.template_id

@@ -29,17 +29,20 @@ async def migrate_execution(
     """Asks the run whether it can go on with the version and, unless it is a dry run, lets it.
 
     Raises EXECUTION_ENDED, NOT_YET_STARTED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED, VERSION_OF_OTHER_TEMPLATE,
-    VERSION_UNCHANGED, NEEDS_MAPPING, IMPOSSIBLE (with every finding), WORKER_UNAVAILABLE.
+    VERSION_UNCHANGED, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE (with every finding), WORKER_UNAVAILABLE.
     """
     row = await get_row(database, execution_id)
     if request.dry_run:
         version = await _target(database, temporal, row, request)
-        report = await updates.migrate(temporal, execution_id, _asked(version, request, caller))
-        return _view(execution_id, version, report)
+        return _view(execution_id, version, await _tried(temporal, row, version, request, caller))
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"})
     async with audited(database, of_execution("MIGRATE", execution_id, caller.actor, said, request.reason)) as deed:
         deed.before = {"versionId": str(row.version_id), "version": row.version}
         version = await _target(database, temporal, row, request)
+        # First without doing it: a refusal of the run itself has one sentence, this has every finding.
+        report = await _tried(temporal, row, version, request, caller)
+        if report.verdict != "SAFE":
+            raise _refused(report)
         report = await _migrate(database, temporal, row, version, request, caller)
         deed.after = {"versionId": str(version.id), "version": version.version}
     log.info("execution_migrated", execution_id=str(execution_id), version=version.version)
@@ -64,6 +67,17 @@ async def _target(
     if await runs.find_run(temporal, row.id) is None:
         raise not_yet_started()
     return version
+
+
+async def _tried(
+    temporal: Temporal,
+    row: ExecutionRow,
+    version: WorkflowTemplateVersion,
+    request: MigrateRequest,
+    caller: Caller,
+) -> MigrationReport:
+    asked = _asked(version, request, caller).model_copy(update={"dry_run": True})
+    return await updates.migrate(temporal, row.id, asked)
 
 
 async def _migrate(
@@ -142,7 +156,7 @@ def _refused(report: MigrationReport) -> AppError:
         {"path": finding.step_id, "message": finding.reason, "code": finding.code} for finding in report.findings
     ]
     said = "steps must be mapped" if report.verdict == "NEEDS_MAPPING" else "it cannot go on with this version"
-    return AppError(report.verdict, 409, f"The execution was not migrated: {said}.", problems)
+    return AppError(f"MIGRATION_{report.verdict}", 409, f"The execution was not migrated: {said}.", problems)
 
 
 def _view(execution_id: UUID, version: WorkflowTemplateVersion, report: MigrationReport) -> MigrateView:

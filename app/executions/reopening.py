@@ -264,6 +264,8 @@ def _launch_of(found: Record) -> Launch:
         depth=state.get("run", {}).get("depth", 0),
         state=state,
         detached=parent_id is not None,
+        local_actions=found["local_actions"],
+        long_actions=found["long_actions"],
     )
     return Launch(start, found["template_name"], found["definition"], again=True)
 

@@ -1,18 +1,18 @@
 """From the state that a run ended with to the state that it can go on from. What that means is the engine's to say."""
 
 import asyncio
+import time
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any, Protocol
 
-from app.errors import AppError, Conflict
+from app.errors import AppError
 from app.executions.control_schemas import ResumePoint
 from engine.compile import compile_document
 from engine.errors import EngineError
-from engine.state import State
+from engine.repair import Point, resume_from, retry_failed
 from engine.state_json import state_from_json, state_to_json
 
-_NOT_FOUND = frozenset({"STEP_NOT_FOUND"})
+_STATUSES = {"STEP_NOT_FOUND": 404, "ITEM_NOT_FOUND": 404, "CONTEXT_NEEDED": 422, "OUTPUT_NOT_TAKEN": 422}
 
 Document = dict[str, Any]
 
@@ -24,7 +24,7 @@ class Repair(Protocol):
         """The state in which what had failed is done again. NOTHING_FAILED, COMPENSATED."""
 
     def resumed(self, definition: Mapping[str, Any], state: Document, point: ResumePoint) -> Document:
-        """The state just after a step had completed. STEP_NOT_FOUND, STEP_NOT_RUN, COMPENSATED."""
+        """The state in which a step, and what comes after it, is done again. STEP_NOT_FOUND, STEP_NOT_RUN …"""
 
 
 class EngineRepair:
@@ -32,21 +32,24 @@ class EngineRepair:
 
     def retried(self, definition: Mapping[str, Any], state: Document) -> Document:
         """See `Repair`."""
-        after: State = import_module("engine.repair").retry_failed(compile_document(definition), state_from_json(state))
-        return state_to_json(after)
+        return state_to_json(retry_failed(compile_document(definition), state_from_json(state), _now()))
 
     def resumed(self, definition: Mapping[str, Any], state: Document, point: ResumePoint) -> Document:
         """See `Repair`."""
-        after: State = import_module("engine.repair").resume_from(
-            compile_document(definition),
-            state_from_json(state),
-            point.step_id,
-            point.visit,
-            point.item,
-            point.context,
-            point.output,
+        where = Point(
+            step_id=point.step_id,
+            visit=point.visit,
+            item=point.item,
+            context=point.context,
+            # An output of null is an output.
+            gives_output="output" in point.model_fields_set,
+            output=point.output,
         )
-        return state_to_json(after)
+        return state_to_json(resume_from(compile_document(definition), state_from_json(state), where, _now()))
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 async def repaired(
@@ -54,7 +57,8 @@ async def repaired(
 ) -> Document:
     """The state to go on from: at a point, or without one where it had failed.
 
-    Raises NOTHING_FAILED, STEP_NOT_RUN, COMPENSATED (409), STEP_NOT_FOUND (404).
+    Raises NOTHING_FAILED, STEP_NOT_RUN, COMPENSATED (409), STEP_NOT_FOUND, ITEM_NOT_FOUND (404), CONTEXT_NEEDED,
+    OUTPUT_NOT_TAKEN (422).
     """
     try:
         # A run of a hundred thousand steps has a state of many megabytes: not on the loop that serves everyone.
@@ -62,6 +66,4 @@ async def repaired(
             return await asyncio.to_thread(repair.retried, definition, state)
         return await asyncio.to_thread(repair.resumed, definition, state, point)
     except EngineError as error:
-        if error.code in _NOT_FOUND:
-            raise AppError(error.code, 404, str(error)) from error
-        raise Conflict(error.code, str(error)) from error
+        raise AppError(error.code, _STATUSES.get(error.code, 409), str(error)) from error

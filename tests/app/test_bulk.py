@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.converter import DataConverter
 
 from app.contracts import CloseExecution
 from app.db.session import Database
@@ -20,8 +21,8 @@ from tests.app.tiny_workflow import running_worker
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue):
+async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    async with running_worker(temporal_address, task_queue, converter):
         yield
 
 
@@ -120,7 +121,7 @@ async def test_a_bulk_migration_is_tried_out_run_by_run(api: httpx.AsyncClient, 
     answer = await ok(await api.post("/executions/bulk/migrate", json=body))
     assert [one["result"] for one in answer["results"]] == ["NEEDS_MAPPING"] * 2
     answer = await ok(await api.post("/executions/bulk/migrate", json={**body, "dryRun": False}))
-    assert (answer["refused"], answer["results"][0]["result"]) == (2, "NEEDS_MAPPING")
+    assert (answer["refused"], answer["results"][0]["result"]) == (2, "MIGRATION_NEEDS_MAPPING")
     fit = await publish(api, template, version="2.0.0")
     body = {"filter": {"template": template["slug"]}, "versionId": fit["id"]}
     answer = await ok(await api.post("/executions/bulk/migrate", json=body))
@@ -129,11 +130,11 @@ async def test_a_bulk_migration_is_tried_out_run_by_run(api: httpx.AsyncClient, 
 
 
 async def test_when_no_worker_answers_the_rest_is_not_tried(
-    serve: Serve, settings: Settings, database: Database, api: httpx.AsyncClient
+    serve: Serve, settings: Settings, database: Database, converter: DataConverter, api: httpx.AsyncClient
 ) -> None:
     lonely = settings.model_copy(deep=True)
     lonely.temporal.task_queue = f"nobody-{uuid4()}"
-    other = await serve(lonely, database, Temporal(lonely.temporal))
+    other = await serve(lonely, database, Temporal(lonely.temporal, converter))
     template, ids = await several(other, 12)
     began = datetime.now(UTC)
     answer = await ok(await other.post("/executions/bulk/pause", json={"filter": {"template": template["slug"]}}))

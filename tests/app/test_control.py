@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.converter import DataConverter
 
 from app.contracts import ChildToRegister, RegisterChildren, RegisteredChildren
 from app.db.session import Database
@@ -21,8 +22,8 @@ from tests.app.tiny_workflow import running_worker
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue):
+async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    async with running_worker(temporal_address, task_queue, converter):
         yield
 
 
@@ -149,11 +150,16 @@ async def test_an_unknown_execution_is_not_steered(api: httpx.AsyncClient, word:
 
 
 async def test_without_a_worker_the_caller_is_told_so_and_the_audit_too(
-    serve: Serve, settings: Settings, database: Database, template: Json, api: httpx.AsyncClient
+    serve: Serve,
+    settings: Settings,
+    database: Database,
+    converter: DataConverter,
+    template: Json,
+    api: httpx.AsyncClient,
 ) -> None:
     lonely = settings.model_copy(deep=True)
     lonely.temporal.task_queue = f"nobody-{uuid4()}"
-    other = await serve(lonely, database, Temporal(lonely.temporal))
+    other = await serve(lonely, database, Temporal(lonely.temporal, converter))
     execution_id = await start(other, template)
     refused(await other.post(f"/executions/{execution_id}/pause"), 503, "WORKER_UNAVAILABLE")
     [event] = await audit(api, execution_id)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import httpx
 import pytest
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.executions.reconciler import reconcile_once
@@ -16,8 +17,8 @@ from tests.app.tiny_workflow import running_worker
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue):
+async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    async with running_worker(temporal_address, task_queue, converter):
         yield
 
 
