@@ -32,7 +32,7 @@ def join_needs_region(examined: Examined) -> Iterator[Finding]:
         if step.join.policy == "ALL" or at in examined.closed or not examined.flow.reachable >> at & 1:
             continue
         why, where = _why(examined, at, step.join.policy)
-        yield Finding(f"steps[{at}].join", why, step_ids=(step.id, *where))
+        yield Finding(f"steps[{at}].join", why, step_ids=tuple(dict.fromkeys((step.id, *where))))
 
 
 def _why(examined: Examined, join: int, policy: str) -> tuple[str, tuple[str, ...]]:
