@@ -90,8 +90,9 @@ class Desk:
     @workflow.update(name=COMPLETE_STEP)
     async def complete_step(self, completion: StepCompletion) -> dict[str, Any]:
         """A person completes a step; answers when it has been applied. A repetition gives the first result."""
-        plan, state = self._begun()
-        task = task_of(plan, state, self._inbox, completion)
+        plan, state = await self._having_begun()
+        with _refused(completion.step_id):
+            task = task_of(plan, state, self._inbox, completion)
         await self._apply(completed(task, completion, now()) if task.open else None)
         if task.key not in self._begun()[1].answers:
             raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
@@ -101,15 +102,18 @@ class Desk:
     @complete_step.validator
     def refuse_completion(self, completion: StepCompletion) -> None:
         """Refuses, with the reason's code as the error's type, before anything is recorded."""
-        plan, state = self._begun()
-        with _refused(completion.step_id):
-            task_of(plan, state, self._inbox, completion)
+        if self._state is not None:
+            with _refused(completion.step_id):
+                task_of(*self._begun(), self._inbox, completion)
 
     @workflow.update(name=DELIVER_SIGNAL)
     async def deliver_signal(self, signal: SignalDelivery) -> SignalReceipt:
         """A signal with a receipt: a step took it, or it waits for one."""
         update = workflow.current_update_info()
         signal_id = signal.id or (None if update is None else update.id)
+        plan, state = await self._having_begun()
+        with _refused(None):
+            check_signal(plan, state, self._inbox, signal, now())
         await self._apply(received(signal, signal_id, now()))
         waits = any(one.id == signal_id for one in self._begun()[1].signals)
         return SignalReceipt(status="BUFFERED" if waits else "DELIVERED")
@@ -117,14 +121,14 @@ class Desk:
     @deliver_signal.validator
     def refuse_signal(self, signal: SignalDelivery) -> None:
         """Refuses what could be neither delivered nor buffered."""
-        plan, state = self._begun()
-        with _refused(None):
-            check_signal(plan, state, self._inbox, signal, now())
+        if self._state is not None:
+            with _refused(None):
+                check_signal(*self._begun(), self._inbox, signal, now())
 
     @workflow.update(name=CONTROL)
     async def control(self, request: ControlRequest) -> ControlReceipt:
         """An operator steers the run; answers when it has been applied."""
-        plan, state = self._begun()
+        plan, state = await self._having_begun()
         with _refused(request.step_id):
             asked = control_of(plan, state, request, now())
         await self._apply(asked.event)
@@ -136,13 +140,14 @@ class Desk:
     @control.validator
     def refuse_control(self, request: ControlRequest) -> None:
         """Refuses what does not apply."""
-        plan, state = self._begun()
-        with _refused(request.step_id):
-            control_of(plan, state, request, now())
+        if self._state is not None:
+            with _refused(request.step_id):
+                control_of(*self._begun(), request, now())
 
     @workflow.update(name=MIGRATE)
     async def migrate(self, request: MigrationRequest) -> MigrationReport:
         """Goes on with another version's definition, or only says whether it could."""
+        await self._having_begun()
         report, plan = self._judged(request)
         if request.dry_run or plan is None or report.verdict != "SAFE":
             return report
@@ -159,6 +164,8 @@ class Desk:
     @migrate.validator
     def refuse_migration(self, request: MigrationRequest) -> None:
         """Refuses a definition that cannot be run, a run that is ending, and a second migration before the first."""
+        if self._state is None:
+            return
         report, plan = self._judged(request)
         if not request.dry_run and (plan is None or report.verdict != "SAFE"):
             reasons = "; ".join(f"{one.step_id}: {one.reason}" for one in report.findings)
@@ -196,6 +203,14 @@ class Desk:
         if self._plan is None or self._state is None:
             raise application_error(Failure("NOT_YET_STARTED", "the execution has not begun"))
         return self._plan, self._state
+
+    async def _having_begun(self) -> tuple[Plan, State]:
+        """Waits for the state: an update that comes with the first task of a run is handled before it is there. It
+        cannot be judged beforehand then, so that a refusal leaves events. All others keep their place in the inbox.
+        """
+        if self._state is None:
+            await workflow.wait_condition(lambda: self._state is not None or self._ended)
+        return self._begun()
 
     async def _apply(self, event: Event | None) -> None:
         """Waits until an event (and all before it) has been applied, or the run has ended."""

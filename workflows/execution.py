@@ -76,6 +76,7 @@ class Execution(Desk):
         try:
             self._plan = plan_of(args[1].payload)
         except EngineError as error:
+            self._ended = True
             await _undisturbed(asyncio.create_task(self._close(given, Fail(Failure(error.code, str(error))))))
             raise application_error(Failure(error.code, str(error), retryable=False)) from error
         self._definition = args[1]

@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from app.db.migrate import migrate
 from app.embedded import EmbeddedPostgres, EmbeddedTemporal, start_postgres, start_temporal
+from app.payloads.errors import PayloadUnavailable
 from app.processes import OwnProcess
 from tests.documents import action, batch, child, confirm, expr, line, step
 from tests.workflows.counterpart import Counterpart, call, serving_counterpart
@@ -130,18 +131,19 @@ async def away(house: House, seconds: float) -> None:
     for handle in (spawning, completing, failing):
         await executions.waits_for(handle, "ask")
     await executions.waits_for(waiting, "paid")
-    prepared = await executions.prepare(line(action("call"), confirm("ask")))
+    prepared = await executions.prepare(line(action("call")))
     await house.postgres.process.stop()
     begun = asyncio.get_running_loop().time()
     for handle in (spawning, completing, failing):
         await executions.complete(handle, "ask")
-    starting = await executions.launch(prepared)
+    with pytest.raises(PayloadUnavailable):
+        await executions.launch(prepared)
     assert await executions.deliver(waiting, "paid") == "DELIVERED"
-    for handle in (waiting, starting):
-        await executions.waits_for(handle, "ask")
-        await executions.complete(handle, "ask")
+    await executions.waits_for(waiting, "ask")
+    await executions.complete(waiting, "ask")
     await asyncio.sleep(max(0.0, seconds - (asyncio.get_running_loop().time() - begun)))
     house.postgres = await start_postgres(house.home, house.started.append)
+    starting = await executions.launch(prepared)
     await ends_well(house, spawning, completing, waiting, starting)
     assert await spawning.result() == 5
     assert len(await executions.rows(spawning)) == 6

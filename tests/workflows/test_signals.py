@@ -56,6 +56,21 @@ async def test_a_plain_signal_sent_before_the_first_task_is_kept(executions: Exe
     await executions.replay_all()
 
 
+async def test_updates_that_come_with_the_first_task_are_answered(executions: Executions) -> None:
+    handle = await executions.start(line(wait("w"), step("ask", "HUMAN_CONFIRM"), output=expr("__steps__.w")))
+    early = [
+        asyncio.create_task(executions.deliver(handle, "paid", "early")),
+        asyncio.create_task(refused(executions.complete(handle, "ask"))),
+        asyncio.create_task(refused(executions.control(handle, "SKIP_TIMER", "w"))),
+    ]
+    await asyncio.sleep(0.5)
+    async with executions.worker():
+        assert await asyncio.gather(*early) == ["DELIVERED", "STEP_NOT_OPEN", "NO_TIMER"]
+        await executions.complete(handle, "ask")
+        assert await handle.result() == "early"
+    await executions.replay_all()
+
+
 async def test_a_signal_goes_to_the_step_with_its_correlation_key(running: Executions) -> None:
     definition = document(
         split("s"),
