@@ -5,7 +5,7 @@ follows from the fact may fail and be undone, which is the business of `engine.i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine import batches, compensation
 from engine.closing import activation, fail_for_good, fail_visit, finish_visit
@@ -147,11 +147,11 @@ def _read(draft: Draft, node: Node, key: Key, work: Work, event: Answer) -> Cons
     alias = (key.role or "").removeprefix(f"{DATA}/")
     if work.stage is not Stage.READING or alias not in work.reads:
         return None
+    draft.change(name, reads=tuple(other for other in work.reads if other != alias))
     if isinstance(event, ActionDone):
         return Consequence(node, name, lambda: _have_read(draft, node, name, alias, event))
     failure = event.failure if isinstance(event, ActionFailed) else Failure("DATASOURCE_FAILED", "it gave no answer")
-    left = tuple(other for other in work.reads if other != alias)
-    draft.change(name, reads=left)
+    failure = failure if failure.step_id else replace(failure, step_id=node.id)
     return Consequence(node, name, lambda: fail_unit(draft, node, name, failure))
 
 

@@ -58,9 +58,8 @@ def end_read(draft: Draft, node: Node, key: str, alias: str, event: ActionDone) 
     source = next(source for source in node.data if source.alias == alias)
     answer = _selected(draft, node, work, source, event.output)
     data = {**(work.data if isinstance(work.data, dict) else {}), alias: answer}
-    left = tuple(name for name in work.reads if name != alias)
-    draft.change(key, data=data, reads=left, stage=Stage.READING if left else Stage.READY)
-    return not left
+    draft.change(key, data=data, stage=Stage.READING if work.reads else Stage.READY)
+    return not work.reads
 
 
 def _selected(draft: Draft, node: Node, work: Work, source: DataRead, answer: JSON) -> JSON:

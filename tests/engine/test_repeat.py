@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from engine.protocol import SpawnChildren
 from tests.documents import Document, action, child, confirm, expr, line, wait_signal
 from tests.engine.world import World
 
@@ -73,7 +74,7 @@ def test_each_iteration_has_attempts_of_its_own() -> None:
     world = World(line(child("kid", repeat=repeat, retry={"maxAttempts": 2})))
     world.failed("kid#1/round/0").fire("kid#1/retry").done("kid#1/round/0")
     world.failed("kid#1/round/1").fire("kid#1/retry").done("kid#1/round/1")
-    assert [command.attempt for command in world.commands if hasattr(command, "children")] == [1, 2, 3, 4]
+    assert [command.attempt for command in world.said(SpawnChildren)] == [1, 2, 3, 4]
     assert world.ended is not None
 
 
@@ -82,7 +83,7 @@ def test_a_person_is_asked_again_and_again() -> None:
         line(confirm("ok", repeat={"until": "__result__.outcome = 'yes'"}, outcomes=["yes", "no"], timeout=60))
     )
     world.done("ok#1", "no").done("ok#1", "no").done("ok#1", "yes")
-    assert [entry["outcome"] for entry in world.state.outputs["ok"]] == ["no", "no", "yes"]
+    assert [entry["outcome"] for entry in world.output_of("ok")] == ["no", "no", "yes"]
     assert world.ended is not None
 
 

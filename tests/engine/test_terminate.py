@@ -34,7 +34,7 @@ def test_completed_withdraws_what_is_open_and_waits_for_its_answers() -> None:
     assert world.statuses()["over"] == "COMPLETED"
 
 
-def test_an_end_that_fails_compensates_what_was_done() -> None:
+def test_failed_undoes_what_was_done() -> None:
     world = begun("FAILED", message=expr("'because ' & __context__.why", default="of nothing")).settle()
     assert world.keys() == ["first#1/compensate"]
     world.done("first#1/compensate")

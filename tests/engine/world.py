@@ -287,6 +287,10 @@ class World:
         """Every command of a kind that was ever given, in order."""
         return [command for command in self.commands if isinstance(command, kind)]
 
+    def output_of(self, step_id: str) -> Any:
+        """What the last completed visit of a step gave."""
+        return self.state.outputs[step_id]
+
     @property
     def output(self) -> Any:
         """The output of a run that has completed."""
