@@ -21,6 +21,7 @@ from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.routes import router as executions
 from app.intake import Intake
 from app.links.routes import router as links
+from app.pollers import Pollers
 from app.problem_details import (
     ProblemDetails,
     answer_with_problems,
@@ -48,15 +49,21 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
     """
 
     followers = Followers(database, temporal)
+    pollers = Pollers(temporal)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        reconciling = asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler))
+        background = [
+            asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
+            asyncio.create_task(pollers.watch()),
+        ]
         yield
         await followers.close()
-        reconciling.cancel()
-        with suppress(asyncio.CancelledError):
-            await reconciling
+        for task in background:
+            task.cancel()
+        for task in background:
+            with suppress(asyncio.CancelledError):
+                await task
 
     app = FastAPI(
         title="Millrace",
@@ -70,6 +77,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
     app.state.database = database
     app.state.temporal = temporal
     app.state.followers = followers
+    app.state.pollers = pollers
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)
@@ -84,7 +92,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal) -> Fa
 
 async def reconcile_forever(database: Database, temporal: Temporal, settings: ReconcilerSettings) -> None:
     """A pass of the reconciler every `interval` seconds, until cancelled. Nothing that fails ends it."""
-    sweep = Sweep()
+    sweep = Sweep(lost_after=timedelta(seconds=settings.lost_after))
     while True:
         await asyncio.sleep(settings.interval)
         try:

@@ -74,10 +74,14 @@ class HttpActionSettings(BaseModel):
 
 
 class ReconcilerSettings(BaseModel):
-    """How often rows left CREATED are looked for, and how old they must be; seconds."""
+    """How often rows left CREATED are looked for, and how old they must be; seconds.
+
+    `lost_after` is how long ago an execution must have started before its row is closed because Temporal has no run.
+    """
 
     interval: float = Field(default=10.0, gt=0)
     grace: float = Field(default=10.0, ge=0)
+    lost_after: float = Field(default=600.0, ge=0)
 
 
 class LogSettings(BaseModel):

@@ -214,7 +214,9 @@ class Followers:
             return
         if execution_id not in self._followers:
             follower = _Follower(self._database, self._temporal, execution_id)
-            self._followers[execution_id] = follower, asyncio.create_task(self._run(execution_id, follower))
+            running = asyncio.create_task(self._run(execution_id, follower), name=f"follow {execution_id}")
+            running.add_done_callback(_log_failure)
+            self._followers[execution_id] = follower, running
         follower, task = self._followers[execution_id]
         follower.add(listener)
         try:
@@ -239,9 +241,6 @@ class Followers:
         except AppError as error:
             # Its row has been deleted, say: nothing is left to follow.
             log.warning("following_ended", execution_id=str(execution_id), code=error.code)
-        # The edge of a background task: an error that only ended it would leave its listeners waiting.
-        except Exception:
-            log.exception("following_failed", execution_id=str(execution_id))
         finally:
             self._forget(execution_id, follower)
             for listener in follower.listeners:
@@ -252,6 +251,12 @@ class Followers:
         known = self._followers.get(execution_id)
         if known is not None and known[0] is follower:
             del self._followers[execution_id]
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """A bug ends the follower and so its streams, whose listeners come back; here it is at least said."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("following_failed", follower=task.get_name(), exc_info=error)
 
 
 def is_end(event_id: str | None) -> bool:
