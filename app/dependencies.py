@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.session import Database
 from app.executions.following import Followers
 from app.executions.repair import Repair
+from app.pollers import Pollers
 from app.settings import Settings
 from app.temporal import Temporal
 
@@ -43,6 +44,12 @@ async def get_followers(request: Request) -> Followers:
     return followers
 
 
+async def get_pollers(request: Request) -> Pollers:
+    """What this process knows of the workers."""
+    pollers: Pollers = request.app.state.pollers
+    return pollers
+
+
 async def get_session(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
     """A session whose transaction is committed before the response is sent."""
     async with database.transaction() as session:
@@ -53,6 +60,7 @@ SettingsPart = Annotated[Settings, Depends(get_settings)]
 DatabasePart = Annotated[Database, Depends(get_database)]
 TemporalPart = Annotated[Temporal, Depends(get_temporal)]
 RepairPart = Annotated[Repair, Depends(get_repair)]
+PollersPart = Annotated[Pollers, Depends(get_pollers)]
 FollowersPart = Annotated[Followers, Depends(get_followers)]
 # Scope "function": with the default the commit would come after the response, and could fail unseen.
 SessionPart = Annotated[AsyncSession, Depends(get_session, scope="function")]

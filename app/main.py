@@ -28,6 +28,7 @@ from app.incidents.routes import router as incidents
 from app.intake import Intake
 from app.links.routes import router as links
 from app.payloads.retention import keep_for, purge_blobs
+from app.pollers import Pollers
 from app.problem_details import (
     ProblemDetails,
     answer_with_problems,
@@ -70,17 +71,20 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     """
 
     followers = Followers(database, temporal)
+    pollers = Pollers(temporal)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         background = [
             asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
             asyncio.create_task(purge_forever(database, temporal, settings.payloads)),
+            asyncio.create_task(pollers.watch()),
         ]
         yield
         await followers.close()
         for task in background:
             task.cancel()
+        for task in background:
             with suppress(asyncio.CancelledError):
                 await task
 
@@ -97,6 +101,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.temporal = temporal
     app.state.repair = repair or EngineRepair()
     app.state.followers = followers
+    app.state.pollers = pollers
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)
@@ -111,7 +116,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
 
 async def reconcile_forever(database: Database, temporal: Temporal, settings: ReconcilerSettings) -> None:
     """A pass of the reconciler every `interval` seconds, until cancelled. Nothing that fails ends it."""
-    sweep = Sweep()
+    sweep = Sweep(lost_after=timedelta(seconds=settings.lost_after))
     while True:
         await asyncio.sleep(settings.interval)
         try:

@@ -95,10 +95,15 @@ class PayloadSettings(BaseModel):
 
 
 class ReconcilerSettings(BaseModel):
-    """How often rows left CREATED are looked for, and how old they must be; seconds. Dead letters are kept for days."""
+    """How often rows left CREATED are looked for, and how old they must be; seconds.
+
+    `lost_after` is how long ago an execution must have started before its row is closed because Temporal has no run.
+    Dead letters are kept for `dead_letter_days`.
+    """
 
     interval: float = Field(default=10.0, gt=0)
     grace: float = Field(default=10.0, ge=0)
+    lost_after: float = Field(default=600.0, ge=0)
     dead_letter_days: float = Field(default=30.0, gt=0)
 
 

@@ -214,8 +214,8 @@ class Followers:
             return
         if execution_id not in self._followers:
             follower = _Follower(self._database, self._temporal, execution_id)
-            running = asyncio.create_task(self._run(execution_id, follower))
-            running.add_done_callback(_report_failure)
+            running = asyncio.create_task(self._run(execution_id, follower), name=f"follow {execution_id}")
+            running.add_done_callback(_log_failure)
             self._followers[execution_id] = follower, running
         follower, task = self._followers[execution_id]
         follower.add(listener)
@@ -253,12 +253,12 @@ class Followers:
             del self._followers[execution_id]
 
 
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """A bug ends the follower and so its streams, whose listeners come back; here it is at least said."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("following_failed", follower=task.get_name(), exc_info=error)
+
+
 def is_end(event_id: str | None) -> bool:
     """Whether an id is that of an `end`: whoever has seen it need not come back."""
     return event_id is not None and event_id.endswith(_END)
-
-
-def _report_failure(task: asyncio.Task[None]) -> None:
-    """A bug: it has ended the streams of its followers, and is not to pass in silence."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("following_failed", exc_info=error)

@@ -1,7 +1,7 @@
 """Questions about executions: one function for each."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -272,6 +272,18 @@ async def list_tree(session: AsyncSession, root_id: UUID, limit: int) -> list[Ex
         .limit(limit)
     )
     return [_row(row) for row in await session.execute(statement)]
+
+
+async def list_started_before(
+    session: AsyncSession, execution_ids: Collection[UUID], started_before: datetime
+) -> Sequence[UUID]:
+    """Those of the executions whose row says that they run and have for long."""
+    statement = select(col(WorkflowExecution.id)).where(
+        col(WorkflowExecution.id).in_(execution_ids),
+        col(WorkflowExecution.status) == RecordStatus.STARTED,
+        col(WorkflowExecution.started_at) < started_before,
+    )
+    return (await session.execute(statement)).scalars().all()
 
 
 async def list_open(session: AsyncSession, *, after: UUID | None, limit: int) -> Sequence[UUID]:

@@ -7,6 +7,7 @@ Any number of processes may do this at the same time.
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -27,15 +28,19 @@ from app.executions.lifecycle import close_execution
 from app.executions.lineage import list_pending
 from app.executions.migrating import settle_pending
 from app.executions.orphans import end_orphans
-from app.executions.queries import find_left_created, list_open
+from app.executions.queries import find_left_created, list_open, list_started_before
 from app.executions.reopening import begin
-from app.executions.runs import RuntimeStatus, cancel_run, find_runs
+from app.executions.runs import RuntimeStatus, cancel_run, find_run, find_runs
 from app.executions.starting import Launch, launch_locked
 from app.executions.tidying import close_left_open, purge_dead_letters
 from app.executions.updates import UPDATE_WITHIN
-from app.temporal import Temporal
+from app.temporal import Temporal, check_namespace
 
 log = structlog.get_logger(__name__)
+
+# Long enough for every replica of Temporal's own database to know of a start.
+LOST_AFTER = timedelta(minutes=10)
+LOST = "RUN_NOT_FOUND: Temporal has no run of this execution"
 
 BATCH = 20
 REOPENING = (LineageKind.RETRY, LineageKind.RESUME)
@@ -47,9 +52,13 @@ PAGE = 100
 
 @dataclass(slots=True)
 class Sweep:
-    """How far the search for closed runs has come; each pass looks at one page of open rows."""
+    """How far the search for closed runs has come; each pass looks at one page of open rows.
+
+    A run that Temporal does not know is lost when its execution began longer ago than `lost_after`.
+    """
 
     after: UUID | None = None
+    lost_after: timedelta = LOST_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,4 +229,28 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
             )
             # Visibility lags: the run that it shows may be one that a retry has followed since.
             closed += await close_execution(session, request, run.run_id)
+    missing = [execution_id for execution_id in ids if execution_id not in runs]
+    return closed + await _close_lost(database, temporal, missing, sweep.lost_after)
+
+
+async def _close_lost(database: Database, temporal: Temporal, missing: Collection[UUID], lost_after: timedelta) -> int:
+    """Closes rows whose run Temporal has lost, as TERMINATED.
+
+    That visibility does not list a run only means that it has to be asked for by name; and that no run is found means
+    nothing unless the namespace is there.
+    """
+    started_before = datetime.now(UTC) - lost_after
+    async with database.transaction() as session:
+        old = await list_started_before(session, missing, started_before) if missing else []
+    if not old:
+        return 0
+    await check_namespace(await temporal.client())
+    lost = [execution_id for execution_id in old if await find_run(temporal, execution_id) is None]
+    closed = 0
+    async with database.transaction() as session:
+        for execution_id in lost:
+            log.error("run_lost", execution_id=str(execution_id))
+            ended_at = datetime.now(UTC).isoformat()
+            close = CloseExecution(execution_id=execution_id, closed_as="TERMINATED", reason=LOST, ended_at=ended_at)
+            closed += await close_execution(session, close)
     return closed

@@ -19,6 +19,7 @@ from app.dependencies import (
     FollowersPart,
     IdempotencyKey,
     Limit,
+    PollersPart,
     SettingsPart,
     TemporalPart,
 )
@@ -73,6 +74,7 @@ async def execute(
     database: DatabasePart,
     temporal: TemporalPart,
     settings: SettingsPart,
+    pollers: PollersPart,
     actor: Actor = None,
     idempotency_key: IdempotencyKey = None,
     wait: Wait = None,
@@ -109,6 +111,9 @@ async def execute(
     view = StartView(execution_id=started.execution_id, status=started.status)
     if started.reason is not None:
         view.status_reason = started.reason
+    problem = service.start_problem(started, pollers.known())
+    if problem is not None:
+        view.problem = problem
     return view
 
 

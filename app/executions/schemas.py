@@ -39,7 +39,9 @@ class ReadingProblem(Given):
 
 
 class StartView(Given):
-    """An accepted start. The last three are there when `wait` was asked for and the run ended in time."""
+    """An accepted start. `runtimeStatus` and what follows it are there when `wait` was asked for and the run ended in
+    time; `problem` is WORKER_UNAVAILABLE when no worker polled a moment ago, so that the run will have to wait for one.
+    """
 
     execution_id: UUID
     status: RecordStatus
@@ -47,6 +49,7 @@ class StartView(Given):
     runtime_status: RuntimeStatus | None = None
     output: Any = None
     error: ErrorView | None = None
+    problem: ReadingProblem | None = None
 
 
 class ExecutionSummary(Given):

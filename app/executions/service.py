@@ -12,7 +12,7 @@ from app.errors import Unavailable
 from app.executions import runs
 from app.executions.queries import Target
 from app.executions.reading import error_view, get_row
-from app.executions.schemas import StartView
+from app.executions.schemas import ReadingProblem, StartView
 from app.executions.starting import StartRequest, accept, launch
 from app.settings import Settings
 from app.temporal import Temporal
@@ -48,6 +48,14 @@ async def start_execution(
             return Started(accepted.execution_id, accepted.status, None, repeated=True)
         launched = await launch(connection, temporal, accepted.launch)
     return Started(accepted.execution_id, launched.status, launched.reason, repeated=False)
+
+
+def start_problem(started: Started, polled: bool | None) -> ReadingProblem | None:
+    """What a new execution is up against, as far as is known: `polled` tells whether a worker polled a moment ago."""
+    if started.repeated or polled is not False or started.status == RecordStatus.FAILED_TO_START:
+        return None
+    message = "No worker polls the task queue. The execution is stored and runs as soon as one does."
+    return ReadingProblem(code="WORKER_UNAVAILABLE", message=message)
 
 
 async def wait_for_end(database: Database, temporal: Temporal, started: Started, seconds: float) -> StartView | None:

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app.dependencies import DatabasePart, SettingsPart, TemporalPart
-from app.executions.service import Started
+from app.dependencies import DatabasePart, PollersPart, SettingsPart, TemporalPart
+from app.executions.service import Started, start_problem
 from app.problem_details import problem_responses
 from app.triggers.schemas import TriggerRequest, TriggerView
 from app.triggers.service import Source, take_event
@@ -32,6 +32,7 @@ async def service_request(
     database: DatabasePart,
     temporal: TemporalPart,
     settings: SettingsPart,
+    pollers: PollersPart,
 ) -> TriggerView:
     """Starts the template linked to the service.
 
@@ -39,7 +40,7 @@ async def service_request(
     IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
     started = await take_event(database, temporal, settings, Source.SERVICE_REQUEST, request)
-    return _answer(started, response)
+    return _answer(started, response, pollers.known())
 
 
 @router.post(
@@ -56,13 +57,14 @@ async def product_purchase(
     database: DatabasePart,
     temporal: TemporalPart,
     settings: SettingsPart,
+    pollers: PollersPart,
 ) -> TriggerView:
     """Starts the template linked to the product; codes as for service requests."""
     started = await take_event(database, temporal, settings, Source.PRODUCT_PURCHASE, request)
-    return _answer(started, response)
+    return _answer(started, response, pollers.known())
 
 
-def _answer(started: Started | None, response: Response) -> TriggerView:
+def _answer(started: Started | None, response: Response, polled: bool | None) -> TriggerView:
     if started is None:
         response.status_code = 200
         return TriggerView(matched=False)
@@ -71,4 +73,7 @@ def _answer(started: Started | None, response: Response) -> TriggerView:
     view = TriggerView(matched=True, execution_id=started.execution_id, status=started.status)
     if started.reason is not None:
         view.status_reason = started.reason
+    problem = start_problem(started, polled)
+    if problem is not None:
+        view.problem = problem
     return view

@@ -5,6 +5,7 @@ from uuid import UUID
 from pydantic import Field
 
 from app.db.tables import RecordStatus
+from app.executions.schemas import ReadingProblem
 from app.wire import Given, JsonObject, Name, Taken
 
 
@@ -18,9 +19,13 @@ class TriggerRequest(Taken):
 
 
 class TriggerView(Given):
-    """Whether the entity is linked to a template, and the execution that the event got."""
+    """Whether the entity is linked to a template, and the execution that the event got.
+
+    `problem` is WORKER_UNAVAILABLE when no worker polled a moment ago, so that the run will have to wait for one.
+    """
 
     matched: bool
     execution_id: UUID | None = None
     status: RecordStatus | None = None
     status_reason: str | None = None
+    problem: ReadingProblem | None = None

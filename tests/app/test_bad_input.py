@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -20,7 +21,8 @@ from app.settings import ApiSettings, DatabaseSettings, Settings, TemporalSettin
 from app.temporal import Temporal
 from app.untrusted import check_json
 from tests.app.conftest import Serve
-from tests.app.scenes import PLAIN, active_template, create_template, link, ok, purchase, refused
+from tests.app.scenes import PLAIN, Json, active_template, create_template, link, ok, purchase, refused
+from tests.app.tiny_workflow import running_worker
 
 JSON = {"content-type": "application/json"}
 
@@ -193,6 +195,7 @@ async def test_postgres_down_is_said(serve: Serve, settings: Settings, temporal:
             "database": {"status": "DOWN", "code": "DATABASE_UNAVAILABLE"},
             "temporal": {"status": "UP", "code": None},
         },
+        "worker": False,
     }
     await database.close()
 
@@ -248,6 +251,39 @@ async def test_the_api_starts_while_temporal_is_down_and_says_so(
 async def test_a_service_that_has_what_it_needs_is_ready(api: httpx.AsyncClient) -> None:
     ready = await api.get("http://" + api.base_url.netloc.decode() + "/health/ready")
     assert (ready.status_code, ready.json()["status"]) == (200, "UP")
+    assert ready.json()["worker"] is False
+
+
+async def test_that_no_worker_polls_is_said_by_the_start_and_by_readiness_until_one_does(
+    serve: Serve, settings: Settings, database: Database, temporal_address: str
+) -> None:
+    queue = f"tests-{uuid4()}"
+    own = settings.model_copy(update={"temporal": settings.temporal.model_copy(update={"task_queue": queue})})
+    api = await serve(own, database, Temporal(own.temporal))
+    template = await active_template(api)
+    entity_id = await link(api, template)
+    ready = "http://" + api.base_url.netloc.decode() + "/health/ready"
+
+    async def start() -> Json:
+        return await ok(await api.post(f"/templates/{template['id']}/execute", json={}), 202)
+
+    async def becomes(worker: bool) -> None:
+        for _ in range(100):
+            if (await api.get(ready)).json()["worker"] is worker:
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"readiness does not say worker: {worker}")
+
+    await becomes(worker=False)
+    started = await start()
+    assert (started["status"], started["problem"]["code"]) == ("STARTED", "WORKER_UNAVAILABLE")
+    body = purchase(entity_id)
+    triggered = await ok(await api.post("/triggers/product-purchases", json=body), 202)
+    assert triggered["problem"]["code"] == "WORKER_UNAVAILABLE"
+    assert "problem" not in await ok(await api.post("/triggers/product-purchases", json=body))
+    async with running_worker(temporal_address, queue):
+        await becomes(worker=True)
+        assert "problem" not in await start()
 
 
 async def test_without_a_worker_steps_are_not_known_and_that_is_said(

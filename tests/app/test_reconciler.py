@@ -102,14 +102,14 @@ async def test_temporal_going_down_after_the_row_was_committed_loses_nothing(
     await relay.cut()
     answer = await ok(await cut_off.post("/triggers/product-purchases", json=body), 202)
     execution_id = answer["executionId"]
-    assert answer == {"matched": True, "executionId": execution_id, "status": "CREATED"}
+    assert (answer["matched"], answer["status"]) == (True, "CREATED")
     row = await _row(database, execution_id)
     assert (row.status, row.started_at) == ("CREATED", None)
     assert not await _exists(temporal_client, execution_id)
 
     # The same event again gets the same execution, though Temporal is down.
     repeated = await ok(await cut_off.post("/triggers/product-purchases", json=body))
-    assert repeated == answer
+    assert repeated == {name: answer[name] for name in ("matched", "executionId", "status")}
 
     passes = await asyncio.gather(*(reconcile_once(database, temporal, NOW) for _ in range(3)))
     assert sum(found.started for found in passes) == 1

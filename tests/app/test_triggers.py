@@ -46,6 +46,11 @@ async def _count(database: Database, template: Json) -> int:
         return int((await session.execute(statement)).scalar_one())
 
 
+def _lasting(answer: Json) -> Json:
+    """An answer without what was the matter only when it was given: nobody polls here."""
+    return {name: value for name, value in answer.items() if name != "problem"}
+
+
 async def test_a_purchase_starts_the_linked_templates_active_version(
     api: httpx.AsyncClient, database: Database, temporal_client: Client
 ) -> None:
@@ -53,7 +58,7 @@ async def test_a_purchase_starts_the_linked_templates_active_version(
     entity_id = await link(api, template)
     body = purchase(entity_id, context={"price": 12.5, "name": "Zoë"})
     answer = await ok(await api.post(PURCHASES, json=body), 202)
-    assert set(answer) == {"executionId", "status", "matched"}
+    assert set(answer) - {"problem"} == {"executionId", "status", "matched"}
     assert (answer["status"], answer["matched"]) == ("STARTED", True)
 
     row = await _row(database, answer["executionId"])
@@ -118,7 +123,7 @@ async def test_a_repeated_event_gets_the_execution_it_got_before(api: httpx.Asyn
     template = await active_template(api)
     entity_id = await link(api, template)
     body = purchase(entity_id, context={"a": 1, "b": [2.0, {"c": None}]})
-    first = await ok(await api.post(PURCHASES, json=body), 202)
+    first = _lasting(await ok(await api.post(PURCHASES, json=body), 202))
     reordered = {**body, "context": dict(reversed(body["context"].items()))}
     assert await ok(await api.post(PURCHASES, json=reordered)) == first
     # Also when another version is active by now.
@@ -236,7 +241,7 @@ async def test_a_manual_start_is_idempotent_only_with_a_key(api: httpx.AsyncClie
     row = await _row(database, first["executionId"])
     assert row.trigger == {"source": "manual", "actor": "ann"}
     keyed = headers | {"Idempotency-Key": "k 1"}
-    third = await ok(await api.post(path, json={"name": "N"}, headers=keyed), 202)
+    third = _lasting(await ok(await api.post(path, json={"name": "N"}, headers=keyed), 202))
     assert await ok(await api.post(path, json={"name": "N"}, headers=keyed)) == third
     refused(await api.post(path, json={"name": "M"}, headers=keyed), 409, "IDEMPOTENCY_CONFLICT")
     body = {"name": "N", "version": "1.0.0"}
@@ -279,7 +284,7 @@ async def test_waiting_answers_with_the_output_when_the_run_ends_in_time(
         assert failed["error"] == {"code": "NO_STOCK", "message": "nothing left", "stepId": "note"}
         assert "output" not in failed
         waiting = await ok(await api.post(f"{path}?wait=PT0.2S", json={"context": {"do": "wait"}}), 202)
-        assert set(waiting) == {"executionId", "status"}
+        assert set(waiting) - {"problem"} == {"executionId", "status"}
 
 
 @pytest.mark.parametrize("wait", ["soon", "-1", "-PT1S", "PT", "61", "PT1M1S", "P1D"])
