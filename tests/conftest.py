@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 from sqlalchemy.engine import make_url
 from temporalio.client import Client
@@ -22,6 +23,11 @@ from tests.wire_cutter import Relay, relayed
 MakeDatabase = Callable[[], Awaitable[str]]
 
 _MIGRATED = "migrated"
+
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("millrace", deadline=None)
+hypothesis.settings.load_profile("millrace")
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def test_an_action_gets_its_parameters_with_the_values_filled_in() -> None:
     command = World(definition, {"name": "water"}).open["call#1"]
     assert isinstance(command, RunAction)
     assert command.parameters == {"to": "water", "list": [1, 2]}
-    assert (command.action_key, command.retry.max_attempts, command.timeout) == ("test.echo", 3, 10.0)
+    assert (command.action_key, command.retry.max_attempts, command.timeout) == ("test.echo", 3, None)
 
 
 def test_an_output_mapping_writes_into_the_context_after_success() -> None:
