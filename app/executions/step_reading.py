@@ -28,7 +28,7 @@ from app.db.session import Database
 from app.errors import AppError, NotFound, Unavailable
 from app.executions.history import Call, CallKey, CallKind, CallStatus, StepHistory, at, completes_a_step
 from app.executions.reading import get_row
-from app.executions.runs import view_run
+from app.executions.runs import view_run, worker_unavailable
 from app.executions.schemas import ErrorView, ReadingProblem, StepCall, StepDetail, StepVisit
 from app.run_contracts import RunView, StepView
 from app.temporal import Temporal, translated
@@ -41,6 +41,8 @@ MOST_EVENTS = 20_000
 MOST_BYTES = 8 * 1024 * 1024
 # Events the server is asked for at once; it gives 256 unless it is configured otherwise.
 _PAGE = 1_000
+# Seconds that what history says waits for what the run says of itself.
+_PATIENCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,12 @@ async def read_step(
     if row.started_at is None:
         view = StepView(id=step["id"], name=step["name"], type=step["type"], status="NOT_STARTED", visits=0)
         return _detail(execution_id, step, RunView(steps=[view], waiting_for=[]), wanted, [], _Found([]))
-    (found, shown), (view_of_run, problem) = await asyncio.gather(
-        _calls(temporal, execution_id, wanted, after, limit), _view(temporal, execution_id)
-    )
+    asking = asyncio.create_task(_view(temporal, execution_id))
+    try:
+        found, shown = await _calls(temporal, execution_id, wanted, after, limit)
+        view_of_run, problem = await _patiently(asking)
+    finally:
+        asking.cancel()
     detail = _detail(execution_id, step, view_of_run, wanted, shown, found)
     if problem is not None:
         detail.problem = problem
@@ -134,6 +139,18 @@ async def _view(temporal: Temporal, execution_id: UUID) -> tuple[RunView | None,
         return await view_run(temporal, execution_id), None
     except Unavailable as error:
         return None, ReadingProblem(code=error.code, message=error.message)
+
+
+async def _patiently(
+    asking: "asyncio.Task[tuple[RunView | None, ReadingProblem | None]]",
+) -> tuple[RunView | None, ReadingProblem | None]:
+    """What the run says if it says it soon: a worker that no longer holds it has to replay it first."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await asking
+    except TimeoutError:
+        error = worker_unavailable()
+        return None, ReadingProblem(code=error.code, message="No worker answered soon enough.")
 
 
 async def _calls(

@@ -18,7 +18,7 @@ from app.temporal import Temporal
 from tests.app.conftest import Serve
 from tests.app.scenes import Json, active_template, ok
 from tests.app.tiny_workflow import running_worker
-from tests.app.wire_cutter import relayed
+from tests.wire_cutter import relayed
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -215,6 +215,14 @@ async def test_a_page_that_costs_too_much_ends_early_and_the_next_goes_on(runnin
     assert truncated >= 2
 
 
+async def test_the_newest_call_of_a_long_history_costs_the_end_of_it_only(running: Executions) -> None:
+    handle = await running.start(loop_of_actions(40), {"n": 0})
+    await handle.result()
+    assert (await handle.describe()).history_length > 200
+    newest = await read(running, handle, "call", limit=1, most_events=15)
+    assert (only(newest).key, newest.truncated) == ("call#40", False)
+
+
 async def test_a_step_that_costs_no_round_trip_has_no_calls(running: Executions) -> None:
     handle = await running.start(loop_of_actions(2), {"n": 0})
     await handle.result()
