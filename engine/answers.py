@@ -27,7 +27,7 @@ from engine.fans import add_items, again
 from engine.json_types import JSON
 from engine.keys import BATCH, COMPENSATE, DATA, DELAY, DUE, RETRY, TIMEOUT, Key
 from engine.launch import escalate
-from engine.plan import ActionNode, HumanNode, Node, ParallelJoinNode, WorkNode
+from engine.plan import ActionNode, ChildNode, HumanNode, Node, ParallelJoinNode, WorkNode
 from engine.protocol import CloseIncident, Failure, TellChildren
 from engine.regions import close_region
 from engine.signals import added, buffer, growing, receives, repeated
@@ -54,6 +54,22 @@ class Consequence:
     act: Callable[[], None]
 
 
+# Whose attempts an event can answer.
+_ANSWERING: dict[type[Answer], type[ActionNode] | type[ChildNode]] = {
+    ActionDone: ActionNode,
+    ActionFailed: ActionNode,
+    ActionSuspended: ActionNode,
+    ChildDone: ChildNode,
+    ChildFailed: ChildNode,
+}
+
+
+def _step_of(draft: Draft, key: Key) -> Node | None:
+    """The step that a key belongs to; None for one that the plan does not have (any more)."""
+    index = draft.plan.by_id.get(key.step_id)
+    return None if index is None else draft.plan.nodes[index]
+
+
 def answered(draft: Draft, event: Answer) -> Consequence | None:
     """An action or a child has answered; an answer that nobody waits for changes nothing."""
     key = Key.parse(event.key)
@@ -63,7 +79,10 @@ def answered(draft: Draft, event: Answer) -> Consequence | None:
             failure = Failure("COMPENSATION_SUSPENDED", "what undoes a step cannot wait for anybody", key.step_id)
         compensation.end(draft, event.key, failure)
         return None
-    node = draft.plan.node(key.step_id)
+    node = _step_of(draft, key)
+    if node is None:
+        draft.leaving = draft.leaving.delete(event.key) if event.key in draft.leaving else draft.leaving
+        return None
     if key.role is not None and key.role.startswith(BATCH):
         return _batch_answered(draft, node, event, key)
     if event.key in draft.leaving:
@@ -73,7 +92,12 @@ def answered(draft: Draft, event: Answer) -> Consequence | None:
         return None
     if key.role is not None:
         return _read(draft, node, key, work, event)
-    if not isinstance(node, WorkNode) or work.stage not in (Stage.RUNNING, Stage.EXPIRED):
+    return _attempted(draft, node, key, work, event)
+
+
+def _attempted(draft: Draft, node: Node, key: Key, work: Work, event: Answer) -> Consequence | None:
+    """An attempt has ended."""
+    if not isinstance(node, _ANSWERING[type(event)]) or work.stage not in (Stage.RUNNING, Stage.EXPIRED):
         return None
     if command_key(node, key.unit_key, work) != event.key:
         return None
@@ -173,8 +197,8 @@ def fired(draft: Draft, key: str) -> Consequence | None:
     draft.timers = draft.timers.delete(key)
     parsed = Key.parse(key)
     name = parsed.unit_key
-    node = draft.plan.node(parsed.step_id)
-    if name not in draft.work:
+    node = _step_of(draft, parsed)
+    if node is None or name not in draft.work:
         return None
     if parsed.role == DELAY:
         return Consequence(node, name, lambda: finish_visit(draft, node, name, None, has_output=False))
@@ -192,7 +216,7 @@ def fired(draft: Draft, key: str) -> Consequence | None:
 def human_completed(draft: Draft, event: HumanCompleted) -> Consequence | None:
     """A person has answered; an answer to something no longer open changes nothing."""
     key = Key.parse(event.key)
-    node = draft.plan.node(key.step_id)
+    node = _step_of(draft, key)
     work = draft.work.get(key.unit_key)
     if not isinstance(node, HumanNode) or work is None or work.stage is not Stage.RUNNING:
         return None

@@ -5,8 +5,9 @@ Its maps are persistent, so making and freezing a draft costs the same however l
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 from engine.context import written
@@ -27,6 +28,9 @@ _PLAIN = (
     "timers", "answers", "running", "gated", "guarded", "locks", "paused", "signals", "receipts", "undo", "taken",
     "ending", "lost", "output",
 )  # fmt: skip
+
+
+_plain_fields = attrgetter(*_PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +98,21 @@ class Draft:
 
     def freeze(self) -> Step:
         """The state as it stands now, with the commands collected on the way."""
-        kept = {name: getattr(self, name) for name in _PLAIN}
-        state = replace(
-            self.base,
+        state = State(
+            run=self.run,
+            batch=self.base.batch,
             at=self.at,
             ready=tuple(self.ready),
             todo=tuple(self.todo),
             waiting=tuple(self.waiting),
-            **kept,
+            **dict(zip(_PLAIN, _plain_fields(self), strict=True)),
         )
         return Step(state, tuple(self.commands))
 
     def mark(self) -> tuple[Any, ...]:
         """What `go_back` needs to undo everything since."""
         queues = (tuple(self.ready), tuple(self.todo), tuple(self.waiting))
-        return (tuple(self.commands), queues, [getattr(self, name) for name in _PLAIN])
+        return (tuple(self.commands), queues, _plain_fields(self))
 
     def go_back(self, mark: tuple[Any, ...]) -> None:
         """Undoes everything since the mark: a turn has failed, and leaves nothing half done."""

@@ -99,8 +99,6 @@ def release_inclusive_join(draft: Draft) -> bool:
     join and cannot also reach a filled one that way. When nothing is under way that could bring a token, only joins
     wait for each other, and the first in plan order goes on. Inside a branch of a region only the branch counts.
     """
-    if not draft.filled:
-        return False
     plan = draft.plan
     waiting = sorted((plan.by_id[name], scope) for name, scope in map(_place, draft.filled))
     joins = [(node, scope) for index, scope in waiting if isinstance(node := plan.nodes[index], InclusiveJoinNode)]

@@ -274,6 +274,10 @@ class _Turns:
         return False
 
     def _released(self) -> bool:
+        if not self._draft.filled:
+            # It counts as a turn all the same: recorded histories name turns by number.
+            self._turn += 1
+            return False
         return self._ask(None, None, lambda: gateways.release_inclusive_join(self._draft))
 
     def _ask(self, node: PlanNode | None, key: str | None, question: Callable[[], bool]) -> bool:

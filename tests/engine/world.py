@@ -171,6 +171,15 @@ class World:
         self._take(advance(self.plan, self.state, event))
         return self
 
+    def replayed(self, event: Event) -> "World":
+        """One event as it was given to another world: what it answers is not open any more."""
+        key = "yield" if isinstance(event, Yielded) else getattr(event, "key", None)
+        if key in self.open:
+            del self.open[key]
+            self.withdrawn.discard(key)
+        self.at = event.at
+        return self.give(event)
+
     def tick(self, milliseconds: int = 1_000) -> int:
         """Time passes."""
         self.at += milliseconds
