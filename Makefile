@@ -8,7 +8,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 	--no-emit-trusted-host --no-emit-find-links --allow-unsafe --strip-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check format bench migrate lock clean
+.PHONY: help demo dev test check format bench soak migrate lock clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -39,6 +39,9 @@ format: .venv/.dev  ## put the code into its format
 
 bench: .venv/.dev bench/.venv/.ready  ## the figures of bench/README.md, measured here
 	@exec $(BIN)/python -m bench
+
+soak: .venv/.dev  ## minutes of faults, and of very long and wide runs; ONLY="kills steps" chooses
+	@exec $(BIN)/python -m tests.soak $(ONLY)
 
 lock: .venv/.dev  ## choose versions anew and write the lock files
 	@$(COMPILE) --upgrade --extra build --output-file requirements.txt pyproject.toml

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,10 +21,13 @@ class Counterpart:
     """An HTTP server that counts calls by path and keeps some waiting until it is told.
 
     A path with `wait` in it is answered when the gate is open; one in `refused` is answered 422. `order` is every
-    call, by path, and `bodies` what came with the last one.
+    call, by path, `bodies` what came with the last one, and `times` when calls came, by key, in seconds since the
+    epoch. Each is answered `after` so many seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after: float = 0.0) -> None:
+        self._after = after
+        self.times: defaultdict[str, list[float]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
         self.keys: defaultdict[str, set[str]] = defaultdict(set)
         self.order: list[str] = []
@@ -38,7 +42,9 @@ class Counterpart:
         self.calls[path] += 1
         self.keys[path].add(request.headers["idempotency-key"])
         self.order.append(path)
+        self.times[request.headers["idempotency-key"]].append(time.time())
         self.bodies[path] = await request.body()
+        await asyncio.sleep(self._after)
         if "wait" in path:
             await self.gate.wait()
         return JSONResponse({"path": path}, 422 if path in self.refused else 200)
@@ -53,9 +59,9 @@ class Counterpart:
 
 
 @asynccontextmanager
-async def serving_counterpart() -> AsyncIterator[Counterpart]:
+async def serving_counterpart(after: float = 0.0) -> AsyncIterator[Counterpart]:
     """The server, on a free port, for the block."""
-    subject = Counterpart()
+    subject = Counterpart(after)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     app = Starlette(routes=[Route("/{path:path}", subject.answer, methods=["GET", "POST"])])

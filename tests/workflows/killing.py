@@ -23,7 +23,7 @@ class Workers:
         self, task_queue: str, temporal_address: str, database_url: str, folder: Path, cached: int = 1000
     ) -> None:
         self._folder = folder
-        self._environment = {
+        self.environment = {
             **os.environ,
             "MILLRACE_HOME": str(folder),
             "MILLRACE_DATABASE__URL": database_url,
@@ -37,13 +37,13 @@ class Workers:
 
     def run(self, module: str, folder: Path) -> None:
         """Workers started from now on have the actions of a module in a folder."""
-        self._environment |= {"MILLRACE_WORKER__ACTIONS": f'["{module}"]', "PYTHONPATH": str(folder)}
+        self.environment |= {"MILLRACE_WORKER__ACTIONS": f'["{module}"]', "PYTHONPATH": str(folder)}
 
     def start(self) -> OwnProcess:
         """One more worker."""
         command = [sys.executable, "-m", "app.cli.main", "worker"]
         log = self._folder / f"worker-{len(self.processes)}.log"
-        process = spawn("worker", command, log, environment=self._environment)
+        process = spawn("worker", command, log, environment=self.environment)
         self.processes.append(process)
         return process
 
