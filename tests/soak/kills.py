@@ -20,8 +20,7 @@ from uuid import uuid4
 import httpx
 from sqlalchemy import text
 from sqlmodel import select
-from temporalio.client import WorkflowUpdateFailedError
-from temporalio.service import RPCError
+from temporalio.exceptions import TemporalError
 
 from app.contracts import workflow_id
 from app.db.tables import WorkflowExecution
@@ -180,25 +179,31 @@ def _handle(fire: Fire, execution_id: str) -> Handle:
 
 async def _people(fire: Fire) -> None:
     """Signals and people that come whenever they like, some of them twice."""
-    executions = fire.house.executions
     served: set[str] = set()
     while not fire.over:
         await asyncio.sleep(1)
-        for execution_id, kind in list(fire.kinds.items()):
-            if kind not in ("signal", "person") or execution_id in served:
-                continue
-            handle = _handle(fire, execution_id)
-            try:
-                async with asyncio.timeout(8):
-                    if kind == "signal":
-                        await handle.signal("paid", 1)
-                    else:
-                        await executions.complete(handle, "ask")
-                        await executions.complete(handle, "ask")
-                served.add(execution_id)
-            except (TimeoutError, RPCError, WorkflowUpdateFailedError):
-                # Not there yet, or nobody works just now: the next round asks again.
-                continue
+        asked = [
+            (execution_id, kind)
+            for execution_id, kind in fire.kinds.items()
+            if kind in ("signal", "person") and execution_id not in served
+        ]
+        answers = await asyncio.gather(*(_serve(fire, execution_id, kind) for execution_id, kind in asked))
+        served |= {execution_id for (execution_id, _), answer in zip(asked, answers, strict=True) if answer}
+
+
+async def _serve(fire: Fire, execution_id: str, kind: str) -> bool:
+    """Whether the run has got what it waits for. Not there yet, or nobody works just now: the next round asks again."""
+    handle = _handle(fire, execution_id)
+    try:
+        async with asyncio.timeout(8):
+            if kind == "signal":
+                await handle.signal("paid", 1)
+            else:
+                await fire.house.executions.complete(handle, "ask")
+                await fire.house.executions.complete(handle, "ask")
+    except (TimeoutError, TemporalError):
+        return False
+    return True
 
 
 async def _until_settled(fire: Fire) -> None:
