@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,6 +11,7 @@ from app.audit.queries import AuditFilter, list_audit_events
 from app.audit.schemas import AuditEventView, audit_view
 from app.dependencies import Cursor, Limit, SessionPart
 from app.errors import NotFound
+from app.executions.parameters import ExecutionId
 from app.executions.queries import find_execution
 from app.problem_details import problem_responses
 from app.wire import Page, encode_cursor, read_id_cursor
@@ -41,7 +42,7 @@ async def list_(
 @router.get("/executions/{execution}/audit", summary="List what was done to an execution", name="getExecutionAudit")
 async def of_execution(
     *,
-    execution: Annotated[UUID, Path()],
+    execution: ExecutionId,
     session: SessionPart,
     cursor: Cursor = None,
     limit: Limit = 50,

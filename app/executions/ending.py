@@ -12,7 +12,7 @@ from sqlmodel import col
 from app.audit.service import audited, of_execution
 from app.db.session import Database
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
-from app.errors import Conflict, Unavailable
+from app.errors import AppError, Conflict, Unavailable
 from app.executions import runs, updates
 from app.executions.control import OPEN, Caller
 from app.executions.control_schemas import CancelRequest
@@ -32,15 +32,21 @@ CANCEL_UNCONFIRMED = "CANCEL_UNCONFIRMED"
 AT_ONCE = 10
 ROUND = 1_000
 
-OPEN_BELOW = text("""
+TREE = """
     WITH RECURSIVE tree AS (
-        SELECT id, status, 0 AS depth FROM workflow_execution WHERE id = :id
+        SELECT id, status, detached, 0 AS depth FROM workflow_execution WHERE id = :id
         UNION ALL
-        SELECT child.id, child.status, tree.depth + 1
+        SELECT child.id, child.status, child.detached, tree.depth + 1
         FROM workflow_execution AS child JOIN tree ON child.parent_id = tree.id
     )
+"""
+OPEN_BELOW = text(f"""
+    {TREE}
     SELECT id FROM tree WHERE status IN ('CREATED', 'STARTED') AND NOT (id = ANY(:seen)) ORDER BY depth, id LIMIT :limit
 """)
+DETACHED_BELOW = text(
+    f"{TREE} SELECT id FROM tree WHERE status = 'STARTED' AND detached AND depth > 0 ORDER BY depth, id"
+)
 
 
 async def cancel_execution(
@@ -49,18 +55,20 @@ async def cancel_execution(
     """Ends an execution and its descendants; one that has not been started never will be.
 
     With compensation it is Temporal's own cancel, which needs no worker to be taken; without, the run must be asked.
-    Raises EXECUTION_ENDED, NOT_YET_STARTED for a child that its parent is about to start.
+    Raises EXECUTION_ENDED (unless detached children are meant, too, and some are open), NOT_YET_STARTED for a child
+    that its parent is about to start.
     """
     row = await get_row(database, execution_id)
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason"})
     async with audited(database, of_execution("CANCEL", execution_id, caller.actor, said, request.reason)) as deed:
         deed.before = {"status": row.status}
-        status = await _cancel(database, temporal, row, request, caller)
-        if request.include_detached:
-            reason = _reason("cancelled", caller, request.reason)
-            below = [one for one in await _open_below(database, execution_id, []) if one != execution_id]
-            await each(below, lambda one: runs.cancel_run(temporal, one, reason))
-        deed.after = {"status": status}
+        detached = await _detached_below(database, execution_id) if request.include_detached else []
+        status = row.status
+        if not detached or status != RecordStatus.COMPLETED:
+            status = await _cancel(database, temporal, row, request, caller)
+        # The children that they wait for in turn are theirs to cancel.
+        await each(detached, lambda one: _ask_to_end(temporal, one, request, caller))
+        deed.after = {"status": status, "detached": len(detached)}
     log.info("cancel_requested", execution_id=str(execution_id), actor=caller.actor)
     return status
 
@@ -78,24 +86,33 @@ async def _cancel(
             return status
     if status not in OPEN:
         raise runs.ended()
-    if request.compensate:
-        asked = await runs.cancel_run(temporal, row.id, reason)
-    else:
-        asked = await _cancel_as_it_is(temporal, row, request, caller)
-    if not asked:
+    if not await _ask_to_end(temporal, row.id, request, caller):
         if status == RecordStatus.CREATED:
             raise Conflict("NOT_YET_STARTED", "The parent has not started this child yet; cancel the parent.")
         raise runs.ended()
     return status
 
 
-async def _cancel_as_it_is(temporal: Temporal, row: ExecutionRow, request: CancelRequest, caller: Caller) -> bool:
-    run = await runs.find_run(temporal, row.id)
+async def _ask_to_end(temporal: Temporal, execution_id: UUID, request: CancelRequest, caller: Caller) -> bool:
+    """Cancels a run with compensation or without. False when it has ended, or there is none."""
+    if request.compensate:
+        return await runs.cancel_run(temporal, execution_id, _reason("cancelled", caller, request.reason))
+    run = await runs.find_run(temporal, execution_id)
     if run is None or run.status != runs.RuntimeStatus.IN_PROGRESS:
         return False
     asked = ControlRequest(what="CANCEL", compensate=False, reason=request.reason, actor=caller.actor)
-    await updates.control(temporal, row.id, asked, caller.update_id("CANCEL"))
+    try:
+        await updates.control(temporal, execution_id, asked)
+    except AppError as error:
+        if error.code == "EXECUTION_ENDED":
+            return False
+        raise
     return True
+
+
+async def _detached_below(database: Database, execution_id: UUID) -> list[UUID]:
+    async with database.transaction() as session:
+        return list((await session.execute(DETACHED_BELOW, {"id": execution_id})).scalars())
 
 
 async def terminate_execution(

@@ -188,6 +188,12 @@ async def find_execution(session: AsyncSession, execution_id: UUID) -> Execution
     return None if row is None else _row(row)
 
 
+async def is_detached(session: AsyncSession, execution_id: UUID) -> bool:
+    """Whether an execution has a parent that does not wait for it."""
+    statement = select(col(WorkflowExecution.detached)).where(col(WorkflowExecution.id) == execution_id)
+    return bool((await session.execute(statement)).scalar_one_or_none())
+
+
 async def list_executions(
     session: AsyncSession,
     wanted: ExecutionFilter,

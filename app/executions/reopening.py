@@ -28,7 +28,7 @@ from app.executions import runs
 from app.executions.control import OPEN, Caller
 from app.executions.control_schemas import ReopenedView, ResumePoint
 from app.executions.lineage import find_by_key, find_to_begin
-from app.executions.queries import ExecutionRow, find_execution
+from app.executions.queries import ExecutionRow, find_execution, is_detached
 from app.executions.reading import get_row
 from app.executions.repair import Document, Repair, repaired
 from app.executions.starting import Launch, StartRefused, start_run
@@ -126,7 +126,8 @@ async def _ended(database: Database, temporal: Temporal, row: ExecutionRow) -> E
     async with database.transaction() as session:
         letter = await find_dead_letter(session, row.id)
         parent = None if row.parent_id is None else await find_execution(session, row.parent_id)
-    if row.parent_id is not None and letter is None:
+        detached = await is_detached(session, row.id)
+    if row.parent_id is not None and not detached and letter is None:
         raise _belongs_to_its_parent(row, parent)
     run = await runs.find_run(temporal, row.id)
     if run is not None and run.status == runs.RuntimeStatus.IN_PROGRESS:

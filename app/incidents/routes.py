@@ -3,12 +3,13 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dependencies import Cursor, Limit, SessionPart
 from app.errors import NotFound
+from app.executions.parameters import ExecutionId
 from app.executions.queries import find_execution
 from app.incidents.queries import IncidentFilter, list_incidents
 from app.incidents.schemas import IncidentView, incident_view
@@ -43,7 +44,7 @@ async def list_(
 @router.get("/executions/{execution}/incidents", summary="List an execution's incidents", name="getExecutionIncidents")
 async def of_execution(
     *,
-    execution: Annotated[UUID, Path()],
+    execution: ExecutionId,
     session: SessionPart,
     is_open: IsOpen = None,
     cursor: Cursor = None,

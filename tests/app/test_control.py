@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import httpx
@@ -9,9 +10,9 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.converter import DataConverter
 
-from app.contracts import ChildToRegister, RegisterChildren, RegisteredChildren
+from app.contracts import ChildToRegister, CloseExecution, RegisterChildren, RegisteredChildren
 from app.db.session import Database
-from app.executions.lifecycle import register_children
+from app.executions.lifecycle import close_execution, mark_started, register_children
 from app.run_contracts import ControlRequest
 from app.settings import Settings
 from app.temporal import Temporal
@@ -185,7 +186,9 @@ async def test_a_cancel_without_compensation_is_asked_of_the_run(
     assert (event["action"], event["result"], event["before"]) == ("CANCEL", "DONE", {"status": "STARTED"})
 
 
-async def _children(database: Database, template: Json, parent: str, root: str, *names: str) -> RegisteredChildren:
+async def _children(
+    database: Database, template: Json, parent: str, root: str, *names: str, detached: bool
+) -> RegisteredChildren:
     async with database.transaction() as session:
         return await register_children(
             session,
@@ -195,17 +198,24 @@ async def _children(database: Database, template: Json, parent: str, root: str, 
                 step_id="s",
                 attempt=1,
                 template_ref=template["slug"],
+                detached=detached,
                 children=[ChildToRegister(key=f"s#1/{name}", context={}, name=name) for name in names],
             ),
         )
 
 
 async def _family(
-    api: httpx.AsyncClient, database: Database, template: Json, client: Client, task_queue: str
+    api: httpx.AsyncClient,
+    database: Database,
+    template: Json,
+    client: Client,
+    task_queue: str,
+    *,
+    detached: bool = False,
 ) -> tuple[str, str, str]:
     """A root with a running child and one that it has not started yet."""
     root = await start(api, template)
-    answer = await _children(database, template, root, root, "running", "waiting")
+    answer = await _children(database, template, root, root, "running", "waiting", detached=detached)
     running, waiting = (str(child.execution_id) for child in answer.children)
     body = {
         "executionId": running,
@@ -257,22 +267,60 @@ async def test_a_child_that_outlived_its_parent_is_terminated_through_the_parent
     assert (await row_of(database, running)).closed_as == "TERMINATED"
 
 
+async def _ends(client: Client, execution_id: str) -> None:
+    handle = client.get_workflow_handle(f"execution/{execution_id}")
+    async with asyncio.timeout(10):
+        while (await handle.describe()).status == WorkflowExecutionStatus.RUNNING:
+            await asyncio.sleep(0.05)
+
+
+async def _set_started(database: Database, execution_id: str) -> None:
+    async with database.transaction() as session:
+        assert await mark_started(session, UUID(execution_id))
+
+
+@pytest.mark.parametrize("compensate", [True, False])
 async def test_a_cancel_reaches_detached_children_only_on_request(
+    api: httpx.AsyncClient,
+    database: Database,
+    template: Json,
+    temporal_client: Client,
+    task_queue: str,
+    compensate: bool,
+) -> None:
+    family = await _family(api, database, template, temporal_client, task_queue, detached=True)
+    root, running, _ = family
+    await _set_started(database, running)
+    body = {"compensate": compensate}
+    await ok(await api.post(f"/executions/{root}/cancel", json=body), 202)
+    await _ends(temporal_client, root)
+    child = temporal_client.get_workflow_handle(f"execution/{running}")
+    assert (await child.describe()).status == WorkflowExecutionStatus.RUNNING
+
+    # The parent is over by now; its detached child can still be reached through it.
+    close = {"executionId": root, "closedAs": "CANCELLED", "endedAt": datetime.now(UTC).isoformat()}
+    async with database.transaction() as session:
+        assert await close_execution(session, CloseExecution.model_validate(close))
+    await ok(await api.post(f"/executions/{root}/cancel", json={**body, "includeDetached": True}), 202)
+    await _ends(temporal_client, running)
+    assert (await audit(api, root))[0]["after"]["detached"] == 1
+    history = await child.fetch_history()
+    asked_of_temporal = any(
+        event.HasField("workflow_execution_cancel_requested_event_attributes") for event in history.events
+    )
+    assert asked_of_temporal is compensate
+
+
+async def test_a_cancel_leaves_children_that_are_waited_for_to_their_parent(
     api: httpx.AsyncClient, database: Database, template: Json, temporal_client: Client, task_queue: str
 ) -> None:
     root, running, _ = await _family(api, database, template, temporal_client, task_queue)
-    child = temporal_client.get_workflow_handle(f"execution/{running}")
-    await ok(await api.post(f"/executions/{root}/cancel"), 202)
-    await asyncio.sleep(0.3)
-    assert (await child.describe()).status == WorkflowExecutionStatus.RUNNING
-
-    root, running, _ = await _family(api, database, template, temporal_client, task_queue)
-    child = temporal_client.get_workflow_handle(f"execution/{running}")
+    await _set_started(database, running)
     await ok(await api.post(f"/executions/{root}/cancel", json={"includeDetached": True}), 202)
-    async with asyncio.timeout(10):
-        while (await child.describe()).status == WorkflowExecutionStatus.RUNNING:
-            await asyncio.sleep(0.05)
-    assert (await child.describe()).status == WorkflowExecutionStatus.CANCELED
+    await _ends(temporal_client, root)
+    found = await temporal_client.get_workflow_handle(f"execution/{running}").describe()
+    assert found.status == WorkflowExecutionStatus.RUNNING
+    refused(await api.post(f"/executions/{root}/cancel"), 409, "EXECUTION_ENDED")
 
 
 async def test_a_replay_is_a_new_execution_with_the_same_version_trigger_and_context(

@@ -135,7 +135,7 @@ async def test_a_retry_repeated_with_its_key_gets_the_first_answer(
     assert await ok(await api.post(f"/executions/{execution_id}/retry", headers=headers), 202) == first
 
 
-async def _child(database: Database, template: Json, parent: str) -> str:
+async def _child(database: Database, template: Json, parent: str, *, detached: bool = False) -> str:
     async with database.transaction() as session:
         answer = await register_children(
             session,
@@ -145,6 +145,7 @@ async def _child(database: Database, template: Json, parent: str) -> str:
                 step_id="s",
                 attempt=1,
                 template_ref=template["slug"],
+                detached=detached,
                 children=[ChildToRegister(key="s#1", context={})],
             ),
         )
@@ -161,6 +162,16 @@ async def test_a_child_that_its_parent_waited_for_is_retried_through_its_root(
     assert await close(database, root, "FAILED")
     problem = refused(await api.post(f"/executions/{child}/retry"), 409, "RETRY_FROM_ROOT")
     assert root in problem["detail"]
+
+
+async def test_a_detached_child_is_taken_up_again_alone_also_when_it_has_not_failed(
+    api: httpx.AsyncClient, database: Database, template: Json
+) -> None:
+    root = await start(api, template)
+    child = await _child(database, template, root, detached=True)
+    assert await close(database, child, "CANCELLED")
+    # It is not sent to its parent; that nothing is left of a run it never had is another matter.
+    refused(await api.post(f"/executions/{child}/retry"), 409, "STATE_GONE")
 
 
 async def test_a_child_that_nobody_waited_for_is_retried_alone_and_will_leave_a_dead_letter_again(
