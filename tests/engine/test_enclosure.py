@@ -35,13 +35,14 @@ def test_a_dominator_is_on_every_path_and_the_immediate_one_is_the_last(followin
 
 
 def encloses(following: Graph, split: int, join: int) -> bool:
-    """The definition of a region, word for word."""
+    """The definition of a region, word for word; START, which every execution enters, is inside of none."""
     branches = [set() if target == join else reached(following, target, join) for target in following[split]]
     inside = set().union(*branches)
     sources = [source for source, targets in enumerate(following) for target in targets if target in inside]
     entering = [source for source, targets in enumerate(following) if join in targets]
     return (
         bool(inside)
+        and 0 not in inside
         and sum(map(len, branches)) == len(inside)
         and split not in inside
         and set(sources) <= inside | {split}
