@@ -255,11 +255,11 @@ async def test_a_service_that_has_what_it_needs_is_ready(api: httpx.AsyncClient)
 
 
 async def test_that_no_worker_polls_is_said_by_the_start_and_by_readiness_until_one_does(
-    serve: Serve, settings: Settings, database: Database, temporal_address: str
+    serve: Serve, settings: Settings, database: Database, temporal_address: str, converter: DataConverter
 ) -> None:
     queue = f"tests-{uuid4()}"
     own = settings.model_copy(update={"temporal": settings.temporal.model_copy(update={"task_queue": queue})})
-    api = await serve(own, database, Temporal(own.temporal))
+    api = await serve(own, database, Temporal(own.temporal, converter))
     template = await active_template(api)
     entity_id = await link(api, template)
     ready = "http://" + api.base_url.netloc.decode() + "/health/ready"
@@ -281,7 +281,7 @@ async def test_that_no_worker_polls_is_said_by_the_start_and_by_readiness_until_
     triggered = await ok(await api.post("/triggers/product-purchases", json=body), 202)
     assert triggered["problem"]["code"] == "WORKER_UNAVAILABLE"
     assert "problem" not in await ok(await api.post("/triggers/product-purchases", json=body))
-    async with running_worker(temporal_address, queue):
+    async with running_worker(temporal_address, queue, converter):
         await becomes(worker=True)
         assert "problem" not in await start()
 

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
+from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.db.tables import WorkflowExecution, new_id
@@ -26,8 +27,8 @@ from tests.wire_cutter import relayed
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue):
+async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    async with running_worker(temporal_address, task_queue, converter):
         yield
 
 
@@ -240,12 +241,18 @@ async def test_an_execution_that_has_not_begun_is_followed_into_its_run(
 
 
 async def test_temporal_going_away_is_told_and_so_is_its_return(
-    serve: Serve, settings: Settings, database: Database, temporal_address: str, template: Json, api: httpx.AsyncClient
+    serve: Serve,
+    settings: Settings,
+    database: Database,
+    temporal_address: str,
+    template: Json,
+    api: httpx.AsyncClient,
+    converter: DataConverter,
 ) -> None:
     async with relayed(temporal_address) as relay:
         changed = settings.model_copy(deep=True)
         changed.temporal.address, changed.temporal.connect_timeout = relay.address, 1
-        own = await serve(changed, database, Temporal(changed.temporal))
+        own = await serve(changed, database, Temporal(changed.temporal, converter))
         execution_id = await _start(api, template)
         async with _following(own, execution_id) as listener:
             await listener.next()

@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 from sqlalchemy import text
+from temporalio.converter import DataConverter
 
 from app.contracts import CloseExecution
 from app.db.session import Database
@@ -22,8 +23,8 @@ from tests.wire_cutter import relayed
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue):
+async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    async with running_worker(temporal_address, task_queue, converter):
         yield
 
 
@@ -133,11 +134,12 @@ async def test_while_temporal_is_away_closed_rows_are_listed_and_open_ones_have_
     template: Json,
     mixed: dict[str, list[str]],
     temporal_address: str,
+    converter: DataConverter,
 ) -> None:
     async with relayed(temporal_address) as relay:
         changed = settings.model_copy(deep=True)
         changed.temporal.address, changed.temporal.connect_timeout = relay.address, 1
-        temporal = Temporal(changed.temporal)
+        temporal = Temporal(changed.temporal, converter)
         await temporal.assure()
         alone = await serve(changed, database, temporal)
         await relay.cut()

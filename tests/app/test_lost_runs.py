@@ -6,6 +6,7 @@ from uuid import UUID
 import httpx
 import pytest
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 from temporalio.service import RPCError
 
 from app.db.session import Database
@@ -74,11 +75,11 @@ async def test_the_row_of_a_run_that_temporal_has_lost_is_closed_after_a_while(
 
 
 async def test_no_run_is_taken_for_lost_where_the_namespace_is_not_there(
-    database: Database, settings: Settings, template: Json
+    database: Database, settings: Settings, template: Json, converter: DataConverter
 ) -> None:
     began = datetime.now(UTC) - timedelta(days=1)
     execution_id = await _started(database, template, began)
-    elsewhere = Temporal(settings.temporal.model_copy(update={"namespace": "nowhere"}))
+    elsewhere = Temporal(settings.temporal.model_copy(update={"namespace": "nowhere"}), converter)
     with pytest.raises((AppError, RPCError)):
         await reconcile_once(database, elsewhere, NOW)
     assert (await _row(database, execution_id)).status == "STARTED"

@@ -10,6 +10,7 @@ import pytest
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RawValue, RetryPolicy
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
@@ -126,12 +127,12 @@ async def test_a_step_of_an_execution_that_has_not_begun_has_no_visits(
 
 
 async def test_while_temporal_is_away_that_is_said(
-    serve: Serve, settings: Settings, database: Database, temporal_address: str, ended: str
+    serve: Serve, settings: Settings, database: Database, temporal_address: str, ended: str, converter: DataConverter
 ) -> None:
     async with relayed(temporal_address) as relay:
         changed = settings.model_copy(deep=True)
         changed.temporal.address, changed.temporal.connect_timeout = relay.address, 1
-        temporal = Temporal(changed.temporal)
+        temporal = Temporal(changed.temporal, converter)
         await temporal.assure()
         api = await serve(changed, database, temporal)
         await relay.cut()

@@ -93,7 +93,7 @@ async def is_eager(handle: Handle) -> bool:
 async def test_a_start_beside_a_worker_brings_the_first_workflow_task_with_it(
     executions: Executions, settings: Settings
 ) -> None:
-    temporal = Temporal(settings.temporal)
+    temporal = Temporal(settings.temporal, executions.converter)
     async with working(settings, temporal):
         handle = await accepted(executions, settings, temporal, add_one("one"), add_one("two"))
         await asyncio.wait_for(handle.result(), 20)
@@ -105,7 +105,7 @@ async def test_a_start_beside_a_worker_brings_the_first_workflow_task_with_it(
 
 async def test_a_start_from_elsewhere_is_not_eager(executions: Executions, settings: Settings) -> None:
     async with working(settings):
-        handle = await accepted(executions, settings, Temporal(settings.temporal), add_one("one"))
+        handle = await accepted(executions, settings, Temporal(settings.temporal, executions.converter), add_one("one"))
         await asyncio.wait_for(handle.result(), 20)
     assert not await is_eager(handle)
 
@@ -113,7 +113,7 @@ async def test_a_start_from_elsewhere_is_not_eager(executions: Executions, setti
 async def test_an_accept_hands_down_which_actions_are_short_and_which_are_long(
     executions: Executions, settings: Settings
 ) -> None:
-    temporal = Temporal(settings.temporal)
+    temporal = Temporal(settings.temporal, executions.converter)
     async with working(settings, temporal):
         others = [act(name, actionKey=f"fast.{name}", parameters={"n": 2}) for name in ("report", "order")]
         handle = await accepted(executions, settings, temporal, add_one("one"), *others)
@@ -128,7 +128,7 @@ async def test_an_accept_hands_down_which_actions_are_short_and_which_are_long(
 
 
 async def test_what_the_reconciler_starts_is_told_the_same(executions: Executions, settings: Settings) -> None:
-    temporal = Temporal(settings.temporal)
+    temporal = Temporal(settings.temporal, executions.converter)
     async with working(settings, temporal):
         version_id = await executions.template(f"t-{uuid4().hex[-12:]}", line(add_one("one")))
         execution_id = new_id()
@@ -144,7 +144,7 @@ async def test_what_the_reconciler_starts_is_told_the_same(executions: Execution
 
 
 async def test_the_registry_shows_what_an_action_declares(executions: Executions, settings: Settings) -> None:
-    temporal = Temporal(settings.temporal)
+    temporal = Temporal(settings.temporal, executions.converter)
     async with working(settings, temporal), serving(settings, executions.database, temporal) as api:
         answer = (await api.get("/registry/actions/fast.add")).json()
     assert answer["policies"] == {"idempotent": True, "expectedDuration": 0.05, "long": False, "local": True}
