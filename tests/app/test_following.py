@@ -179,7 +179,7 @@ async def _open(api: httpx.AsyncClient, execution_id: str) -> tuple[_Listener, A
 
 
 async def test_a_follower_asks_nothing_while_nothing_happens(
-    settings: Settings, database: Database, template: Json, api: httpx.AsyncClient
+    settings: Settings, database: Database, template: Json, api: httpx.AsyncClient, converter: DataConverter
 ) -> None:
     class Watched(Temporal):
         asked = 0
@@ -188,7 +188,7 @@ async def test_a_follower_asks_nothing_while_nothing_happens(
             self.asked += 1
             return await super().client()
 
-    watched = Watched(settings.temporal)
+    watched = Watched(settings.temporal, converter)
     followers = Followers(database, watched)
     execution_id = await _start(api, template)
     async with followers.listen(UUID(execution_id)) as subscription:

@@ -52,8 +52,9 @@ class Beside:
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_client: Client, task_queue: str) -> AsyncIterator[None]:
-    async with Worker(temporal_client, task_queue=task_queue, workflows=[Beside], activities=[short]):
+async def worker(temporal_client: Client, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    client = Client(temporal_client.service_client, namespace=temporal_client.namespace, data_converter=converter)
+    async with Worker(client, task_queue=task_queue, workflows=[Beside], activities=[short]):
         yield
 
 
