@@ -25,6 +25,7 @@ from app.settings import Settings
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split
 from tests.workflows.harness import Executions, Handle, executions_on
 from tests.workflows.memory_blobs import dump_blobs
+from tests.workflows.recorded_runs import migrated, steered, undone
 
 FOLDER = Path(__file__).with_name("histories")
 LEAF = "recorded-leaf"
@@ -188,6 +189,9 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "stored-values": stored_values,
     "local-steps": local_steps,
     "keyed": keyed,
+    "steered": steered,
+    "undone": undone,
+    "migrated": migrated,
 }
 
 

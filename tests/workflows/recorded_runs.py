@@ -1,0 +1,93 @@
+"""Runs worth recording of what came after the spine: waits and steering, compensation, another version."""
+
+import asyncio
+import contextlib
+from uuid import uuid4
+
+from temporalio.client import WorkflowFailureError
+
+from app.run_contracts import MIGRATE, MigrationReport, MigrationRequest
+from tests.documents import action, arrow, child, confirm, document, expr, join, line, split, step
+from tests.workflows.harness import Executions, Handle
+
+UNDOABLE = "recorded-undoable"
+
+
+async def steered(executions: Executions) -> Handle:
+    """An early signal, an event split, a pause, a skipped timer, an incident that is retried and one completed."""
+    definition = document(
+        step("paid", "SYS_WAIT_SIGNAL", signal="paid", correlationKey="order-1"),
+        step("first", "GATEWAY_EVENT_SPLIT"),
+        step("later", "SYS_DELAY", duration="PT1H"),
+        confirm("person", timeout=600),
+        join("met", "EXCLUSIVE"),
+        step("pause", "SYS_DELAY", duration="PT1H"),
+        action("bad", actionKey="test.fail", onFailure="INCIDENT", retry={"maxAttempts": 1}),
+        action("each", parameters={"n": expr("__each__")}, forEach={"iterable": _items("[1..3]"), "concurrency": 2}),
+        *(arrow(text) for text in ("start -> paid", "paid -> first", "first -> later", "first -> person")),
+        *(arrow(text) for text in ("later -> met", "person -> met", "met -> pause", "pause -> bad", "bad -> each")),
+        arrow("each -> end"),
+        output=expr("__steps__.each"),
+    )
+    handle = await executions.start(definition)
+    await executions.waits_for(handle, "paid")
+    await executions.deliver(handle, "paid", {"amount": 5}, key="order-2")
+    await executions.deliver(handle, "paid", {"amount": 7}, key="order-1")
+    await executions.waits_for(handle, "later", "person")
+    await executions.complete(handle, "person")
+    await executions.waits_for(handle, "pause")
+    await executions.control(handle, "PAUSE")
+    await executions.control(handle, "SKIP_TIMER", "pause")
+    await asyncio.sleep(0.3)
+    await executions.control(handle, "RESUME")
+    await executions.waits_for(handle, "bad")
+    await _parked(executions, handle)
+    await executions.control(handle, "RETRY_INCIDENT", "bad")
+    await _parked(executions, handle)
+    await executions.control(handle, "COMPLETE_INCIDENT", "bad", output={"by": "hand"})
+    return await _ended(handle)
+
+
+async def undone(executions: Executions) -> Handle:
+    """Steps of the run and of a child are undone, latest first, when a later one fails."""
+    undo = {"actionKey": "test.echo", "parameters": {"n": expr("__result__.n")}}
+    await executions.template(UNDOABLE, line(action("inner", parameters={"n": 2}, compensate=undo)))
+    definition = document(
+        split("s"),
+        action("one", parameters={"n": 1}, compensate=undo),
+        child("sub", childWorkflowTemplateVersionId=f"{UNDOABLE}@1.0.0"),
+        join("j"),
+        action("bad", actionKey="test.fail"),
+        *(arrow(text) for text in ("start -> s", "s -> one", "s -> sub", "one -> j", "sub -> j", "j -> bad")),
+        arrow("bad -> end"),
+    )
+    return await _ended(await executions.start(definition))
+
+
+async def migrated(executions: Executions) -> Handle:
+    """A run that waits for a person goes on with another version."""
+    handle = await executions.start(line(confirm("person"), action("old", parameters={"n": 1})))
+    await executions.waits_for(handle, "person")
+    second = line(confirm("person"), action("new", parameters={"n": 2}))
+    request = MigrationRequest(version_id=uuid4(), version="2.0.0", definition=second)
+    await handle.execute_update(MIGRATE, request, result_type=MigrationReport)
+    await executions.complete(handle, "person")
+    return await _ended(handle)
+
+
+def _items(source: str) -> dict[str, object]:
+    return {"type": "EXPRESSION", "expr": {"src": source}}
+
+
+async def _parked(executions: Executions, handle: Handle) -> None:
+    for _ in range(200):
+        if any(wait.kind == "INCIDENT" for wait in (await executions.view(handle)).waiting_for):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("no step is parked")
+
+
+async def _ended(handle: Handle) -> Handle:
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+    return handle
