@@ -161,7 +161,9 @@ class Draft:
         return visit
 
     def passed(self, node: Node, visit: int, status: StepStatus = StepStatus.COMPLETED) -> None:
-        """Records a step that began and ended in this moment."""
+        """Records a step that began and ended in this moment, and what it writes. Raises `EngineError`."""
+        if node.output_mapping and status is StepStatus.COMPLETED:
+            self.write(node.output_mapping, visit_key(node.id, visit))
         self.steps = self.steps.set(node.id, StepRecord(status, visit, self.at, self.at))
 
     def open(self, node: Node, visit: int, edge: Edge | None, status: StepStatus, stage: Stage) -> str:

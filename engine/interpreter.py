@@ -184,14 +184,15 @@ class _Turns:
                 return
 
     def _enter(self, node: PlanNode, edge: Edge, token: Token) -> None:
-        """`take` without its closures for what neither works nor reads: this is the path that most tokens take.
+        """`take` without its closures for what neither works, reads nor writes: this is the path that most tokens take.
 
         Those handlers raise before they have changed anything.
         """
         draft = self._draft
         draft.take(token)
-        if isinstance(node, WorkNode) or node.data:
-            act = _HANDLERS[type(node)] if isinstance(node, WorkNode) else opening.begin_reading
+        if isinstance(node, WorkNode) or node.data or node.output_mapping:
+            reads = node.data and not isinstance(node, WorkNode)
+            act = opening.begin_reading if reads else _HANDLERS[type(node)]
             self.take(lambda: act(draft, node, edge), lambda failure: fail_token(draft, node, token, failure), node.id)
             return
         turn = self._turn

@@ -21,15 +21,13 @@ from engine.withdrawal import halt, release, withdraw_rivals
 def begin_set(draft: Draft, node: SetNode, edge: Edge | None) -> None:
     """Writes into the context and goes on in the same moment. Raises `EngineError`, and writes nothing then."""
     visit = draft.enter(node)
-    key = visit_key(node.id, visit)
     before = draft.context
     try:
-        draft.write(node.writes, key)
-        draft.write(node.output_mapping, key)
+        draft.write(node.writes, visit_key(node.id, visit))
+        draft.passed(node, visit)
     except EngineError:
         draft.context = before
         raise
-    draft.passed(node, visit)
     draft.send(*node.outgoing)
 
 

@@ -151,12 +151,11 @@ def _go_on(draft: Draft, node: ParallelJoinNode, policy: JoinPlan, key: str) -> 
     if policy.settles:
         draft.outputs = before.set(node.id, _settled(draft.regions[key]))
     try:
-        draft.write(node.output_mapping, visit_key(node.id, visit))
+        draft.passed(node, visit)
     except EngineError:
         draft.outputs = before
         raise
     close_region(draft, node, key)
-    draft.passed(node, visit)
     draft.race = ""
     draft.send(*node.outgoing)
 

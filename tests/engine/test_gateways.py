@@ -6,17 +6,7 @@ from engine.compile import compile_document
 from engine.events import Yielded
 from engine.interpreter import Pace, advance, start
 from engine.protocol import Complete, Fail, Yield
-from tests.documents import (
-    action,
-    arrow,
-    document,
-    expr,
-    join,
-    line,
-    parallel,
-    put,
-    split,
-)
+from tests.documents import action, arrow, confirm, document, expr, join, line, parallel, put, split
 from tests.engine.world import BEGAN, World, run_input
 
 
@@ -247,3 +237,31 @@ def test_an_overdue_turn_fails_its_step_without_evaluating_it() -> None:
     failed = start(compile_document(definition), run_input(), Pace(overdue=frozenset({2})))
     assert isinstance(failed.commands[-1], Fail)
     assert (failed.commands[-1].failure.code, failed.commands[-1].failure.step_id) == ("EXPRESSION_TIMEOUT", "b")
+
+
+def test_what_a_gateway_writes_is_there_behind_it() -> None:
+    definition = document(
+        {**split("s"), "outputMapping": [{"targetPath": "split", "value": 1}]},
+        put("a", a=expr("__context__.split")),
+        put("b", b=1),
+        {**join("j"), "outputMapping": [{"targetPath": "met", "value": expr("__context__.a + 1")}]},
+        *(arrow(text) for text in ("start -> s", "s -> a", "s -> b", "a -> j", "b -> j", "j -> end")),
+    )
+    assert World(definition).output == {"split": 1, "a": 1, "b": 1, "met": 2}
+
+
+def test_a_join_whose_mapping_fails_leaves_its_tokens_where_they_are_until_it_is_retried() -> None:
+    definition = document(
+        split("s"),
+        put("a", a=1),
+        confirm("b"),
+        {**join("j"), "outputMapping": [{"targetPath": "met", "value": expr("__context__.missing")}]},
+        *(arrow(text) for text in ("start -> s", "s -> a", "s -> b", "a -> j", "b -> j", "j -> end")),
+        onFailure="INCIDENT",
+    )
+    world = World(definition).done("b#1")
+    assert world.keys() == ["j#1"]
+    world.resolve("j#1", "RETRY")
+    assert world.keys() == ["j#2"]
+    world.resolve("j#2", "FAIL")
+    assert world.failure.code == "EXPRESSION_UNDEFINED"
