@@ -89,7 +89,7 @@ async def ends_well(house: House, *handles: Handle) -> None:
 
 async def restarted(house: House, number: signal.Signals) -> None:
     """Restarts Temporal while runs are under way; they must go on, and repeat nothing that was complete."""
-    executions, name = house.executions, number.name
+    executions, name = house.executions, f"{number.name}-{uuid4().hex[:4]}"
     leaf = f"leaf-{uuid4().hex[:8]}"
     await executions.template(leaf, line(house.call(f"{name}-wait-child")))
     signalled = step("paid", "SYS_WAIT_SIGNAL", signal="paid")
