@@ -10,8 +10,13 @@ from temporalio.common import RetryPolicy
 from engine.protocol import RunAction
 from engine.steps import Retry
 
+# While a local activity pauses between attempts its workflow task stays open, and answers to updates wait for that, up
+# to eight seconds. A longer pause than this is a timer instead: a few events more, while Postgres is away.
+_PAUSED_INSIDE = timedelta(seconds=1)
+
 # Local activities write a row or two. They are tried until Postgres answers: the run cannot go on without.
 LOCAL: dict[str, Any] = {
+    "local_retry_threshold": _PAUSED_INSIDE,
     "start_to_close_timeout": timedelta(seconds=20),
     "retry_policy": RetryPolicy(
         initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=10)
@@ -20,6 +25,7 @@ LOCAL: dict[str, Any] = {
 
 # What a run says of its own row must not hold up its end for ever: about a minute, then the reconciler puts it right.
 ROW: dict[str, Any] = {
+    "local_retry_threshold": _PAUSED_INSIDE,
     "start_to_close_timeout": timedelta(seconds=20),
     "retry_policy": RetryPolicy(
         initial_interval=timedelta(milliseconds=200),
