@@ -6,7 +6,7 @@
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from engine.steps import Retry
@@ -181,8 +181,15 @@ class ChildOutcome(Contract):
 class ChildReport(Contract):
     """What a child that `reports` gives to its parent; `compensations` is what would undo it, earliest first."""
 
-    output: Any = None
-    compensations: list[dict[str, Any]] = []
+    output: Any = Field(default=None, alias="$output")
+    compensations: list[dict[str, Any]] = Field(default=[], alias="$compensations")
+
+
+def reported_output(result: Any) -> Any:
+    """The output of a run, from its result as Temporal has it: a child that `reports` wraps it."""
+    if isinstance(result, dict) and result.keys() == {"$output", "$compensations"}:
+        return result["$output"]
+    return result
 
 
 class ChildOrder(Contract):

@@ -18,7 +18,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.exceptions import TimeoutError as RunTimeoutError
 from temporalio.service import RPCError, RPCStatusCode
 
-from app.contracts import ATTRIBUTE_ROOT, BATCH_WORKFLOW, FailureView, batch_workflow_id, workflow_id
+from app.contracts import ATTRIBUTE_ROOT, BATCH_WORKFLOW, FailureView, batch_workflow_id, reported_output, workflow_id
 from app.errors import Conflict, Unavailable
 from app.payloads.errors import PayloadUnavailable
 from app.run_contracts import STATE_QUERY, STEPS_QUERY, RunView, StateDump
@@ -129,7 +129,7 @@ async def find_outcome(temporal: Temporal, execution_id: UUID, within: float = R
         # A wait that is over is an answer, not a fault of Temporal's.
         async with asyncio.timeout(within):
             with translated():
-                return Outcome(RuntimeStatus.COMPLETED, output=await handle.result())
+                return Outcome(RuntimeStatus.COMPLETED, output=reported_output(await handle.result()))
     except TimeoutError:
         return None
     except WorkflowFailureError as error:

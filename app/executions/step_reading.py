@@ -23,7 +23,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from app.contracts import readable, workflow_id
+from app.contracts import readable, reported_output, workflow_id
 from app.db.session import Database
 from app.errors import AppError, NotFound, Unavailable
 from app.executions.history import Call, CallKey, CallKind, CallStatus, StepHistory, at, completes_a_step
@@ -312,7 +312,7 @@ async def _values(client: Client, call: Call) -> dict[str, Any]:
     if call.input is not None:
         values["input"] = await _decoded(client, call.input)
     if call.output is not None:
-        values["output"] = await _decoded(client, call.output)
+        values["output"] = reported_output(await _decoded(client, call.output))
     elif call.status is CallStatus.COMPLETED and call.kind is not CallKind.TIMER:
         values["output"] = None
     match call.kind:

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from app.contracts import child_id
+from app.executions.runs import find_outcome
 from app.executions.schemas import StepCall, StepDetail
 from app.executions.step_reading import MOST_EVENTS, Wanted, read_step
 from app.run_contracts import COMPLETE_STEP, StepCompletion
@@ -27,7 +28,8 @@ async def read(
     most_events: int = MOST_EVENTS,
 ) -> StepDetail:
     """A step of an execution, over a connection of its own."""
-    temporal = Temporal(TemporalSettings(address=executions.client.service_client.config.target_host))
+    address = executions.client.service_client.config.target_host
+    temporal = Temporal(TemporalSettings(address=address), executions.converter)
     execution_id = UUID(handle.id.removeprefix("execution/"))
     wanted = Wanted(step_id, visit, item, most_events)
     return await read_step(executions.database, temporal, execution_id, wanted, cursor=cursor, limit=limit)
@@ -137,6 +139,11 @@ async def test_children_are_read_with_the_executions_they_lead_to(cached: Execut
     assert (one.key, one.kind, one.name, one.status, one.input) == ("one#1", "CHILD", "child", "COMPLETED", {"n": 5})
     assert one.execution_id == child_id(parent, "one#1", 1)
     assert one.output == {"n": 5}
+    address = cached.client.service_client.config.target_host
+    temporal = Temporal(TemporalSettings(address=address), cached.converter)
+    outcome = await find_outcome(temporal, child_id(parent, "one#1", 1))
+    assert outcome is not None
+    assert outcome.output == {"n": 5}, "what a child tells its parent besides is not its output"
 
     [visit] = (await read(cached, handle, "many")).visits
     assert {(call.item, call.input["n"]) for call in visit.calls} == {(0, 5), (1, 6), (2, 7), (3, 8)}
