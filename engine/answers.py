@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from engine import batches, compensation
 from engine.closing import activation, fail_for_good, fail_visit, finish_visit
 from engine.draft import Draft, active_status
-from engine.ending import running_children
+from engine.ending import tell_children
 from engine.errors import EngineError
 from engine.events import (
     ActionDone,
@@ -28,7 +28,7 @@ from engine.json_types import JSON
 from engine.keys import BATCH, COMPENSATE, DATA, DELAY, DUE, RETRY, TIMEOUT, Key
 from engine.launch import escalate
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, ParallelJoinNode, WorkNode
-from engine.protocol import CloseIncident, Failure, TellChildren
+from engine.protocol import CloseIncident, Failure
 from engine.regions import close_region
 from engine.signals import added, buffer, growing, receives, repeated
 from engine.state import ENDED, Stage, StepStatus, Token, Work
@@ -42,7 +42,7 @@ from engine.units import (
     succeed_late,
     time_out,
 )
-from engine.withdrawal import command_key, disarm
+from engine.withdrawal import command_key, disarm, with_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,14 @@ def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Conseq
         draft.later("fan", key.visit_key)
     if left or event.key not in draft.work:
         return None
+    chunk = draft.work[event.key]
     draft.work = draft.work.delete(event.key)
     visit = key.visit_key
     if isinstance(event, ChildDone):
         batches.merge(draft, visit, event.output)
         return None
+    fan = with_progress(draft.fans[visit], event.key, chunk)
+    draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1))
     failure = event.failure if isinstance(event, ChildFailed) else Failure("BATCH_FAILED", "a chunk gave no answer")
     return Consequence(node, visit, lambda: fail_visit(draft, node, visit, failure))
 
@@ -348,6 +351,4 @@ def pause(draft: Draft, paused: bool, actor: str | None) -> None:
     if draft.paused == paused or draft.phase in ENDED:
         return
     draft.paused = paused
-    keys = running_children(draft)
-    if keys:
-        draft.commands.append(TellChildren(keys, "PAUSE" if paused else "RESUME", actor))
+    tell_children(draft, "PAUSE" if paused else "RESUME", actor)

@@ -91,7 +91,11 @@ def resolve(draft: Draft, key: str, how: str, parameters: tuple[JSON, ...], acto
 
 
 def _add(draft: Draft, undo: Undo) -> None:
-    draft.undo = draft.undo.set(len(draft.undo), undo)
+    index = len(draft.undo)
+    # After some were undone there are gaps below.
+    while index in draft.undo:
+        index += 1
+    draft.undo = draft.undo.set(index, undo)
 
 
 def _begin(draft: Draft, index: int) -> None:

@@ -12,7 +12,7 @@ from engine.keys import COMPENSATE, DEADLINE
 from engine.plan import ChildNode, Node
 from engine.protocol import Cancel, Complete, Fail, Failure, TellChildren, Withdraw
 from engine.regions import is_late
-from engine.state import Ending, Lost, Phase, Stage, StepRecord, StepStatus
+from engine.state import Ending, Lost, Phase, Stage, StepRecord, StepStatus, Work
 from engine.values import required
 from engine.withdrawal import command_key, withdraw_all
 
@@ -27,11 +27,14 @@ def fail_run(draft: Draft, node: Node | None, failure: Failure) -> None:
 
 
 def cancel(draft: Draft, reason: str | None, compensate: bool) -> None:
-    """The run is cancelled; nothing changes when it is ending already."""
-    if draft.phase is Phase.RUNNING:
+    """The run is cancelled; when it is ending already, nothing changes but that a pause holds it up no longer."""
+    if draft.paused:
         draft.paused = False
+        if draft.phase is not Phase.RUNNING:
+            tell_children(draft, "RESUME")
+    if draft.phase is Phase.RUNNING:
         if not compensate:
-            _tell_children(draft)
+            tell_children(draft, "LEAVE_DONE")
         end(draft, Ending(Phase.CANCELLED, reason=reason, compensate=compensate))
 
 
@@ -40,7 +43,9 @@ def end(draft: Draft, ending: Ending) -> None:
     draft.phase = Phase.ENDING
     draft.ending = ending
     if ending.phase is not Phase.COMPLETED:
-        draft.lost = Lost(tuple(draft.ready), draft.arrived, draft.filled, draft.regions, draft.work, draft.fans)
+        draft.lost = Lost(
+            tuple(draft.ready), draft.arrived, draft.filled, draft.regions, draft.work, draft.fans, draft.signals
+        )
     armed = draft.timers
     withdraw_all(draft)
     if DEADLINE in draft.timers:
@@ -134,17 +139,25 @@ def terminate(draft: Draft, outcome: str, message: str) -> None:
             raise EngineError("DEFINITION_INVALID", f"no outcome: {outcome}")
 
 
-def _tell_children(draft: Draft) -> None:
-    keys = running_children(draft)
+def tell_children(draft: Draft, what: str, actor: str | None = None) -> None:
+    """Tells every child that runs, also those that were withdrawn and have not answered."""
+    withdrawn = [key for key, work in sorted(draft.leaving.items()) if isinstance(_node(draft, work), ChildNode)]
+    keys = (*running_children(draft), *withdrawn)
     if keys:
-        draft.commands.append(TellChildren(keys, "LEAVE_DONE"))
+        draft.commands.append(TellChildren(keys, what, actor))
+
+
+def _node(draft: Draft, work: Work) -> Node | None:
+    """The step of an activation; None for one that this version does not have (a compensator's may be gone)."""
+    index = draft.plan.by_id.get(work.step_id)
+    return None if index is None else draft.plan.nodes[index]
 
 
 def running_children(draft: Draft) -> tuple[str, ...]:
     """The command keys of children that run."""
     found = []
     for key, work in sorted(draft.work.items()):
-        node = draft.plan.node(work.step_id)
+        node = _node(draft, work)
         undoing = f"/{COMPENSATE}" in key
         if isinstance(node, ChildNode) and not undoing and work.stage in (Stage.RUNNING, Stage.EXPIRED):
             found.append(command_key(node, key, work))

@@ -19,6 +19,7 @@ from engine.plan import Node, ParallelJoinNode, Plan, WorkNode
 from engine.regions import enclosing_scope, inside_of
 from engine.state import Fan, Lost, Phase, Region, Stage, State, StepRecord, StepStatus, Token, Work
 from engine.tasks import node_of
+from engine.withdrawal import with_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,7 @@ def retry_failed(plan: Plan, state: State, at: int) -> State:
         raise EngineError("COMPENSATED", f"these steps have been undone: {', '.join(sorted(_undone_steps(state)))}")
     lost = _lost(state)
     draft = _reopened(plan, state, at, lost)
-    for key, work in sorted(lost.work.items()):
-        if work.item is None:
-            _take_up(draft, key, work)
-    for key, fan in sorted(lost.fans.items()):
-        _take_up_items(draft, key, fan)
+    _take_up_all(draft, lost)
     return draft.freeze().state
 
 
@@ -82,11 +79,7 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
     _forget_after(draft, after)
     _rebuild_regions(draft, node)
     _refill_joins(draft, after)
-    for key, work in sorted(lost.work.items()):
-        if work.item is None:
-            _take_up(draft, key, work)
-    for key, fan in sorted(lost.fans.items()):
-        _take_up_items(draft, key, fan)
+    _take_up_all(draft, lost)
     _enter(draft, node, point)
     return draft.freeze().state
 
@@ -95,12 +88,15 @@ def _lost(state: State) -> Lost:
     """What was under way at the end: a terminated run has it where it was."""
     if state.lost is not None:
         return state.lost
-    return Lost(state.ready, state.arrived, state.filled, state.regions, state.work, state.fans)
+    return Lost(state.ready, state.arrived, state.filled, state.regions, state.work, state.fans, state.signals)
 
 
 def _undone_steps(state: State) -> set[str]:
-    """Steps of the run itself that have been compensated."""
-    return {step_id for step_id, record in state.steps.items() if record.status is StepStatus.COMPENSATED}
+    """Steps that have been compensated, in whichever visit."""
+    found = {step_id for step_id, record in state.steps.items() if record.status is StepStatus.COMPENSATED}
+    own = f"{state.run.execution_id}/"
+    undone = () if state.ending is None else state.ending.undone
+    return found | {Key.parse(key.removeprefix(own)).step_id for key in undone if key.startswith(own)}
 
 
 def _reopened(plan: Plan, state: State, at: int, lost: Lost) -> Draft:
@@ -116,6 +112,7 @@ def _reopened(plan: Plan, state: State, at: int, lost: Lost) -> Draft:
         arrived=lost.arrived,
         filled=lost.filled,
         regions=lost.regions,
+        signals=lost.signals,
         todo=(),
         yielded=False,
         work=empty,
@@ -140,6 +137,11 @@ def _take_up(draft: Draft, key: str, work: Work) -> None:
     if not isinstance(node, WorkNode):
         draft.ready.append(Token(work.edge, work.scope, work.error, work.race))
         return
+    if work.stage is Stage.SUSPENDED:
+        draft.work = draft.work.set(key, work)
+        _hold(draft, node, key, True)
+        draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+        return
     begun = work.begun and work.stage not in (Stage.CLOSED, Stage.MUTEX, Stage.READING)
     fresh = work._replace(stage=Stage.READY, attempt=1, failure=None, reads=(), signal=(), begun=begun)
     draft.work = draft.work.set(key, fresh)
@@ -149,13 +151,25 @@ def _take_up(draft: Draft, key: str, work: Work) -> None:
     draft.later("attempt" if begun else "admit", key)
 
 
+def _take_up_all(draft: Draft, lost: Lost) -> None:
+    """Everything that was under way; a step over items by its items, also where it was parked as a whole."""
+    for key, work in sorted(lost.work.items()):
+        if work.item is None and key not in lost.fans:
+            _take_up(draft, key, work)
+    for key, before in sorted(lost.fans.items()):
+        fan = before
+        for name, work in sorted(lost.work.items()):
+            if work.step_id == fan.work.step_id and work.visit == fan.work.visit:
+                fan = with_progress(fan, name, work)
+        _take_up_items(draft, key, fan)
+
+
 def _take_up_items(draft: Draft, key: str, fan: Fan) -> None:
     """Items that have a result keep it; all others that had begun are begun again."""
     node = draft.plan.nodes[draft.plan.by_id[fan.work.step_id]]
     left = tuple(index for index in range(fan.next) if index not in fan.results)
     work = fan.work._replace(stage=Stage.RUNNING, failure=None)
-    tries = fan.tries
-    draft.fans = draft.fans.set(key, fan._replace(work=work, again=left, errors=Map(), open=0, tries=tries))
+    draft.fans = draft.fans.set(key, fan._replace(work=work, again=left, errors=Map(), open=0))
     if isinstance(node, WorkNode):
         _hold(draft, node, key, True)
     draft.show(work, StepStatus.IN_PROGRESS, ended=False)
@@ -196,6 +210,7 @@ def _elsewhere(plan: Plan, lost: Lost, after: int) -> Lost:
         regions=_kept(lost.regions, lambda name: stays(Key.parse(name).step_id)),
         work=Map({key: work for key, work in lost.work.items() if stays(work.step_id)}),
         fans=Map({key: fan for key, fan in lost.fans.items() if stays(fan.work.step_id)}),
+        signals=lost.signals,
     )
 
 

@@ -196,6 +196,7 @@ class Lost(NamedTuple):
     regions: Map[str, Region]
     work: Map[str, Work]
     fans: Map[str, Fan]
+    signals: tuple[Buffered, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

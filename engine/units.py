@@ -149,7 +149,7 @@ def succeed_late(draft: Draft, node: WorkNode, key: str, work: Work, output: JSO
         return
     following = None if node.repeat is None else _iterated(draft, node, node.repeat, work, key, output)
     if following is not None:
-        draft.fans = draft.fans.set(visit, with_progress(fan, following))
+        draft.fans = draft.fans.set(visit, with_progress(fan, key, following))
         return
     result = output if node.repeat is None else [*work.results, output]
     again = tuple(index for index in fan.again if index != work.item)
@@ -210,7 +210,7 @@ def fail_unit(draft: Draft, node: Node, key: str, failure: Failure) -> None:
     visit = Key(work.step_id, work.visit).visit_key
     take_back(draft, key)
     fan = draft.fans[visit]
-    fan = with_progress(fan, work)
+    fan = with_progress(fan, key, work)
     draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1, errors=fan.errors.set(work.item, failure)))
     draft.later("fan", visit)
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from engine.draft import Draft
 from engine.json_types import JSON
-from engine.keys import DATA, DELAY, DUE, RETRY, TIMEOUT, Key, role_key, round_key
+from engine.keys import BATCH, DATA, DELAY, DUE, RETRY, TIMEOUT, Key, role_key, round_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, WorkNode
 from engine.protocol import (
     CloseHumanTask,
@@ -27,12 +27,15 @@ from engine.protocol import (
 from engine.state import Fan, Stage, StepStatus, Token, Work
 
 _OUTSIDE = frozenset({Stage.RUNNING, Stage.EXPIRED})
+# More than a chunk can have made of any child: how often it tried is not known when it did not end well.
+_SPENT = 1_000
 _TIMERS = (TIMEOUT, RETRY, DUE, DELAY)
 
 
 def command_key(node: Node, key: str, work: Work) -> str:
     """The key under which an activation's (or item's) present attempt runs."""
-    return round_key(key, work.round) if isinstance(node, WorkNode) and node.repeat is not None else key
+    repeats = isinstance(node, WorkNode) and node.repeat is not None
+    return round_key(key, work.round) if repeats and f"/{BATCH}/" not in key else key
 
 
 def withdraw_all(draft: Draft) -> None:
@@ -100,15 +103,19 @@ def withdraw_items(draft: Draft, key: str) -> None:
     )
     fan = draft.fans[key]
     for _, name in open_items:
-        fan = with_progress(fan, draft.work[name])
+        fan = with_progress(fan, name, draft.work[name])
         take_back(draft, name)
     draft.fans = draft.fans.set(key, fan._replace(open=0))
 
 
-def with_progress(fan: Fan, work: Work) -> Fan:
-    """A step over items that remembers how far one of them has come."""
+def with_progress(fan: Fan, key: str, work: Work) -> Fan:
+    """A step over items that remembers how far one of them, or the children of a chunk of them, have come."""
     if work.item is None:
         return fan
+    if f"/{BATCH}/" in key:
+        numbers = range(work.item, min(work.item + fan.chunk, len(fan.items)))
+        spent = {number: fan.tries.get(number, 0) + _SPENT for number in numbers if number not in fan.results}
+        return fan._replace(tries=fan.tries.update(spent))
     tries = fan.tries.set(work.item, work.tries) if work.tries else fan.tries
     return fan._replace(tries=tries, left=fan.left.set(work.item, work) if work.round else fan.left)
 

@@ -3,6 +3,7 @@
 An update's handler answers when the loop of the run has applied its event. Nothing here decides anything.
 """
 
+import json
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -196,7 +197,14 @@ class Desk:
     @workflow.signal(dynamic=True)
     def signal(self, name: str, args: Sequence[RawValue]) -> None:
         """A plain Temporal signal: the first argument is the payload, the second the correlation key. No receipt."""
-        payload, key = (*(workflow.payload_converter().from_payload(arg.payload) for arg in args[:2]), None, None)[:2]
+        try:
+            given = [workflow.payload_converter().from_payload(arg.payload) for arg in args[:2]]
+            json.dumps(given, allow_nan=False)
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            # Nobody can be told; a task that failed for it would fail for ever.
+            workflow.logger.warning("signal_unreadable", extra={"signal": name, "cause": str(error)})
+            return
+        payload, key = (*given, None, None)[:2]
         self._receive(SignalReceived(name, now(), payload, None if key is None else str(key)))
 
     def _begun(self) -> tuple[Plan, State]:
@@ -222,6 +230,8 @@ class Desk:
         mine = self._applied + len(self._inbox)
         await workflow.wait_condition(lambda: self._applied >= mine or self._ended)
         self._askers -= 1
+        if self._applied < mine:
+            raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
 
 
 @contextmanager

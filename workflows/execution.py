@@ -132,6 +132,8 @@ class Execution(Desk):
                 return None
             if self._must_leave(effects):
                 await self._continue_as_new(effects)
+                if self._migration is not None:
+                    return None
             if self._inbox:
                 return self._inbox.popleft()
 

@@ -34,6 +34,7 @@ class StepRecords:
         self._run = started_with
         self._look_at = look_at
         self._pending: list[TaskRecord | IncidentRecord] = []
+        self._latest = 0
         self._writing: asyncio.Task[None] | None = None
 
     @property
@@ -45,7 +46,9 @@ class StepRecords:
         """Writes a row as soon as those before it are written; `at` is in milliseconds since the epoch."""
         if self._run.engine_revision < RECORDS_STEPS:
             return
-        self._pending.append(_record(command, iso(at)))
+        # Later than the last one: of two records of one moment the second counts.
+        self._latest = max(at, self._latest + 1)
+        self._pending.append(_record(command, iso(self._latest)))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write(), name="records")
             self._writing.add_done_callback(self._look_at)

@@ -61,7 +61,7 @@ def completed(task: OpenTask, completion: StepCompletion, at: int) -> HumanCompl
 def check_signal(plan: Plan, state: State, inbox: Iterable[Event], signal: SignalDelivery, at: int) -> None:
     """Raises `EngineError` when a signal can be neither delivered nor buffered."""
     waiting = sum(isinstance(event, SignalReceived) for event in inbox)
-    if waiting >= plan.limits.buffered_signals + 1:
+    if waiting and waiting + sum(one.expires > at for one in state.signals) >= plan.limits.buffered_signals:
         raise EngineError("SIGNAL_BUFFER_FULL", f"{waiting} signals wait to be looked at")
     fate(plan, state, signal.name, signal.correlation_key, signal.id, at)
 

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError
+from engine.events import ActionSuspended, PauseRequested, StepResumed
 from engine.interpreter import resume
 from engine.protocol import Complete, RunAction
 from engine.repair import Point, resume_from, retry_failed
 from engine.state import State
 from tests.documents import action, arrow, batch, confirm, document, expr, join, line, parallel, put, split, step
-from tests.engine.world import World
+from tests.engine.world import BEGAN, World
 
 UNDO = {"actionKey": "test.undo"}
 
@@ -180,3 +181,71 @@ def test_what_does_not_apply_is_refused() -> None:
     assert code_of(world, "end") == "STEP_NOT_RUN"
     assert code_of(world, "a", visit=2) == "STEP_NOT_RUN"
     assert code_of(world, "a", item=0) == "ITEM_NOT_FOUND"
+
+
+def beside(one: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A step beside an action `bad`."""
+    name = one["id"]
+    return document(
+        split("s"),
+        one,
+        action("bad"),
+        join("j"),
+        *(arrow(text) for text in ("start -> s", f"s -> {name}", "s -> bad", f"{name} -> j", "bad -> j", "j -> end")),
+        **fields,
+    )
+
+
+def test_children_of_a_batch_that_was_under_way_are_spawned_again_as_others() -> None:
+    world = World(beside(batch("all", "[1..2]"))).failed("bad#1")
+    world.failed("all#1/item/0", "CANCELLED").failed("all#1/item/1", "CANCELLED")
+    spawned: Any = retried(world).open["all#1/item/0"]
+    assert spawned.attempt == 2
+
+
+def test_children_of_a_chunk_that_was_under_way_are_spawned_again_as_others() -> None:
+    world = World(beside(batch("all", "[1..600]", concurrency=4))).failed("bad#1")
+    for key in world.outside():
+        world.failed(key, "CANCELLED")
+    chunk: Any = retried(world).open["all#1/batch/0"]
+    assert min(chunk.state["fans"]["all#1"]["tries"].values()) >= 1_000
+
+
+def test_a_step_over_items_that_was_parked_is_taken_up_by_its_items() -> None:
+    each = action("it", forEach={"iterable": {"type": "EXPRESSION", "expr": {"src": "[1..2]"}}}, onFailure="INCIDENT")
+    world = World(beside(each)).failed("it#1/item/0").failed("bad#1")
+    for key in world.outside():
+        world.failed(key, "CANCELLED")
+    assert retried(world).keys() == ["bad#1", "it#1/item/0", "it#1/item/1"]
+
+
+def test_a_buffered_signal_is_there_after_a_retry() -> None:
+    waits = step("wait", "SYS_WAIT_SIGNAL", signal="paid")
+    world = (
+        World(line(action("a"), waits, output=expr("__steps__.wait"))).signal("paid", 5, signal_id="one").failed("a#1")
+    )
+    assert retried(world).done("a#1").output == 5
+
+
+def test_a_suspended_action_still_waits_for_its_resume_after_a_retry() -> None:
+    world = World(beside(action("asks")))
+    world.open.pop("asks#1")
+    world.give(ActionSuspended("asks#1", BEGAN + 1, {"token": 1})).failed("bad#1")
+    assert retried(world).keys() == ["bad#1"]
+    world.give(StepResumed("asks#1", world.tick(), "go"))
+    again: Any = world.open["asks#1"]
+    assert (again.resumed.suspended, again.resumed.data) == ({"token": 1}, "go")
+
+
+def test_a_cancel_lets_a_paused_run_that_failed_go_on_with_undoing() -> None:
+    world = World(line(action("a", compensate=UNDO), action("b"))).done("a#1")
+    world.give(PauseRequested(world.tick())).failed("b#1")
+    assert world.keys() == []
+    world.cancelled()
+    assert world.keys() == ["a#1/compensate"]
+
+
+def test_a_chunked_batch_that_repeats_is_withdrawn_under_its_own_keys() -> None:
+    again = {"until": "__iteration__ = 1"}
+    world = World(beside(batch("all", "[1..600]", concurrency=2, repeat=again))).failed("bad#1")
+    assert world.withdrawn == {"all#1/batch/0", "all#1/batch/500"}

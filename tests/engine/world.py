@@ -40,6 +40,7 @@ from engine.protocol import (
     ReassignHumanTask,
     RunAction,
     RunInput,
+    SpawnBatch,
     SpawnChildren,
     StartTimer,
     TellChildren,
@@ -90,7 +91,7 @@ def is_read(key: str) -> bool:
 
 
 # What may not be begun while a run is paused.
-NEW_WORK = (RunAction, SpawnChildren, OpenHumanTask, StartTimer)
+NEW_WORK = (RunAction, SpawnBatch, SpawnChildren, OpenHumanTask, StartTimer)
 
 
 class World:
@@ -124,7 +125,13 @@ class World:
             match command:
                 case SpawnChildren(children=children):
                     self.open.update({child.key: command for child in children})
-                case RunAction(key=key) | StartTimer(key=key) | OpenHumanTask(key=key) | OpenIncident(key=key):
+                case (
+                    RunAction(key=key)
+                    | SpawnBatch(key=key)
+                    | StartTimer(key=key)
+                    | OpenHumanTask(key=key)
+                    | OpenIncident(key=key)
+                ):
                     assert key not in self.open, f"{key} is open already"
                     self.open[key] = command
                 case CloseHumanTask(key=key) | CloseIncident(key=key):
@@ -192,7 +199,7 @@ class World:
         match command:
             case RunAction():
                 return self.give(ActionDone(key, self.tick(), output))
-            case SpawnChildren():
+            case SpawnChildren() | SpawnBatch():
                 return self.give(ChildDone(key, self.tick(), output, **fields))
             case OpenHumanTask():
                 work = self.state.work.get(key)
@@ -280,7 +287,9 @@ class World:
 
     def outside(self) -> list[str]:
         """The keys of actions and children that have not answered."""
-        return [key for key, command in self.open.items() if isinstance(command, RunAction | SpawnChildren)]
+        return [
+            key for key, command in self.open.items() if isinstance(command, RunAction | SpawnChildren | SpawnBatch)
+        ]
 
     def settle(self) -> "World":
         """What was withdrawn answers that it has stopped."""
