@@ -5,6 +5,7 @@ the numbers, keys and children that they would have in the execution itself, who
 """
 
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 
 from immutables import Map
@@ -25,7 +26,10 @@ LANES = 4
 
 def chunk_of(node: WorkNode, each: EachPlan, count: int) -> int:
     """How many items a run takes at a time; 0 where the execution runs them itself."""
-    return CHUNK if isinstance(node, ChildNode) and count > CHUNK and not each.enough_sees_results else 0
+    if not isinstance(node, ChildNode) or count <= CHUNK or each.enough_sees_results:
+        return 0
+    # As even as can be, so that lanes end together.
+    return ceil(count / ceil(count / CHUNK))
 
 
 def refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
@@ -34,7 +38,7 @@ def refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
     if fan.again and any(Key.parse(name).visit_key == key for name in draft.leaving):
         # What is begun again may be what has been withdrawn and has not answered: the keys would be the same.
         return
-    lanes = 1 if each.enough is not None else min(LANES, each.concurrency)
+    lanes = 1 if each.enough is not None else min(LANES, each.concurrency, ceil(len(fan.items) / fan.chunk))
     for numbers in list(_chunks(fan, lanes - fan.open)):
         first, last = numbers[0], numbers[-1]
         fan = draft.fans[key]

@@ -111,6 +111,9 @@ def _of_work(old: Plan, new: Plan, state: State, work: Work, mapping: Mapping[st
     target = new.node(target_id)
     if mapped and outside:
         yield Finding(source.id, "IMPOSSIBLE", "it runs, so that it cannot become another step: let it end first")
+    elif mapped and type(source) is not type(target):
+        reason = f"it is a {source.type} and {target_id} a {target.type}; a step is mapped to one of its kind"
+        yield Finding(source.id, "IMPOSSIBLE", reason)
     elif mapped and not target.incoming:
         yield Finding(source.id, "IMPOSSIBLE", f"{target_id} cannot be entered")
     elif not mapped and type(source) is not type(target):

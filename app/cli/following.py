@@ -79,6 +79,8 @@ def listen(api: Api, execution_id: str) -> Iterator[Heard]:
         try:
             with api.stream(f"/executions/{segment(execution_id)}/events", last, _SILENCE) as response:
                 for event in EventSource(response).iter_sse():
+                    if not event.data:
+                        continue  # a comment, by which the API says in a silence that it is there
                     losses, last = 0, event.id
                     yield Heard(event.event, json.loads(event.data), event.id)
                     if event.event == "end":

@@ -100,7 +100,8 @@ async def _ask_to_end(temporal: Temporal, execution_id: UUID, request: CancelReq
     run = await runs.find_run(temporal, execution_id)
     if run is None or run.status != runs.RuntimeStatus.IN_PROGRESS:
         return False
-    asked = ControlRequest(what="CANCEL", compensate=False, reason=request.reason, actor=caller.actor)
+    reason = _reason("cancelled", caller, request.reason)
+    asked = ControlRequest(what="CANCEL", compensate=False, reason=reason, actor=caller.actor)
     try:
         await updates.control(temporal, execution_id, asked)
     except AppError as error:

@@ -1,5 +1,7 @@
 """Child executions: one, or one for each item of a list."""
 
+from typing import Any
+
 import pytest
 
 from engine.protocol import SpawnChildren, StartTimer
@@ -136,3 +138,10 @@ def test_an_item_that_is_tried_again_keeps_its_name_and_its_own_timeout() -> Non
 def test_a_batch_over_too_many_items_fails_with_a_code() -> None:
     refused = batch("all", "$append([1..10000], 1)", completionCondition="$count(__results__) > 3")
     assert World(line(refused)).failure.code == "BATCH_TOO_LARGE"
+
+
+def test_the_chunks_of_a_batch_share_its_concurrency_out() -> None:
+    world = World(line(batch("all", "[1..600]", concurrency=40)))
+    chunks: Any = [world.open[key] for key in sorted(world.open)]
+    assert [chunk.place for chunk in chunks] == ["1-300 of 600", "301-600 of 600"]
+    assert [chunk.state["fans"]["all#1"]["window"] for chunk in chunks] == [20, 20]

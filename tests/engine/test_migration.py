@@ -120,3 +120,8 @@ def test_a_paused_or_gated_step_can_be_mapped() -> None:
     moved(world, new, two="three")
     assert world.done("one#1").keys() == ["three#1"]
     assert isinstance(world.done("three#1").ended, Complete)
+
+
+def test_a_step_is_mapped_to_one_of_its_kind_only() -> None:
+    world = World(line(action("reserve"), confirm("person"))).done("reserve#1")
+    assert judged(world, line(action("reserve"), confirm("other")), person="reserve") == ("IMPOSSIBLE", ["person"])
