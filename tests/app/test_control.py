@@ -180,7 +180,7 @@ async def test_a_cancel_without_compensation_is_asked_of_the_run(
         "status": "STARTED",
     }
     [sent] = await asked(temporal_client, execution_id)
-    assert (sent["what"], sent["compensate"], sent["reason"]) == ("CANCEL", False, "wrong house")
+    assert (sent["what"], sent["compensate"], sent["reason"]) == ("CANCEL", False, "cancelled by ann: wrong house")
     [event] = await audit(api, execution_id)
     assert event["request"] == {"compensate": False, "includeDetached": False}
     assert (event["action"], event["result"], event["before"]) == ("CANCEL", "DONE", {"status": "STARTED"})
