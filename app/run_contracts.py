@@ -35,12 +35,16 @@ class SignalDelivery(Contract):
     payload: Any = None
     correlation_key: str | None = None
     id: str | None = None
+    actor: str | None = None
 
 
 class SignalReceipt(Contract):
-    """What became of a signal: a step took it, or it waits for one."""
+    """What became of a signal: a step took it, or it waits for one. The step is named where it was known at once."""
 
     status: Literal["DELIVERED", "BUFFERED"]
+    step_id: str | None = None
+    visit: int | None = None
+    item: int | None = None
 
 
 class ControlRequest(Contract):
@@ -108,8 +112,19 @@ class MigrationReport(Contract):
     migrated: bool = False
 
 
+class ItemCounts(Contract):
+    """The items of a step: how many there are, are under way, have succeeded, have failed."""
+
+    total: int
+    open: int
+    done: int
+    failed: int
+
+
 class StepView(Contract):
-    """A step of a run as users read it; times are ISO 8601."""
+    """A step of a run as users read it; times are ISO 8601. `items` are those of a step over items while it is open:
+    of those that a chunk has in hand all are open until the chunk has ended.
+    """
 
     id: str
     name: str
@@ -119,6 +134,7 @@ class StepView(Contract):
     started_at: str | None = None
     ended_at: str | None = None
     error: FailureView | None = None
+    items: ItemCounts | None = None
 
 
 class WaitingFor(Contract):

@@ -42,7 +42,16 @@ from engine.state import Phase, State
 from engine.state_json import state_to_json
 from workflows.effects import now
 from workflows.plans import plan_of
-from workflows.requests import application_error, check_signal, completed, control_of, received, refusal, task_of
+from workflows.requests import (
+    application_error,
+    check_signal,
+    completed,
+    control_of,
+    destination,
+    received,
+    refusal,
+    task_of,
+)
 from workflows.view import run_view
 
 
@@ -115,9 +124,13 @@ class Desk:
         plan, state = await self._having_begun()
         with _refused(None):
             check_signal(plan, state, self._inbox, signal, now())
+        place = destination(state, self._inbox, signal)
         await self._apply(received(signal, signal_id, now()))
-        waits = any(one.id == signal_id for one in self._begun()[1].signals)
-        return SignalReceipt(status="BUFFERED" if waits else "DELIVERED")
+        if any(one.id == signal_id for one in self._begun()[1].signals):
+            return SignalReceipt(status="BUFFERED")
+        if place is None:
+            return SignalReceipt(status="DELIVERED")
+        return SignalReceipt(status="DELIVERED", step_id=place.step_id, visit=place.visit, item=place.item)
 
     @deliver_signal.validator
     def refuse_signal(self, signal: SignalDelivery) -> None:

@@ -4,7 +4,7 @@ Each request is judged by the state and by what is waiting in the inbox, and is 
 type of the error before anything is recorded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -23,9 +23,10 @@ from engine.events import (
     StepResumed,
     TimerSkipped,
 )
+from engine.keys import Key
 from engine.plan import Plan
 from engine.protocol import Failure
-from engine.signals import fate
+from engine.signals import fate, growing, taker
 from engine.state import Phase, Stage, State
 from engine.tasks import Answer, OpenTask, find_open, find_task, find_timer, node_of
 
@@ -66,6 +67,14 @@ def check_signal(plan: Plan, state: State, inbox: Iterable[Event], signal: Signa
     fate(plan, state, signal.name, signal.correlation_key, signal.id, at)
 
 
+def destination(state: State, inbox: Sequence[Event], signal: SignalDelivery) -> Key | None:
+    """The step that takes a signal; None where nobody knows yet: it waits, has come before, or comes after others."""
+    if inbox or signal.id in state.receipts:
+        return None
+    key = growing(state, signal.name) or taker(state, signal.name, signal.correlation_key)
+    return None if key is None else Key.parse(key)
+
+
 def received(signal: SignalDelivery, signal_id: str | None, at: int) -> SignalReceived:
     """The event of a signal."""
     return SignalReceived(signal.name, at, signal.payload, signal.correlation_key, signal_id)
@@ -79,7 +88,8 @@ def control_of(plan: Plan, state: State, request: ControlRequest, at: int) -> Co
         case "SKIP_TIMER":
             _require_running(state)
             key = find_timer(plan, state, _step(request), request.visit, request.item)
-            return Control(TimerSkipped(key, at), request.step_id, request.visit, request.item)
+            place = Key.parse(key)
+            return Control(TimerSkipped(key, at), place.step_id, place.visit, place.item)
         case "RESUME_STEP":
             return _resume_step(plan, state, request, at)
         case "RETRY_INCIDENT" | "COMPLETE_INCIDENT" | "FAIL_INCIDENT":

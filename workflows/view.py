@@ -5,11 +5,11 @@ from heapq import nlargest
 from operator import itemgetter
 
 from app.contracts import FailureView
-from app.run_contracts import RunView, StepView, WaitingFor
+from app.run_contracts import ItemCounts, RunView, StepView, WaitingFor
 from engine.draft import iso
-from engine.keys import DELAY, DUE, RETRY, TIMEOUT, role_key
+from engine.keys import DELAY, DUE, RETRY, TIMEOUT, role_key, visit_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, Plan, SignalNode
-from engine.state import ENDED, Phase, Stage, State, StepRecord, StepStatus, Work
+from engine.state import ENDED, Fan, Phase, Stage, State, StepRecord, StepStatus, Work
 
 _ROWS = 40
 _WAITS = 20
@@ -106,6 +106,7 @@ def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> Step
     if still_open and status is StepStatus.COMPLETED:
         # The last visit is over; an earlier one is not.
         status = StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS
+    fan = state.fans.get(visit_key(step_id, record.visits))
     return StepView(
         id=step_id,
         name=node.name,
@@ -117,7 +118,15 @@ def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> Step
         error=None
         if error is None
         else FailureView(code=error.code, message=error.message, step_id=error.step_id, attempts=error.attempts),
+        items=None if fan is None else _counts(fan),
     )
+
+
+def _counts(fan: Fan) -> ItemCounts:
+    """Of a step whose items run in chunks, those are open that a chunk has and has not given back."""
+    done, failed = len(fan.results), len(fan.errors)
+    under_way = max(fan.next - len(fan.again) - done - failed, 0) if fan.chunk else fan.open
+    return ItemCounts(total=len(fan.items), open=under_way, done=done, failed=failed)
 
 
 def _kind(plan: Plan, state: State, work: Work) -> str:

@@ -73,7 +73,7 @@ async def send_signal(
     asked = {"name": signal.name, "correlationKey": signal.correlation_key, "payload": signal.payload}
     async with audited(database, of_execution("SIGNAL", execution_id, caller.actor, asked)) as deed:
         await _check_running(temporal, row, caller, not_yet_started())
-        given = signal.model_copy(update={"id": caller.key})
+        given = signal.model_copy(update={"id": caller.key, "actor": caller.actor})
         receipt = await updates.deliver_signal(temporal, execution_id, given, caller.update_id("signal"))
         deed.result = receipt.status
     log.info("signal_sent", execution_id=str(execution_id), signal=signal.name, status=receipt.status)

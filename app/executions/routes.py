@@ -40,7 +40,8 @@ from app.executions.schemas import (
     StepsView,
 )
 from app.executions.starting import StartRequest
-from app.executions.step_reading import Wanted, read_step
+from app.executions.step_reading import read_step
+from app.executions.step_scan import Wanted
 from app.problem_details import problem_responses
 from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
 
@@ -255,14 +256,15 @@ async def step(
     temporal: TemporalPart,
     visit: Annotated[int | None, Query(ge=1, description="only this visit")] = None,
     item: Annotated[int | None, Query(ge=0, description="only this item, counted from 0")] = None,
+    chunk: Annotated[str | None, Query(max_length=200, description="the key of a CHUNK: the calls of its run")] = None,
     cursor: Cursor = None,
     limit: Limit = 20,
 ) -> StepDetail:
     """Its visits with inputs, outputs, errors and attempts, the newest first, from history; `limit` counts calls.
 
-    Codes: EXECUTION_NOT_FOUND, STEP_NOT_FOUND, RUN_NOT_FOUND, CURSOR_INVALID, TEMPORAL_UNAVAILABLE.
+    Codes: EXECUTION_NOT_FOUND, STEP_NOT_FOUND, CHUNK_NOT_FOUND, RUN_NOT_FOUND, CURSOR_INVALID, TEMPORAL_UNAVAILABLE.
     """
-    wanted = Wanted(step, visit, item)
+    wanted = Wanted(step, visit, item, chunk)
     return await read_step(database, temporal, execution, wanted, cursor=cursor, limit=limit)
 
 
