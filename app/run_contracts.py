@@ -156,11 +156,19 @@ class WaitingFor(Contract):
     code: str | None = None
 
 
+class PauseView(Contract):
+    """An execution is paused: since when (ISO 8601), and by whom where that is known."""
+
+    since: str
+    by: str | None = None
+
+
 class RunView(Contract):
     """The answer to the steps query."""
 
     steps: list[StepView]
     waiting_for: list[WaitingFor]
+    paused: PauseView | None = None
 
 
 class StateDump(Contract):

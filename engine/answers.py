@@ -351,4 +351,5 @@ def pause(draft: Draft, paused: bool, actor: str | None) -> None:
     if draft.paused == paused or draft.phase in ENDED:
         return
     draft.paused = paused
+    draft.paused_at, draft.paused_by = (draft.at, actor) if paused else (0, None)
     tell_children(draft, "PAUSE" if paused else "RESUME", actor)

@@ -29,7 +29,7 @@ def fail_run(draft: Draft, node: Node | None, failure: Failure) -> None:
 def cancel(draft: Draft, reason: str | None, compensate: bool) -> None:
     """The run is cancelled; when it is ending already, nothing changes but that a pause holds it up no longer."""
     if draft.paused:
-        draft.paused = False
+        draft.paused, draft.paused_at, draft.paused_by = False, 0, None
         if draft.phase is not Phase.RUNNING:
             tell_children(draft, "RESUME")
     if draft.phase is Phase.RUNNING:

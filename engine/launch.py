@@ -116,7 +116,7 @@ def _ask(draft: Draft, node: HumanNode, key: str, work: Work) -> None:
     url = None if node.url is None else required(node.url, scope, moment)
     due = None if node.due_in is None else draft.at + round(node.due_in * 1000)
     who = assignee or ", ".join(node.candidate_groups) or None
-    draft.change(key, stage=Stage.RUNNING, who=who)
+    draft.change(key, stage=Stage.RUNNING, who=who, due=due)
     form: JSON = None
     if node.form is not None:
         form = {"schema": dict(node.form), "uiSchema": None if node.ui_schema is None else dict(node.ui_schema)}
@@ -148,7 +148,7 @@ def escalate(draft: Draft, node: HumanNode, key: str) -> None:
     assignee: JSON = None
     if node.escalation_assignee is not None:
         assignee = _defined(resolve(node.escalation_assignee, scope, draft.moment(role_key(key, DUE))))
-    draft.change(key, who=assignee or ", ".join(node.escalation_groups) or None)
+    draft.change(key, who=assignee or ", ".join(node.escalation_groups) or None, due=None)
     draft.commands.append(ReassignHumanTask(key, assignee, node.escalation_groups))
 
 

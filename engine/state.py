@@ -89,7 +89,8 @@ class Work(NamedTuple):
     parameters that an operator gave instead (in a tuple, so that null can be one); `each` is the item of one that was
     withdrawn, in a tuple too, because its step may go on and forget the list; `begun` tells that an attempt has
     been made; `suspended` is what an action suspended itself with and, after it, what it was resumed with; `signal` is
-    the name (and the correlation key) of the signal it waits for.
+    the name (and the correlation key) of the signal it waits for; `due` is when a person should have answered, in
+    milliseconds since the epoch.
     """
 
     step_id: str
@@ -115,6 +116,7 @@ class Work(NamedTuple):
     edited: tuple[JSON, ...] = ()
     begun: bool = False
     signal: tuple[str, ...] = ()
+    due: int | None = None
 
 
 class Fan(NamedTuple):
@@ -207,12 +209,13 @@ class State:
 
     `outputs` holds the output of each step's last completed visit; `arrived` counts tokens waiting at joins, by
     transition id (and branch), and `filled` the transitions of a join that hold one; `ready` are tokens that have not
-    been moved yet, `todo` what else is to be gone on with (`yielded`: the driver was asked for breath first); `work`
-    is open activations by key, `fans` those that run over items, `leaving` what was withdrawn and has not answered;
+    been moved yet, `todo` what else is to be gone on with (`yielded`: the driver was asked for breath first); `work` is
+    open activations by key, `fans` those that run over items, `leaving` what was withdrawn and has not answered;
     `timers` is when each armed timer is due; `waiting` are actions that wait for a free place, `running` counts those
     under way; `gated` are steps that wait for their mutex or milestone, `guarded` those that go when their milestone
-    does, `locks` who holds which mutex; `answers` is what people answered, by key; `signals` are buffered ones,
-    `receipts` the ids of those that came; `undo` is what compensates the steps completed so far, in their order.
+    does, `locks` who holds which mutex; `paused_at` and `paused_by` are those of the pause while it is `paused`;
+    `answers` is what people answered, by key; `signals` are buffered ones, `receipts` the ids of those that came;
+    `undo` is what compensates the steps completed so far, in their order.
     """
 
     run: RunInput
@@ -239,6 +242,8 @@ class State:
     guarded: tuple[str, ...] = ()
     locks: Map[str, str] = field(default_factory=Map)
     paused: bool = False
+    paused_at: int = 0
+    paused_by: str | None = None
     signals: tuple[Buffered, ...] = ()
     receipts: tuple[str, ...] = ()
     undo: Map[int, Undo] = field(default_factory=Map)

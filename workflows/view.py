@@ -5,7 +5,7 @@ from heapq import nlargest
 from operator import itemgetter
 
 from app.contracts import FailureView
-from app.run_contracts import ItemCounts, RunView, StepView, WaitingFor
+from app.run_contracts import ItemCounts, PauseView, RunView, StepView, WaitingFor
 from engine.draft import iso
 from engine.keys import DELAY, DUE, RETRY, TIMEOUT, role_key, visit_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, Plan, SignalNode
@@ -33,15 +33,21 @@ def run_view(plan: Plan, state: State) -> RunView:
     """Every step in plan order, and what the run waits for."""
     still_open = {work.step_id for work in state.work.values()}
     steps = [_step_view(plan, state, step_id, step_id in still_open) for step_id in plan.by_id]
-    return RunView(steps=steps, waiting_for=list(waiting_for(plan, state)))
+    return RunView(steps=steps, waiting_for=list(waiting_for(plan, state)), paused=_pause(state))
+
+
+def _pause(state: State) -> PauseView | None:
+    """The pause that the run is in; one that began before its time was noted is as old as the state."""
+    return PauseView(since=iso(state.paused_at or state.at), by=state.paused_by) if state.paused else None
 
 
 def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
     """What is open, in order of key: since when, from whom, until when. Items that wait alike are one entry."""
     if state.phase in ENDED:
         return
-    if state.paused:
-        yield WaitingFor(step_id="", visit=0, kind="RESUME", since=iso(state.at))
+    pause = _pause(state)
+    if pause is not None:
+        yield WaitingFor(step_id="", visit=0, kind="RESUME", since=pause.since)
     alike: dict[tuple[str, int, str], WaitingFor] = {}
     for key, work in sorted(state.work.items()):
         wait = _wait(plan, state, key, work)
@@ -56,7 +62,9 @@ def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
 
 
 def _wait(plan: Plan, state: State, key: str, work: Work) -> WaitingFor:
-    due = min((state.timers[name] for role in _TIMERS if (name := role_key(key, role)) in state.timers), default=None)
+    times = [state.timers[name] for role in _TIMERS if (name := role_key(key, role)) in state.timers]
+    # What is due and goes to nobody else has no timer.
+    due = min(times if work.due is None or work.stage is not Stage.RUNNING else [*times, work.due], default=None)
     return WaitingFor(
         step_id=work.step_id,
         visit=work.visit,
@@ -81,7 +89,7 @@ def waits_for_people(plan: Plan, state: State) -> str | None:
 
 def details(plan: Plan, state: State) -> str:
     """Markdown for Temporal's UI: what is waited for, then the steps that have begun."""
-    lines = [f"**{state.phase.value}{' (paused)' if state.paused else ''}**", ""]
+    lines = [f"**{state.phase.value}{_paused(state)}**", ""]
     waits = list(waiting_for(plan, state))
     if waits:
         lines += ["| waiting for | kind | since | from | until |", "|---|---|---|---|---|"]
@@ -94,6 +102,13 @@ def details(plan: Plan, state: State) -> str:
     if len(begun) > _ROWS:
         lines.append(f"… and {len(begun) - _ROWS} earlier steps")
     return "\n".join(lines)
+
+
+def _paused(state: State) -> str:
+    pause = _pause(state)
+    if pause is None:
+        return ""
+    return f" (paused since {pause.since}{'' if pause.by is None else f' by {_cell(pause.by)}'})"
 
 
 def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> StepView:

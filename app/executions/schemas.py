@@ -7,7 +7,7 @@ from uuid import UUID
 from app.db.tables import EntityType, RecordStatus
 from app.executions.history import CallKind, CallStatus
 from app.executions.runs import RuntimeStatus
-from app.run_contracts import ItemCounts, StepView, WaitingFor
+from app.run_contracts import ItemCounts, PauseView, StepView, WaitingFor
 from app.versions.schemas import SemanticVersion
 from app.wire import Given, JsonObject, Name, Taken
 
@@ -75,11 +75,14 @@ class ExecutionSummary(Given):
 
 
 class ExecutionView(ExecutionSummary):
-    """One execution. `waitingFor` is null when nobody could be asked; `problem` then says why."""
+    """One execution. `waitingFor` is null when nobody could be asked; `problem` then says why. `paused` is there while
+    it is paused.
+    """
 
     output: Any = None
     error: ErrorView | None = None
     waiting_for: list[WaitingFor] | None
+    paused: PauseView | None = None
     problem: ReadingProblem | None = None
 
 
@@ -125,7 +128,7 @@ class SnapshotView(Given):
 
 
 class WaitingView(Given):
-    """The event `waiting`: what an execution waits for now; null when nobody could say."""
+    """The event `waiting`: what an execution waits for now; null when nobody could say. RESUME among it is a pause."""
 
     waiting_for: list[WaitingFor] | None
 

@@ -13,7 +13,7 @@ from app.db.tables import DeadLetter
 # The time is the execution's end, in the run's own time: should it be resumed, what it opens then is later.
 CANCEL_TASKS = """
     UPDATE human_task AS task
-    SET status = 'CANCELLED', closed_at = execution.ended_at, updated_at = now(),
+    SET status = 'CANCELLED', closed_at = greatest(task.opened_at, execution.ended_at), updated_at = now(),
         recorded_at = greatest(task.recorded_at, execution.ended_at)
     FROM workflow_execution AS execution
     WHERE execution.id = task.execution_id AND execution.ended_at IS NOT NULL

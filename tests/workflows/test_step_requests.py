@@ -6,6 +6,7 @@ from uuid import UUID
 from app.contracts import child_id
 from app.executions.control import Caller
 from app.executions.history import CallKind
+from app.executions.reading import read_execution
 from app.executions.reopening import reopen
 from app.executions.repair import EngineRepair
 from app.run_contracts import DELIVER_SIGNAL, SignalDelivery
@@ -150,3 +151,20 @@ async def test_the_chunks_of_a_large_batch_tell_how_far_they_are_and_their_calls
     assert three_hundredth.input == {"n": 301}
     await handle.cancel()
     await cached.closed(handle)
+
+
+async def test_a_paused_execution_says_so_with_since_when_and_by_whom(cached: Executions) -> None:
+    handle = await cached.start(line(delay("nap", "PT1H"), action("call")))
+    await cached.waits_for(handle, "nap")
+    address = cached.client.service_client.config.target_host
+    temporal = Temporal(TemporalSettings(address=address), cached.converter)
+    execution_id = UUID(handle.id.removeprefix("execution/"))
+    assert "paused" not in (await read_execution(cached.database, temporal, execution_id)).model_fields_set
+    await cached.control(handle, "PAUSE", actor="ann")
+    view = await read_execution(cached.database, temporal, execution_id)
+    assert view.runtime_status == "IN_PROGRESS"
+    assert view.paused is not None
+    assert view.paused.by == "ann"
+    await cached.control(handle, "RESUME")
+    assert "paused" not in (await read_execution(cached.database, temporal, execution_id)).model_fields_set
+    await handle.terminate()
