@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json, segment
+from app.cli.definitions import find_version_id
 from app.cli.executions import ExecutionId
 from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
 from app.errors import Invalid
@@ -196,7 +197,9 @@ def resume_from(
 
 def migrate(
     execution_id: ExecutionId,
-    version_id: Annotated[str, typer.Argument(metavar="VERSION_ID", help="The version to go on with.")],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="The version to go on with: slug@1.2.0, or its id.")
+    ],
     mapping: Annotated[list[str] | None, typer.Option("--map", help="OLD=NEW: what an open step has become.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it can be done.")] = False,
     reason: Reason = None,
@@ -204,6 +207,8 @@ def migrate(
     as_json: AsJson = False,
 ) -> None:
     """Let an open execution go on with another version. A dry run that finds that it cannot leaves with 1."""
+    with open_api(api) as calls:
+        version_id = find_version_id(calls, version)
     body = {"versionId": version_id, "mapping": read_mapping(mapping), "dryRun": dry_run, "reason": reason}
     answer = _post(api, execution_id, "migrate", body)
     if as_json:

@@ -139,6 +139,7 @@ async def list_(
     runtime_status: Annotated[RuntimeStatus | None, Query(alias="runtimeStatus")] = None,
     root_id: Annotated[UUID | None, Query(alias="rootId")] = None,
     parent_id: Annotated[UUID | None, Query(alias="parentId")] = None,
+    roots_only: Annotated[bool, Query(alias="rootsOnly", description="no children")] = False,
     created_after: Annotated[AwareDatetime | None, Query(alias="createdAfter")] = None,
     created_before: Annotated[AwareDatetime | None, Query(alias="createdBefore")] = None,
     cursor: Cursor = None,
@@ -157,6 +158,7 @@ async def list_(
         runtime_status=runtime_status,
         root_id=root_id,
         parent_id=parent_id,
+        root_only=roots_only,
         created_after=created_after,
         created_before=created_before,
     )
@@ -218,7 +220,8 @@ async def _listen(
 )
 async def events(subscription: Annotated[Subscription | None, Depends(_listen)], settings: SettingsPart) -> Response:
     """Server-sent events whose data are JSON: `snapshot` {execution, steps} first; then `step` (a step that changed),
-    `waiting` {waitingFor}, `status` {status, runtimeStatus, problem}; at last `end` {runtimeStatus, output or error}.
+    `waiting` {waitingFor, paused}, `status` {status, runtimeStatus, problem}; at last `end` {runtimeStatus, output or
+    error}.
 
     A comment comes every 15 s while nothing happens. Whoever reconnects gets a fresh snapshot.
     Codes: EXECUTION_NOT_FOUND.

@@ -128,9 +128,10 @@ class SnapshotView(Given):
 
 
 class WaitingView(Given):
-    """The event `waiting`: what an execution waits for now; null when nobody could say. RESUME among it is a pause."""
+    """The event `waiting`: what an execution waits for now; null when nobody could say."""
 
     waiting_for: list[WaitingFor] | None
+    paused: PauseView | None
 
 
 class StatusView(Given):

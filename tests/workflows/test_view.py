@@ -53,6 +53,15 @@ def test_a_step_that_is_due_says_until_when_with_and_without_an_escalation() -> 
     assert until == {"plain": hour, "escalates": hour, "sooner": iso(began + 60_000), "never": None}
 
 
+def test_what_was_undone_took_as_long_as_it_took_and_not_until_it_was_undone() -> None:
+    undo = {"actionKey": "test.undo", "parameters": {}}
+    world = World(line(action("a", compensate=undo), action("b"))).done("a#1")
+    took = world.state.steps["a"]
+    world.failed("b#1", retryable=False).done("a#1/compensate")
+    record = world.state.steps["a"]
+    assert (record.status.value, record.started_at, record.ended_at) == ("COMPENSATED", took.started_at, took.ended_at)
+
+
 def test_items_are_counted_while_a_step_is_open() -> None:
     world = World(line(batch("all", "[1..5]", concurrency=2, failurePolicy={"type": "COLLECT"})))
     world.done("all#1/item/0").failed("all#1/item/1", retryable=False)
