@@ -93,6 +93,11 @@ def readable(message: str) -> str:
     return whole.replace("\0", "\ufffd")[:LONGEST_MESSAGE]
 
 
+def summary(text: str) -> str:
+    """A summary for Temporal's UI, as long as the server takes it."""
+    return text.encode()[:LONGEST_SUMMARY].decode(errors="ignore")
+
+
 def keyed_summary(text: str, key: str) -> str:
     """A summary for Temporal's UI, as long as the server takes it, that ends with the key of its command.
 

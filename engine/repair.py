@@ -21,6 +21,9 @@ from engine.state import Fan, Lost, Phase, Region, Stage, State, StepRecord, Ste
 from engine.tasks import node_of
 from engine.withdrawal import with_progress
 
+# What undid a step has had its effect: nothing that builds on the step can go on.
+_INSTEAD = "replay the execution, or resume it from the earliest of them"
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -45,7 +48,8 @@ def retry_failed(plan: Plan, state: State, at: int) -> State:
     if state.phase is Phase.COMPLETED:
         raise EngineError("NOTHING_FAILED", "the execution has completed")
     if _undone_steps(state):
-        raise EngineError("COMPENSATED", f"these steps have been undone: {', '.join(sorted(_undone_steps(state)))}")
+        undone = ", ".join(sorted(_undone_steps(state)))
+        raise EngineError("COMPENSATED", f"these steps have been undone: {undone}; {_INSTEAD}")
     lost = _lost(state)
     draft = _reopened(plan, state, at, lost)
     _take_up_all(draft, lost)
@@ -71,7 +75,8 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
     again = {each.id for each in plan.nodes if after >> each.index & 1}
     kept_undone = sorted(_undone_steps(state) - again)
     if kept_undone:
-        raise EngineError("COMPENSATED", f"these steps have been undone and come before: {', '.join(kept_undone)}")
+        before = ", ".join(kept_undone)
+        raise EngineError("COMPENSATED", f"these steps have been undone and come before: {before}; {_INSTEAD}")
     lost = _elsewhere(plan, _lost(state), after)
     draft = _reopened(plan, state, at, lost)
     if point.context is not None:

@@ -10,11 +10,10 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError
 
-from app.contracts import CHILD_OUTCOME, TELL_CHILD, ChildOrder, ChildOutcome, ChildReport, OpenChild
+from app.contracts import CHILD_OUTCOME, TELL_CHILD, ChildOrder, ChildOutcome, ChildReport, OpenChild, summary
 from engine.events import ChildDone, ChildFailed, Event
 from engine.protocol import Failure
 from workflows.failures import failure_of
-from workflows.policies import summary
 
 # Asking costs an attempt of an activity and no event. A child that has been open for long may be so for longer.
 _ASKING = RetryPolicy(

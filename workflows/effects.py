@@ -27,6 +27,7 @@ from app.contracts import (
     RegisteredVersion,
     batch_workflow_id,
     keyed_summary,
+    summary,
     workflow_id,
 )
 from engine.events import (
@@ -59,7 +60,7 @@ from workflows.definitions import stored_definition
 from workflows.descendants import cancel_child, child_done, outcome_of, tell_child
 from workflows.failures import failure_of
 from workflows.local_steps import LocalSteps, Unfinished
-from workflows.policies import LOCAL, action_options, heartbeat_timeout, summary
+from workflows.policies import LOCAL, action_options, heartbeat_timeout
 from workflows.records import StepRecords
 from workflows.search import search_attributes
 

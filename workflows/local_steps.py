@@ -15,10 +15,10 @@ from pydantic_core import to_json
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, FailureError
 
-from app.contracts import LARGEST_LOCAL_INPUT, NOT_LOCAL, ActionCall, LocalRecord
+from app.contracts import LARGEST_LOCAL_INPUT, NOT_LOCAL, ActionCall, LocalRecord, summary
 from engine.json_types import JSON
 from engine.protocol import RunAction
-from workflows.policies import action_options, summary
+from workflows.policies import action_options
 
 # Local activities in one stretch, that is, between two ends of workflow tasks: with LARGEST_LOCAL_RECORD each, and as
 # many again that began in the stretch before, they stay below the 4 MiB that the server takes in one message.

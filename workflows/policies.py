@@ -35,18 +35,9 @@ ROW: dict[str, Any] = {
     ),
 }
 
-# Bytes; the server refuses a summary of more than 400.
-_LONGEST_SUMMARY = 380
-
-
 # Seconds that an attempt of an action may take where its step does not say: one that is long heartbeats meanwhile.
 _SHORT = 10.0
 _LONG = 24 * 3600.0
-
-
-def summary(text: str) -> str:
-    """A summary as long as the server takes it."""
-    return text.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
 
 
 # Without a sign of life for so long, the attempt of an action that says it is long has failed.

@@ -106,6 +106,7 @@ def test_what_was_compensated_is_not_retried() -> None:
     with pytest.raises(EngineError) as refused:
         retry_failed(world.plan, world.state, world.tick())
     assert refused.value.code == "COMPENSATED"
+    assert "replay" in str(refused.value)
     assert code_of(world, "b") == "COMPENSATED"
     resumed(world, "a")
     assert world.keys() == ["a#2"]
