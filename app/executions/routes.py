@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from app.dependencies import (
 from app.errors import Invalid, NotFound
 from app.executions import reading, service
 from app.executions.following import Subscription, is_end
-from app.executions.listing import Lister, Place
+from app.executions.listing import Lister, read_place, write_place
 from app.executions.parameters import ExecutionId, StepId
 from app.executions.queries import ExecutionFilter, find_target
 from app.executions.runs import RuntimeStatus
@@ -43,7 +43,7 @@ from app.executions.starting import StartRequest
 from app.executions.step_reading import read_step
 from app.executions.step_scan import Wanted
 from app.problem_details import problem_responses
-from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
+from app.wire import Page
 
 router = APIRouter(tags=["executions"], responses=problem_responses(404, 422, 503))
 
@@ -162,8 +162,8 @@ async def list_(
         created_after=created_after,
         created_before=created_before,
     )
-    listed = await Lister(database, temporal, wanted).page(_read_cursor(cursor), limit)
-    return Page(items=listed.items, next_cursor=_write_cursor(listed.following))
+    listed = await Lister(database, temporal, wanted).page(read_place(cursor), limit)
+    return Page(items=listed.items, next_cursor=write_place(listed.following))
 
 
 @router.get(
@@ -269,17 +269,3 @@ async def step(
     """
     wanted = Wanted(step, visit, item, chunk)
     return await read_step(database, temporal, execution, wanted, cursor=cursor, limit=limit)
-
-
-def _write_cursor(place: Place | None) -> str | None:
-    return None if place is None else encode_cursor(place[0].isoformat(), str(place[1]))
-
-
-def _read_cursor(cursor: str | None) -> Place | None:
-    if cursor is None:
-        return None
-    created_at, execution_id = decode_cursor(cursor, 2)
-    try:
-        return datetime.fromisoformat(created_at), UUID(execution_id)
-    except ValueError as error:
-        raise bad_cursor() from error

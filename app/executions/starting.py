@@ -45,8 +45,6 @@ from engine.schema import violations
 
 log = structlog.get_logger(__name__)
 
-# Bytes; the server takes 400.
-
 INSERT = """
     INSERT INTO workflow_execution
         (id, name, version_id, template_id, root_id, context, trigger, status, idempotency_key, request_hash)

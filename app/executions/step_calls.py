@@ -14,6 +14,7 @@ from app.contracts import readable, reported_output
 from app.errors import AppError
 from app.executions.history import Call, CallKind, CallStatus, asked_about_steps, at
 from app.executions.schemas import ChunkItems, ErrorView, StepCall
+from app.run_contracts import DELIVER_SIGNAL
 from engine.keys import BATCH, Key
 
 _ATTEMPTED = (CallKind.ACTION, CallKind.DATA, CallKind.COMPENSATION)
@@ -21,10 +22,16 @@ _ATTEMPTED = (CallKind.ACTION, CallKind.DATA, CallKind.COMPENSATION)
 _BROUGHT = {"RESUME_STEP": "data", "RETRY_INCIDENT": "parameters", "COMPLETE_INCIDENT": "output"}
 
 
-async def request_of(client: Client, event: HistoryEvent) -> Any:
-    """The decoded argument of an update about steps; None for other events, and for what nobody can read."""
+async def request_of(client: Client, event: HistoryEvent, *, signals: bool) -> Any:
+    """The decoded argument of an update about steps; None for other events, and for what nobody can read.
+
+    Without `signals` those are not looked at: their payloads may be large, and the step takes none.
+    """
     given = asked_about_steps(event)
     if given is None or not given.payloads:
+        return None
+    accepted = event.workflow_execution_update_accepted_event_attributes.accepted_request
+    if accepted.input.name == DELIVER_SIGNAL and not signals:
         return None
     try:
         return await _decoded(client, given.payloads[0])

@@ -1,8 +1,7 @@
 """One step of an execution: its inputs, outputs and errors, read from Temporal's history, the newest first.
 
-A history may be long, and what is asked for is mostly near its end. So it is read backwards, page by page, run by run
-along the continue-as-new chain, until there is enough. A page of calls costs at most one run read from its end, and
-`MOST_EVENTS` beyond the place where the page before ended.
+What history says of it (`step_scan`, `step_calls`) is joined with what the run says of itself, where a worker answers
+soon enough.
 """
 
 import asyncio
@@ -96,13 +95,18 @@ def _workflow_id(execution_id: UUID, wanted: Wanted) -> str:
     return batch_workflow_id(execution_id, wanted.chunk)
 
 
-def _signal_names(step: dict[str, Any]) -> frozenset[str]:
-    """The names by which signals are known to be meant for the step: its own where it is constant, and `<id>.add`."""
+def _signal_names(step: dict[str, Any]) -> frozenset[str] | None:
+    """The names by which signals are known to be meant for the step: its own where it is constant, and `<id>.add`.
+
+    None for a step that takes no signals.
+    """
     signal = step.get("signal")
     if isinstance(signal, dict) and signal.get("type") == "const":
         signal = signal.get("value")
     names = {signal} if isinstance(signal, str) else set()
-    return frozenset(names | ({f"{step['id']}{ADD}"} if step.get("forEach") or step.get("iterable") else set()))
+    if step.get("forEach") or step.get("iterable"):
+        names.add(f"{step['id']}{ADD}")
+    return frozenset(names) if names or signal is not None else None
 
 
 async def _count_open_chunks(temporal: Temporal, execution_id: UUID, wanted: Wanted, page: _Page) -> None:

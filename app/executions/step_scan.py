@@ -1,5 +1,8 @@
 """Reads the history of a step: backwards, page by page, run by run, until there is enough.
 
+A history may be long, and what is asked for is mostly near its end. A page of calls costs at most one run read from its
+end, and `MOST_EVENTS` beyond the place where the page before ended.
+
 The runs of an execution follow one another by Temporal's own chain, when history had grown long, or by the execution's
 lineage, when it was taken up again after its end.
 """
@@ -89,13 +92,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Where the histories of one execution are, or of the run of one of its chunks, and what tells its runs apart."""
+    """Where the histories of one execution are, or of the run of one of its chunks, and what tells its runs apart.
+
+    `signal_names` are those by which a signal is known to be meant for the step; None where the step takes no signals.
+    """
 
     temporal: Temporal
     client: Client
     workflow_id: str
     lineage: Mapping[str, ExecutionLineage]
-    signal_names: frozenset[str]
+    signal_names: frozenset[str] | None
 
 
 @dataclass(slots=True)
@@ -159,11 +165,14 @@ async def _scan_run(
     skips: list[Call] = []
     older = ""
     async for event in _backwards(reader, run_id):
-        call = history.take(event, await request_of(reader.client, event))
+        takes_signals = reader.signal_names is not None
+        call = history.take(event, await request_of(reader.client, event, signals=takes_signals))
         if event.HasField("workflow_execution_started_event_attributes"):
             found.runs[run_id] = event
             older = _run_before(reader, run_id, event.workflow_execution_started_event_attributes)
-        mine = call is not None and await placed(reader.client, call, wanted.step_id, reader.signal_names)
+        mine = call is not None and await placed(
+            reader.client, call, wanted.step_id, reader.signal_names or frozenset()
+        )
         if call is not None and mine:
             _note_skipped(call, skips)
         if below is not None and event.event_id >= below:
