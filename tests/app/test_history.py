@@ -165,6 +165,12 @@ def test_a_local_activity_is_read_from_its_marker() -> None:
     assert (call.closed_at - call.scheduled_at).total_seconds() == pytest.approx(0.021, abs=0.001)
 
 
+def test_a_worker_s_clock_that_was_put_back_ends_nothing_before_it_began() -> None:
+    [call] = calls_of([_marker(ABOUT | {"complete_time": {"seconds": 1795231700, "nanos": 0}}, {})], "fetch")
+    assert call.scheduled_at is not None
+    assert call.closed_at == call.scheduled_at
+
+
 @pytest.mark.parametrize(
     ("changes", "failure", "status"),
     [
