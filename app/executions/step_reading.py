@@ -195,7 +195,11 @@ def _with_chunks(counts: ItemCounts, page: _Page) -> ItemCounts:
     if not under_way:
         return counts
     running = sum(items.open or 0 for items in under_way)
-    return ItemCounts(total=counts.total, open=running, done=counts.done + done, failed=counts.failed + failed)
+    failed += counts.failed
+    # A chunk that ended while this was read is in both counts for a moment.
+    return ItemCounts(
+        total=counts.total, open=running, done=min(counts.done + done, counts.total - failed), failed=failed
+    )
 
 
 def _visits(wanted: Wanted, run: RunView | None, calls: Sequence[tuple[Key, StepCall]]) -> list[StepVisit]:

@@ -13,7 +13,7 @@ from app.run_contracts import DELIVER_SIGNAL, SignalDelivery
 from app.settings import TemporalSettings
 from app.temporal import Temporal
 from tests.documents import action, batch, delay, expr, line, wait_signal
-from tests.workflows.harness import Executions, failure_of
+from tests.workflows.harness import Executions, Handle, failure_of
 from tests.workflows.test_step_reading import only, read
 
 
@@ -46,17 +46,27 @@ async def test_signals_that_no_receipt_ties_to_a_visit_are_shown_with_the_step(r
     assert [(call.input, call.answer, call.kind) for call in sent.signals] == [("plain", None, CallKind.SIGNAL)]
 
 
+async def is_parked(executions: Executions, handle: Handle, step_id: str, kind: str, code: str | None = None) -> None:
+    """Returns when a step waits for somebody, and no longer for its action."""
+    for _ in range(200):
+        [wait] = (await executions.waits_for(handle, step_id)).waiting_for
+        if (wait.kind, wait.code) == (kind, code):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{step_id} does not wait for {kind} but for {wait.kind}")
+
+
 async def test_what_operators_did_to_a_step_is_shown_with_who_they_were(running: Executions) -> None:
     broken = action("bad", actionKey="test.fail", parameters={"code": "A"}, onFailure="INCIDENT")
     asks = action("ask", actionKey="test.ask", parameters={"question": "why?"})
     handle = await running.start(line(broken, asks, delay("nap", "PT1H")))
-    await running.waits_for(handle, "bad")
+    await is_parked(running, handle, "bad", "INCIDENT", "A")
     await running.control(
         handle, "RETRY_INCIDENT", "bad", actor="ann", edit_parameters=True, parameters={"code": "B"}, reason="again"
     )
-    await running.waits_for(handle, "bad")
+    await is_parked(running, handle, "bad", "INCIDENT", "B")
     await running.control(handle, "COMPLETE_INCIDENT", "bad", actor="bob", output={"by": "hand"})
-    await running.waits_for(handle, "ask")
+    await is_parked(running, handle, "ask", "SUSPENDED")
     await running.control(handle, "RESUME_STEP", "ask", actor="cleo", data="so")
     await running.waits_for(handle, "nap")
     await running.control(handle, "SKIP_TIMER", "nap", actor="dan")
@@ -123,7 +133,8 @@ async def test_the_chunks_of_a_large_batch_tell_how_far_they_are_and_their_calls
     handle = await cached.start(line(many))
     for _ in range(600):
         detail = await read(cached, handle, "all")
-        if detail.items is not None and detail.items.done == 515:
+        calls = [call for visit in detail.visits for call in visit.calls]
+        if any(call.status == "COMPLETED" for call in calls) and detail.items is not None and detail.items.done == 515:
             break
         await asyncio.sleep(0.1)
     assert detail.items is not None
