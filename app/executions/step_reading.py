@@ -188,17 +188,16 @@ def _detail(execution_id: UUID, step: dict[str, Any], run: RunView | None, wante
 
 
 def _with_chunks(counts: ItemCounts, page: _Page) -> ItemCounts:
-    """The counts of a step, with what its open chunks have done so far and not yet handed in."""
+    """The counts of a step, with what its open chunks, as far as they are on the page, have done and not handed in."""
     under_way = [call.items for _, call in page.shown if call.status is CallStatus.OPEN and call.items is not None]
-    done = sum(items.done or 0 for items in under_way)
-    failed = sum(items.failed or 0 for items in under_way)
-    if not under_way:
-        return counts
-    running = sum(items.open or 0 for items in under_way)
-    failed += counts.failed
-    # A chunk that ended while this was read is in both counts for a moment.
+    # A chunk that ended while this was read is in both counts for a moment: no more is done than was open.
+    failed = min(sum(items.failed or 0 for items in under_way), counts.open)
+    done = min(sum(items.done or 0 for items in under_way), counts.open - failed)
     return ItemCounts(
-        total=counts.total, open=running, done=min(counts.done + done, counts.total - failed), failed=failed
+        total=counts.total,
+        open=counts.open - done - failed,
+        done=counts.done + done,
+        failed=counts.failed + failed,
     )
 
 
