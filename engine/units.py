@@ -8,18 +8,16 @@ from engine.events import ActionDone, ActionFailed, ActionSuspended, ChildDone, 
 from engine.json_types import JSON
 from engine.keys import DATA, RETRY, Key, role_key
 from engine.launch import AtOnce, arm, launch, policy, seen_by
+from engine.nodes import ACTION_RETRY, ACTION_TIMEOUT
 from engine.plan import ActionNode, ChildNode, DataRead, HumanNode, Node, RepeatPlan, WorkNode
 from engine.protocol import CloseHumanTask, Failure, RunAction, Withdraw
 from engine.retry import pause_after
 from engine.schema import violations
 from engine.state import Stage, Work
-from engine.steps import Retry
 from engine.values import holds, required
 from engine.withdrawal import command_key, disarm, take_back, with_progress
 
 CONFIRMED = "confirmed"
-READ_RETRY = Retry()
-READ_TIMEOUT = 10.0
 
 Answer = ActionDone | ActionFailed | ActionSuspended | ChildDone | ChildFailed
 
@@ -43,7 +41,9 @@ def read(draft: Draft, node: Node, key: str, *, per_item: bool) -> bool:
         parameters = required(source.params, scope, draft.moment(name))
         identity = f"{draft.run.execution_id}/{name}"
         label = f"{node.name}: {source.alias}"
-        commands.append(RunAction(name, node.id, label, source.source, parameters, READ_RETRY, READ_TIMEOUT, identity))
+        commands.append(
+            RunAction(name, node.id, label, source.source, parameters, ACTION_RETRY, ACTION_TIMEOUT, identity)
+        )
     draft.commands.extend(commands)
     draft.change(key, stage=Stage.READING, reads=tuple(source.alias for source in sources))
     return True

@@ -40,7 +40,7 @@ from engine.plan import Plan
 from engine.protocol import Failure
 from engine.state import Phase, State
 from engine.state_json import state_to_json
-from workflows.effects import now
+from workflows.moment import now
 from workflows.plans import plan_of
 from workflows.requests import application_error, check_signal, completed, control_of, received, refusal, task_of
 from workflows.view import run_view

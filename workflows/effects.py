@@ -59,6 +59,7 @@ from workflows.definitions import stored_definition
 from workflows.descendants import cancel_child, child_done, outcome_of, tell_child
 from workflows.failures import failure_of
 from workflows.local_steps import LocalSteps, Unfinished
+from workflows.moment import now
 from workflows.policies import LOCAL, action_options, heartbeat_timeout, summary
 from workflows.records import StepRecords
 from workflows.search import search_attributes
@@ -69,10 +70,8 @@ _YIELD = "yield"
 # From this revision on children tell their parents what would undo them, and survive their continue-as-new.
 REPORTS = SURVIVES = 2
 
-
-def now() -> int:
-    """The workflow's time in milliseconds since the epoch."""
-    return workflow.time_ns() // 1_000_000
+# From this revision on the run waits for how an action ends that was withdrawn, and a chunk of items for its children.
+AWAITS = 3
 
 
 class Effects:
@@ -82,7 +81,7 @@ class Effects:
         self._run = started_with
         self._definition = definition
         self._report = report
-        self._local = LocalSteps(started_with.local_actions)
+        self._local = LocalSteps(started_with.local_actions, self._awaits)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._children: set[str] = set()
         self._timers: set[str] = set()
@@ -92,6 +91,10 @@ class Effects:
         self._untold: dict[str, list[ChildOrder]] = {}
         self.records = StepRecords(started_with, self._look_at)
         self._definitions: dict[UUID, RawValue | dict[str, Any]] = {}
+
+    @property
+    def _awaits(self) -> bool:
+        return self._run.engine_revision >= AWAITS
 
     @property
     def busy(self) -> bool:
@@ -219,14 +222,17 @@ class Effects:
             try:
                 return await self._local.run(command, call)
             except Unfinished:
-                pass  # done over below
+                task = asyncio.current_task()
+                if self._awaits and task is not None and task.cancelling():
+                    # It was to be done over below, but has been withdrawn meanwhile.
+                    raise asyncio.CancelledError from None
         return await workflow.execute_activity(
             command.action_key,
             args=[command.parameters, call],
             activity_id=command.key,
             summary=summary(command.step_name),
-            heartbeat_timeout=heartbeat_timeout(command.action_key, self._run.long_actions),
-            **action_options(command, self._run.long_actions),
+            heartbeat_timeout=heartbeat_timeout(command.action_key, self._awaits, self._run.long_actions),
+            **action_options(command, self._awaits, self._run.long_actions),
         )
 
     async def _run_timer(self, command: StartTimer) -> Event | None:

@@ -28,6 +28,7 @@ from engine.draft import Step, iso
 from engine.errors import EngineError
 from engine.events import (
     CancelRequested,
+    ChunkWithdrawn,
     Event,
     events_from_json,
     events_to_json,
@@ -40,7 +41,8 @@ from engine.state import State
 from engine.state_json import state_from_json, state_to_json
 from workflows.clocks import ClockRecord
 from workflows.desk import Desk
-from workflows.effects import SURVIVES, Effects, now
+from workflows.effects import AWAITS, SURVIVES, Effects
+from workflows.moment import now
 from workflows.plans import plan_of
 from workflows.policies import LOCAL, ROW
 from workflows.requests import application_error
@@ -215,6 +217,9 @@ class Execution(Desk):
             await workflow.wait_condition(condition)
         except asyncio.CancelledError:
             self._urgent = True
+            if self._given is not None and self._given.batch and self._given_revision() >= AWAITS:
+                self._receive(ChunkWithdrawn(now(), compensate=not self._leaves_done))
+                return
             reason = workflow.cancellation_reason() or None
             self._receive(CancelRequested(now(), reason, compensate=not self._leaves_done))
 
@@ -224,7 +229,7 @@ class Execution(Desk):
         Comes back without having done so when something must be applied at once: a person waits for the answer, or
         the run is cancelled, which the next run would not know how to end as.
         """
-        cancelled = any(isinstance(event, CancelRequested) for event in self._inbox)
+        cancelled = any(isinstance(event, CancelRequested | ChunkWithdrawn) for event in self._inbox)
         self._urgent = cancelled or (self._askers > 0 and bool(self._inbox))
         await self._wait(lambda: self._urgent or effects.broken or _is_drained(effects))
         effects.check()
