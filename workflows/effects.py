@@ -66,6 +66,7 @@ from workflows.search import search_attributes
 
 _A_MOMENT = timedelta(milliseconds=1)
 _YIELD = "yield"
+_RECORDS = "records"
 
 # From this revision on children tell their parents what would undo them, and survive their continue-as-new.
 REPORTS = SURVIVES = 2
@@ -102,6 +103,11 @@ class Effects:
         hear of again, as of children that have started.
         """
         return len(self._tasks) > len(self._timers) + len(self._open_children) or self.records.busy
+
+    def under_way(self) -> set[str]:
+        """The keys of what makes the run `busy`."""
+        keys = set(self._tasks) - self._timers - set(self._open_children)
+        return keys | {_RECORDS} if self.records.busy else keys
 
     @property
     def has_children(self) -> bool:
