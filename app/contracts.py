@@ -292,14 +292,17 @@ class CloseExecution(Contract):
 
 
 class DeadLetterRecord(Contract):
-    """A run that failed for good, with no parent waiting for it, and everything that is needed to retry it."""
+    """A run that failed for good, with no parent waiting for it, and everything that is needed to retry it.
+
+    `state` is None where the run could not say it itself, and nobody could be asked; a retry asks again.
+    """
 
     step_id: str | None = None
     code: str
     message: str
     attempts: int = 1
     failed_execution_id: UUID | None = None
-    state: dict[str, Any]
+    state: dict[str, Any] | None
 
 
 class TaskRecord(Contract):

@@ -45,6 +45,20 @@ ROW: dict[str, Any] = {
     ),
 }
 
+# Rows that must be written, but that nobody waits for: a few times at once, and then, at no cost of events, for ever.
+BRIEFLY: dict[str, Any] = {
+    **ROW,
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_attempts=3
+    ),
+}
+INSISTING: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), backoff_coefficient=1.5, maximum_interval=timedelta(seconds=30)
+    ),
+}
+
 
 def summary(text: str) -> str:
     """A summary as long as the server takes it."""
