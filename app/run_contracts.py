@@ -141,8 +141,9 @@ class WaitingFor(Contract):
     """What a run waits for, since when, from whom.
 
     `kind` is ACTION, PERSON, CHILD, TIMER, SIGNAL, DATA, SLOT (a place among `limits.parallelism`), MUTEX, MILESTONE
-    (`enabledWhile`), SUSPENDED, INCIDENT, RESUME (the execution is paused) or COMPENSATION. Of a step over items one
-    entry stands for all of them that wait for the same kind; `count` says how many.
+    (`enabledWhile`), SUSPENDED, INCIDENT, RESUME (the execution is paused), COMPENSATION or WITHDRAWN (it was to stop,
+    and has not answered yet). Of a step over items one entry stands for all of them that wait for the same kind;
+    `count` says how many.
     """
 
     step_id: str

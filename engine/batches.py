@@ -11,13 +11,14 @@ from typing import Any
 from immutables import Map
 
 from engine.draft import Draft
-from engine.ending import end
+from engine.ending import end, tell_children
 from engine.json_types import JSON
 from engine.keys import BATCH, Key, role_key
 from engine.plan import ChildNode, EachPlan, WorkNode
 from engine.protocol import Failure, SpawnBatch
 from engine.state import Ending, Fan, Phase, Stage, State
 from engine.state_json import from_json, state_to_json, to_json
+from engine.withdrawal import withdraw_items
 
 # More items than this are run in chunks of as many: that is a history of some four thousand events.
 CHUNK = 500
@@ -90,11 +91,50 @@ def _state(draft: Draft, key: str, fan: Fan, first: int, last: int, window: int)
     )
 
 
-def finish(draft: Draft, key: str) -> None:
-    """The run of a chunk ends: its output is what its items have come to."""
+def finish(draft: Draft, key: str, *, withdrawn: bool = False) -> None:
+    """The run of a chunk ends: its output is what its items have come to, `withdrawn` that they are not all of them."""
     fan = draft.fans[key]
-    draft.output = {"results": to_json(fan.results), "errors": to_json(fan.errors), "tries": to_json(fan.tries)}
+    draft.output = {
+        "results": to_json(fan.results),
+        "errors": to_json(fan.errors),
+        "tries": to_json(fan.tries),
+        "withdrawn": withdrawn,
+    }
     end(draft, Ending(Phase.COMPLETED))
+
+
+def withdraw(draft: Draft, compensate: bool) -> None:
+    """Nobody wants the rest of a chunk any more. What it has come to is the execution's to keep, and to undo."""
+    draft.paused = False
+    if draft.phase is Phase.RUNNING:
+        if not compensate:
+            tell_children(draft, "LEAVE_DONE")
+        withdraw_items(draft, draft.base.batch)
+        finish(draft, draft.base.batch, withdrawn=True)
+
+
+def add_result(draft: Draft, item: int, result: JSON) -> None:
+    """An item of a chunk that is ending has succeeded after all."""
+    output: Any = draft.output
+    if isinstance(output, dict):
+        draft.output = {**output, "results": {**output["results"], str(item): result}}
+
+
+def is_partial(output: JSON) -> bool:
+    """Whether the output of a chunk is that of one that was withdrawn."""
+    return isinstance(output, dict) and output.get("withdrawn") is True
+
+
+def with_results(fan: Fan, output: JSON) -> Fan:
+    """A step over items that has what a chunk had come to when it was withdrawn; what it has not done is still to do.
+
+    Chunks of earlier revisions, which do not say whether they were withdrawn, leave nothing.
+    """
+    if not isinstance(output, dict) or "withdrawn" not in output:
+        return fan
+    results = fan.results.update(from_json(Map[int, JSON], output["results"]))
+    again = tuple(number for number in fan.again if number not in results)
+    return fan._replace(results=results, again=again)
 
 
 def merge(draft: Draft, key: str, output: JSON) -> None:

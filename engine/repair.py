@@ -14,12 +14,12 @@ from engine.draft import Draft
 from engine.errors import EngineError
 from engine.fans import relisted
 from engine.json_types import JSON
-from engine.keys import DEADLINE, Key, visit_key
+from engine.keys import COMPENSATE, DEADLINE, Key, role_key, visit_key
 from engine.plan import Node, ParallelJoinNode, Plan, WorkNode
 from engine.regions import enclosing_scope, inside_of
 from engine.state import Fan, Lost, Phase, Region, Stage, State, StepRecord, StepStatus, Token, Work
 from engine.tasks import node_of
-from engine.withdrawal import with_progress
+from engine.withdrawal import command_key, with_progress
 
 # What undid a step has had its effect: nothing that builds on the step can go on.
 _INSTEAD = "replay the execution, or resume it from the earliest of them"
@@ -137,7 +137,8 @@ def _reopened(plan: Plan, state: State, at: int, lost: Lost) -> Draft:
     return Draft(plan, base, at)
 
 
-def _take_up(draft: Draft, key: str, work: Work) -> None:
+def _take_up(draft: Draft, key: str, work: Work, *, goes_on: bool = False) -> None:
+    """Goes on with an activation where it was; with `goes_on` that is before its next iteration."""
     node = draft.plan.nodes[draft.plan.by_id[work.step_id]]
     if not isinstance(node, WorkNode):
         draft.ready.append(Token(work.edge, work.scope, work.error, work.race))
@@ -153,20 +154,41 @@ def _take_up(draft: Draft, key: str, work: Work) -> None:
     _hold(draft, node, key, begun)
     draft.answers = draft.answers.delete(key) if key in draft.answers else draft.answers
     draft.show(fresh, StepStatus.IN_PROGRESS, ended=False)
-    draft.later("attempt" if begun else "admit", key)
+    draft.later("round" if goes_on else "attempt" if begun else "admit", key)
 
 
 def _take_up_all(draft: Draft, lost: Lost) -> None:
     """Everything that was under way; a step over items by its items, also where it was parked as a whole."""
     for key, work in sorted(lost.work.items()):
         if work.item is None and key not in lost.fans:
-            _take_up(draft, key, work)
+            _take_up(draft, key, work, goes_on=key in lost.rounds)
     for key, before in sorted(lost.fans.items()):
         fan = before
         for name, work in sorted(lost.work.items()):
             if work.step_id == fan.work.step_id and work.visit == fan.work.visit:
                 fan = with_progress(fan, name, work)
         _take_up_items(draft, key, fan)
+    for key, output in sorted(lost.done.items()):
+        _take_as_done(draft, key, output)
+
+
+def _take_as_done(draft: Draft, key: str, output: JSON) -> None:
+    """An attempt that was withdrawn has succeeded: its step is complete, unless what follows from that has an error.
+
+    Then it is done again, like any step that fails so, and what would undo it is written down anew.
+    """
+    if key not in draft.work:
+        # A rival of the same event split has been taken for done.
+        return
+    node = draft.plan.nodes[draft.plan.by_id[draft.work[key].step_id]]
+    name = role_key(command_key(node, key, draft.work[key]), COMPENSATE)
+    mark = draft.mark()
+    draft.todo.remove(f"attempt {key}")
+    try:
+        finish_visit(draft, node, key, output)
+    except EngineError:
+        draft.go_back(mark)
+        draft.undo = Map({index: undo for index, undo in draft.undo.items() if undo.key != name})
 
 
 def _take_up_items(draft: Draft, key: str, fan: Fan) -> None:
@@ -216,6 +238,8 @@ def _elsewhere(plan: Plan, lost: Lost, after: int) -> Lost:
         work=Map({key: work for key, work in lost.work.items() if stays(work.step_id)}),
         fans=Map({key: fan for key, fan in lost.fans.items() if stays(fan.work.step_id)}),
         signals=lost.signals,
+        done=_kept(lost.done, lambda name: stays(Key.parse(name).step_id)),
+        rounds=lost.rounds,
     )
 
 

@@ -190,7 +190,11 @@ class Ending(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """What was under way when a run failed or was cancelled, for a retry to take up again."""
+    """What was under way when a run failed or was cancelled, for a retry to take up again.
+
+    What was withdrawn then may have succeeded all the same: `done` is what activations without items gave, by key, and
+    `rounds` are those that go on with their next iteration. Items have their results in `fans`.
+    """
 
     ready: tuple[Token, ...]
     arrived: Map[str, int]
@@ -199,6 +203,8 @@ class Lost(NamedTuple):
     work: Map[str, Work]
     fans: Map[str, Fan]
     signals: tuple[Buffered, ...] = ()
+    done: Map[str, JSON] = Map()
+    rounds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,10 +213,10 @@ def _stop(draft: Draft, node: Node, key: str, work: Work) -> None:
 
 
 def _with_item(draft: Draft, work: Work) -> Work:
-    """What leaves may still succeed, and is then undone by what its item was."""
+    """What leaves may still succeed, and is then undone by what its item was; `since` is when it was withdrawn."""
     if work.item is None:
-        return work
-    return work._replace(each=(item_of(draft, work),))
+        return work._replace(since=draft.at)
+    return work._replace(each=(item_of(draft, work),), since=draft.at)
 
 
 def item_of(draft: Draft, work: Work) -> JSON:

@@ -40,7 +40,7 @@ from engine.plan import Plan
 from engine.protocol import Failure
 from engine.state import Phase, State
 from engine.state_json import state_to_json
-from workflows.effects import now
+from workflows.moment import now
 from workflows.plans import plan_of
 from workflows.requests import (
     application_error,
@@ -163,7 +163,7 @@ class Desk:
         """Goes on with another version's definition, or only says whether it could."""
         await self._having_begun()
         report, plan = self._judged(request)
-        if request.dry_run or plan is None or report.verdict != "SAFE":
+        if request.dry_run or report.verdict != "SAFE":
             return report
         change = Migration(request, plan)
         self._migration = change
@@ -180,12 +180,12 @@ class Desk:
         """Refuses a definition that cannot be run, a run that is ending, and a second migration before the first."""
         if self._state is None:
             return
-        report, plan = self._judged(request)
-        if not request.dry_run and (plan is None or report.verdict != "SAFE"):
+        report, _ = self._judged(request)
+        if not request.dry_run and report.verdict != "SAFE":
             reasons = "; ".join(f"{one.step_id}: {one.reason}" for one in report.findings)
             raise application_error(Failure(f"MIGRATION_{report.verdict}", reasons))
 
-    def _judged(self, request: MigrationRequest) -> tuple[MigrationReport, Plan | None]:
+    def _judged(self, request: MigrationRequest) -> tuple[MigrationReport, Plan]:
         plan, state = self._begun()
         if state.phase is not Phase.RUNNING or self._migration is not None:
             code = "EXECUTION_ENDED" if self._migration is None else "MIGRATION_UNDER_WAY"

@@ -40,8 +40,9 @@ class Unfinished(Exception):
 class LocalSteps:
     """Which actions of a run go into local activities, and how much of the present stretch is used up."""
 
-    def __init__(self, eligible: Iterable[str]) -> None:
+    def __init__(self, eligible: Iterable[str], awaited: bool) -> None:
         self._eligible = frozenset(eligible)
+        self._awaited = awaited
         self._open = 0
         self._begun = 0
         self._began_at = 0
@@ -75,7 +76,7 @@ class LocalSteps:
                 activity_id=command.key,
                 summary=summary(command.step_name),
                 local_retry_threshold=_LONGEST_PAUSE,
-                **action_options(command),
+                **action_options(command, self._awaited),
             )
         except FailureError as error:
             if _is_unfinished(error):

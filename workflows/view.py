@@ -59,6 +59,24 @@ def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
         else:
             alike[group] = wait
     yield from alike.values()
+    yield from _withdrawn(plan, state)
+
+
+def _withdrawn(plan: Plan, state: State) -> Iterator[WaitingFor]:
+    """What was taken back and has not answered yet, one entry for a visit: the run does not end before it has."""
+    found: dict[tuple[str, int], WaitingFor] = {}
+    for _, work in sorted(state.leaving.items()):
+        if work.step_id not in plan.by_id:
+            continue
+        place = (work.step_id, work.visit)
+        before = found.get(place)
+        if before is not None:
+            found[place] = before.model_copy(update={"count": before.count + 1, "item": None})
+            continue
+        found[place] = WaitingFor(
+            step_id=work.step_id, visit=work.visit, item=work.item, kind="WITHDRAWN", since=iso(work.since)
+        )
+    yield from found.values()
 
 
 def _wait(plan: Plan, state: State, key: str, work: Work) -> WaitingFor:

@@ -300,7 +300,7 @@ class DeadLetter(SQLModel, table=True):
     """A run that failed for good, with the state to retry it from.
 
     The state is `json`, not `jsonb`: a retry needs it to the letter, with the order of members and with characters
-    that `jsonb` cannot hold.
+    that `jsonb` cannot hold. It is JSON's null where nobody could be asked for it; a retry asks again.
     """
 
     __tablename__ = "dead_letter"
@@ -316,7 +316,7 @@ class DeadLetter(SQLModel, table=True):
     message: str
     attempts: int = 1
     failed_execution_id: UUID | None = None
-    state: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    state: dict[str, Any] | None = Field(sa_column=Column(JSON, nullable=False))
     created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
     retried_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
 

@@ -24,6 +24,7 @@ from app.db.statuses import LineageKind
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.errors import Invalid, Unavailable
 from app.executions.ending import CANCEL_UNCONFIRMED
+from app.executions.failed_runs import find_dead_letters
 from app.executions.lifecycle import close_execution
 from app.executions.lineage import list_pending
 from app.executions.migrating import settle_pending
@@ -208,6 +209,8 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
     sweep.after = ids[-1] if len(ids) == PAGE else None
     runs = await find_runs(temporal, ids)
     running = [execution_id for execution_id, run in runs.items() if run.status == RuntimeStatus.IN_PROGRESS]
+    failed = [execution_id for execution_id, run in runs.items() if run.status == RuntimeStatus.FAILED]
+    letters = await find_dead_letters(database, temporal, failed)
     closed = 0
     async with database.transaction() as session:
         # A child that could not say so itself: Postgres was away when it began.
@@ -220,12 +223,14 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
         for execution_id, run in runs.items():
             if run.status == RuntimeStatus.IN_PROGRESS or run.closed_at is None:
                 continue
+            letter = letters.get(execution_id)
             request = CloseExecution.model_validate(
                 {
                     "executionId": execution_id,
                     "closedAs": run.status.value,
-                    "reason": "closed by the reconciler",
+                    "reason": "closed by the reconciler" if letter is None else f"{letter.code}: {letter.message}",
                     "endedAt": run.closed_at.isoformat(),
+                    "deadLetter": letter,
                 }
             )
             # Visibility lags: the run that it shows may be one that a retry has followed since.

@@ -133,13 +133,14 @@ async def find_outcome(temporal: Temporal, execution_id: UUID, within: float = R
     except TimeoutError:
         return None
     except WorkflowFailureError as error:
-        return _ended_badly(error.cause)
+        return outcome_of_failure(error.cause)
     except RPCError as error:
         _raise_unless_not_found(error)
         return None
 
 
-def _ended_badly(cause: BaseException) -> Outcome:
+def outcome_of_failure(cause: BaseException) -> Outcome:
+    """How a run ended whose result cannot be had, from the cause that Temporal gives."""
     match cause:
         case CancelledError():
             return Outcome(RuntimeStatus.CANCELLED, error=FailureView(code="CANCELLED", message=cause.message))

@@ -7,7 +7,7 @@ import pytest
 from engine.errors import EngineError
 from engine.events import ActionSuspended, PauseRequested, StepResumed
 from engine.interpreter import resume
-from engine.protocol import Complete, RunAction
+from engine.protocol import Complete, Fail, RunAction
 from engine.repair import Point, resume_from, retry_failed
 from engine.state import State
 from tests.documents import action, arrow, batch, confirm, document, expr, join, line, parallel, put, split, step
@@ -53,22 +53,68 @@ def test_a_retry_makes_the_failed_step_s_attempt_again_under_the_same_key() -> N
 
 
 def test_a_retry_takes_up_the_branches_that_were_withdrawn_with_the_failed_one() -> None:
-    world = World(parallel("a", "b", "c")).done("c#1").failed("a#1").done("b#1")
+    world = World(parallel("a", "b", "c")).done("c#1").failed("a#1").settle()
     retried(world)
     assert world.keys() == ["a#1", "b#1"]
     world.done("a#1").done("b#1")
     assert isinstance(world.ended, Complete)
 
 
+def test_a_retry_does_not_do_again_what_was_withdrawn_and_succeeded_all_the_same() -> None:
+    world = World(parallel("a", "b") | {"output": expr("__steps__.b")}).failed("a#1").done("b#1", "late")
+    retried(world)
+    assert world.keys() == ["a#1"]
+    assert world.statuses()["b"] == "COMPLETED"
+    assert world.done("a#1").output == "late"
+
+
+def test_what_succeeded_late_is_undone_once_after_a_retry_that_fails_too() -> None:
+    definition = parallel("a", "b")
+    next(one for one in definition["steps"] if one["id"] == "b")["compensate"] = UNDO
+    world = World(definition).cancelled(compensate=False).failed("a#1").done("b#1")
+    retried(world).failed("a#1")
+    assert world.keys() == ["b#1/compensate"]
+    world.done("b#1/compensate")
+    assert isinstance(world.ended, Fail)
+
+
+def test_a_retry_goes_on_with_the_iteration_after_one_that_succeeded_late() -> None:
+    definition = parallel("a", "b") | {"output": expr("__steps__.b")}
+    next(one for one in definition["steps"] if one["id"] == "b")["repeat"] = {"while": "__iteration__ < 2"}
+    world = World(definition).failed("a#1").done("b#1/round/0", 0)
+    retried(world)
+    assert world.keys() == ["a#1", "b#1/round/1"]
+    assert world.done("a#1").done("b#1/round/1", 1).output == [0, 1]
+
+
+def test_a_late_success_whose_output_cannot_be_written_is_done_again_and_undone_once() -> None:
+    definition = parallel("a", "b")
+    wrong = [{"targetPath": "x", "value": expr("$error('no')")}]
+    next(one for one in definition["steps"] if one["id"] == "b").update(compensate=UNDO, outputMapping=wrong)
+    world = World(definition).cancelled(compensate=False).failed("a#1").done("b#1")
+    retried(world)
+    assert world.keys() == ["a#1", "b#1"]
+    world.failed("a#1").done("b#1")
+    assert world.keys() == ["b#1/compensate"]
+
+
 def test_a_retry_of_a_batch_begins_only_what_has_no_result_again_as_another_child() -> None:
     world = World(line(batch("all", "[1..3]", concurrency=3), output=expr("__steps__.all")))
     world.done("all#1/item/0", "x").failed("all#1/item/1")
-    world.done("all#1/item/2", "late")
+    world.settle()
     retried(world)
     assert world.keys() == ["all#1/item/1", "all#1/item/2"]
     spawned: Any = world.open["all#1/item/1"]
     assert spawned.attempt == 2
     assert world.done("all#1/item/1", "y").done("all#1/item/2", "z").output == ["x", "y", "z"]
+
+
+def test_a_retry_of_a_batch_keeps_what_items_gave_that_were_withdrawn() -> None:
+    world = World(line(batch("all", "[1..3]", concurrency=3), output=expr("__steps__.all")))
+    world.done("all#1/item/0", "x").failed("all#1/item/1").done("all#1/item/2", "late")
+    retried(world)
+    assert world.keys() == ["all#1/item/1"]
+    assert world.done("all#1/item/1", "y").output == ["x", "y", "late"]
 
 
 def test_a_retry_asks_the_person_again_who_had_not_answered() -> None:
