@@ -14,8 +14,8 @@ from engine.draft import Draft
 from engine.errors import EngineError
 from engine.fans import relisted
 from engine.json_types import JSON
-from engine.keys import DEADLINE, Key, visit_key
-from engine.plan import Node, ParallelJoinNode, Plan, WorkNode
+from engine.keys import DEADLINE, DELAY, DUE, TIMEOUT, Key, role_key, visit_key
+from engine.plan import ChildNode, Node, ParallelJoinNode, Plan, WorkNode
 from engine.regions import enclosing_scope, inside_of
 from engine.state import Fan, Lost, Phase, Region, Stage, State, StepRecord, StepStatus, Token, Work
 from engine.tasks import node_of
@@ -46,7 +46,7 @@ def retry_failed(plan: Plan, state: State, at: int) -> State:
         raise EngineError("NOTHING_FAILED", "the execution has completed")
     if _undone_steps(state):
         raise EngineError("COMPENSATED", f"these steps have been undone: {', '.join(sorted(_undone_steps(state)))}")
-    lost = _lost(state)
+    lost = _lost(plan, state)
     draft = _reopened(plan, state, at, lost)
     _take_up_all(draft, lost)
     return draft.freeze().state
@@ -72,7 +72,7 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
     kept_undone = sorted(_undone_steps(state) - again)
     if kept_undone:
         raise EngineError("COMPENSATED", f"these steps have been undone and come before: {', '.join(kept_undone)}")
-    lost = _elsewhere(plan, _lost(state), after)
+    lost = _elsewhere(plan, _lost(plan, state), after)
     draft = _reopened(plan, state, at, lost)
     if point.context is not None:
         draft.context = Map(point.context)
@@ -84,11 +84,29 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
     return draft.freeze().state
 
 
-def _lost(state: State) -> Lost:
-    """What was under way at the end: a terminated run has it where it was."""
-    if state.lost is not None:
-        return state.lost
-    return Lost(state.ready, state.arrived, state.filled, state.regions, state.work, state.fans, state.signals)
+def _lost(plan: Plan, state: State) -> Lost:
+    """What was under way at the end: a terminated run has it where it was. Activations bring deadlines along."""
+    lost = state.lost
+    if lost is None:
+        lost = Lost(
+            state.ready,
+            state.arrived,
+            state.filled,
+            state.regions,
+            state.work,
+            state.fans,
+            state.signals,
+            state.timers,
+        )
+    kept = {key: work._replace(deadlines=_deadlines(plan, key, work, lost.timers)) for key, work in lost.work.items()}
+    return lost._replace(work=Map(kept))
+
+
+def _deadlines(plan: Plan, key: str, work: Work, timers: Map[str, int]) -> Map[str, int]:
+    """When what an activation waits for is due; not a child's timeout, for another child is spawned."""
+    if isinstance(plan.node(work.step_id), ChildNode):
+        return Map()
+    return Map({role: timers[name] for role in (DELAY, TIMEOUT, DUE) if (name := role_key(key, role)) in timers})
 
 
 def _undone_steps(state: State) -> set[str]:
@@ -134,6 +152,11 @@ def _reopened(plan: Plan, state: State, at: int, lost: Lost) -> Draft:
 
 def _take_up(draft: Draft, key: str, work: Work) -> None:
     node = draft.plan.nodes[draft.plan.by_id[work.step_id]]
+    if DELAY in work.deadlines:
+        draft.timers = draft.timers.set(role_key(key, DELAY), work.deadlines[DELAY])
+        draft.work = draft.work.set(key, work._replace(deadlines=Map()))
+        draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+        return
     if not isinstance(node, WorkNode):
         draft.ready.append(Token(work.edge, work.scope, work.error, work.race))
         return
@@ -211,6 +234,7 @@ def _elsewhere(plan: Plan, lost: Lost, after: int) -> Lost:
         work=Map({key: work for key, work in lost.work.items() if stays(work.step_id)}),
         fans=Map({key: fan for key, fan in lost.fans.items() if stays(fan.work.step_id)}),
         signals=lost.signals,
+        timers=lost.timers,
     )
 
 
