@@ -72,6 +72,9 @@ class Desk:
     def _receive(self, event: Event) -> None:
         self._inbox.append(event)
 
+    def _given_revision(self) -> int:
+        return 0 if self._given is None else self._given.engine_revision
+
     @workflow.query(name=STEPS_QUERY)
     def steps(self) -> RunView:
         """Every step, and what the run waits for."""
@@ -93,7 +96,7 @@ class Desk:
         """A person completes a step; answers when it has been applied. A repetition gives the first result."""
         plan, state = await self._having_begun()
         with _refused(completion.step_id):
-            task = task_of(plan, state, self._inbox, completion)
+            task = task_of(plan, state, self._inbox, completion, self._given_revision())
         await self._apply(completed(task, completion, now()) if task.open else None)
         if task.key not in self._begun()[1].answers:
             raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
@@ -105,7 +108,7 @@ class Desk:
         """Refuses, with the reason's code as the error's type, before anything is recorded."""
         if self._state is not None:
             with _refused(completion.step_id):
-                task_of(*self._begun(), self._inbox, completion)
+                task_of(*self._begun(), self._inbox, completion, self._given_revision())
 
     @workflow.update(name=DELIVER_SIGNAL)
     async def deliver_signal(self, signal: SignalDelivery) -> SignalReceipt:
@@ -114,7 +117,7 @@ class Desk:
         signal_id = signal.id or (None if update is None else update.id)
         plan, state = await self._having_begun()
         with _refused(None):
-            check_signal(plan, state, self._inbox, signal, now())
+            check_signal(plan, state, self._inbox, signal, now(), self._given_revision())
         await self._apply(received(signal, signal_id, now()))
         waits = any(one.id == signal_id for one in self._begun()[1].signals)
         return SignalReceipt(status="BUFFERED" if waits else "DELIVERED")
@@ -124,14 +127,14 @@ class Desk:
         """Refuses what could be neither delivered nor buffered."""
         if self._state is not None:
             with _refused(None):
-                check_signal(*self._begun(), self._inbox, signal, now())
+                check_signal(*self._begun(), self._inbox, signal, now(), self._given_revision())
 
     @workflow.update(name=CONTROL)
     async def control(self, request: ControlRequest) -> ControlReceipt:
         """An operator steers the run; answers when it has been applied."""
         plan, state = await self._having_begun()
         with _refused(request.step_id):
-            asked = control_of(plan, state, request, now())
+            asked = control_of(plan, state, self._inbox, request, now(), self._given_revision())
         await self._apply(asked.event)
         status = "UNCHANGED" if asked.event is None else "APPLIED"
         return ControlReceipt.model_validate(
@@ -143,7 +146,7 @@ class Desk:
         """Refuses what does not apply."""
         if self._state is not None:
             with _refused(request.step_id):
-                control_of(*self._begun(), request, now())
+                control_of(*self._begun(), self._inbox, request, now(), self._given_revision())
 
     @workflow.update(name=MIGRATE)
     async def migrate(self, request: MigrationRequest) -> MigrationReport:

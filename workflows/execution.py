@@ -172,9 +172,6 @@ class Execution(Desk):
             length - self._long_since >= _PUT_OFF and self._given_revision() >= SURVIVES
         )
 
-    def _given_revision(self) -> int:
-        return 0 if self._given is None else self._given.engine_revision
-
     def _begin(self, plan: Plan, given: ExecutionStart) -> Step:
         if given.state is not None:
             self._inbox.extendleft(reversed(events_from_json(given.inbox)))

@@ -1,5 +1,6 @@
 """An open run moves to another version on the real server."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from app.run_contracts import COMPLETE_STEP, MIGRATE, MigrationReport, MigrationRequest, StepCompletion
 from tests.documents import action, confirm, expr, line
-from tests.workflows.harness import Executions, Handle
+from tests.workflows.harness import Executions, Handle, failure_of, refused
 
 FIRST = line(confirm("person"), action("a", parameters={"n": 1}))
 
@@ -57,3 +58,22 @@ async def test_a_definition_that_cannot_be_run_is_refused(running: Executions) -
     assert refused.value.cause.type == "DEFINITION_INVALID"
     await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id="person"))
     await handle.result()
+
+
+async def test_what_undoes_a_step_that_a_migration_removed_can_be_decided_by_hand(running: Executions) -> None:
+    undo = {"actionKey": "test.fail", "retry": {"maxAttempts": 1}}
+    bad = action("bad", actionKey="test.fail", retry={"maxAttempts": 1})
+    handle = await running.start(line(action("gone", compensate=undo), confirm("person"), bad))
+    await running.waits_for(handle, "person")
+    assert (await migrated(handle, line(confirm("person"), bad))).migrated
+    await running.complete(handle, "person")
+    for _ in range(200):
+        waits = (await running.view(handle)).waiting_for
+        if [one.kind for one in waits] == ["INCIDENT"]:
+            break
+        await asyncio.sleep(0.05)
+    assert [(one.step_id, one.kind) for one in waits] == [("gone", "INCIDENT")]
+    assert await refused(running.control(handle, "COMPLETE_INCIDENT", "nowhere")) == "STEP_NOT_FOUND"
+    assert await refused(running.control(handle, "COMPLETE_INCIDENT", "gone", visit=2)) == "NO_INCIDENT"
+    assert await running.control(handle, "COMPLETE_INCIDENT", "gone") == "APPLIED"
+    assert (await failure_of(handle))["stepId"] == "bad"
