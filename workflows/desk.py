@@ -20,6 +20,7 @@ from app.run_contracts import (
     CONTROL,
     DELIVER_SIGNAL,
     MIGRATE,
+    MIGRATE_INLINE,
     STATE_QUERY,
     STEPS_QUERY,
     ControlReceipt,
@@ -52,6 +53,7 @@ class Migration:
 
     request: MigrationRequest
     plan: Plan
+    definition: RawValue
 
 
 class Desk:
@@ -149,13 +151,31 @@ class Desk:
                 control_of(*self._begun(), self._inbox, request, now(), self._given_revision())
 
     @workflow.update(name=MIGRATE)
-    async def migrate(self, request: MigrationRequest) -> MigrationReport:
+    async def migrate(self, request: MigrationRequest, definition: RawValue) -> MigrationReport:
         """Goes on with another version's definition, or only says whether it could."""
+        return await self._move(request, definition)
+
+    @migrate.validator
+    def refuse_migration(self, request: MigrationRequest, definition: RawValue) -> None:
+        """Refuses a definition that cannot be run, a run that is ending, and a second migration before the first."""
+        self._refuse_move(request, definition)
+
+    @workflow.update(name=MIGRATE_INLINE)
+    async def migrate_inline(self, request: MigrationRequest) -> MigrationReport:
+        """The same, for a request that has the definition inside."""
+        return await self._move(request, _inside(request))
+
+    @migrate_inline.validator
+    def refuse_inline_migration(self, request: MigrationRequest) -> None:
+        """Refuses the same."""
+        self._refuse_move(request, _inside(request))
+
+    async def _move(self, request: MigrationRequest, definition: RawValue) -> MigrationReport:
         await self._having_begun()
-        report, plan = self._judged(request)
+        report, plan = self._judged(request, definition)
         if request.dry_run or plan is None or report.verdict != "SAFE":
             return report
-        change = Migration(request, plan)
+        change = Migration(request, plan, definition)
         self._migration = change
         self._urgent = True
         self._askers += 1
@@ -165,23 +185,21 @@ class Desk:
             raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
         return report.model_copy(update={"migrated": True})
 
-    @migrate.validator
-    def refuse_migration(self, request: MigrationRequest) -> None:
-        """Refuses a definition that cannot be run, a run that is ending, and a second migration before the first."""
+    def _refuse_move(self, request: MigrationRequest, definition: RawValue) -> None:
         if self._state is None:
             return
-        report, plan = self._judged(request)
+        report, plan = self._judged(request, definition)
         if not request.dry_run and (plan is None or report.verdict != "SAFE"):
             reasons = "; ".join(f"{one.step_id}: {one.reason}" for one in report.findings)
             raise application_error(Failure(f"MIGRATION_{report.verdict}", reasons))
 
-    def _judged(self, request: MigrationRequest) -> tuple[MigrationReport, Plan | None]:
+    def _judged(self, request: MigrationRequest, definition: RawValue) -> tuple[MigrationReport, Plan | None]:
         plan, state = self._begun()
         if state.phase is not Phase.RUNNING or self._migration is not None:
             code = "EXECUTION_ENDED" if self._migration is None else "MIGRATION_UNDER_WAY"
             raise application_error(Failure(code, "the execution is ending, or is being migrated"))
         with _refused(None):
-            new = plan_of(workflow.payload_converter().to_payload(request.definition))
+            new = plan_of(definition.payload)
         found = findings(plan, new, state, request.mapping)
         listed = [MigrationFinding(step_id=one.step_id, code=one.code, reason=one.reason) for one in found]
         return MigrationReport(verdict=verdict(found), findings=listed), new
@@ -235,6 +253,10 @@ class Desk:
         self._askers -= 1
         if self._applied < mine:
             raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
+
+
+def _inside(request: MigrationRequest) -> RawValue:
+    return RawValue(workflow.payload_converter().to_payload(request.definition))
 
 
 @contextmanager

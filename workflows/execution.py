@@ -149,7 +149,7 @@ class Execution(Desk):
         state = with_version(state, str(request.version_id), request.version)
         step = migrate(plan, migration.plan, state, request.mapping, now())
         self._plan = migration.plan
-        self._definition = RawValue(workflow.payload_converter().to_payload(request.definition))
+        self._definition = migration.definition
         update = {"version_id": request.version_id, "version": request.version}
         self._given = self._given.model_copy(update=update)
         effects.use(self._given, self._definition)

@@ -18,7 +18,7 @@ from app.executions.queries import ExecutionRow
 from app.executions.reading import get_row
 from app.run_contracts import MigrationReport, MigrationRequest
 from app.temporal import Temporal
-from app.versions.queries import find_version
+from app.versions.queries import definition_text, find_version
 
 log = structlog.get_logger(__name__)
 
@@ -34,13 +34,13 @@ async def migrate_execution(
     row = await get_row(database, execution_id)
     if request.dry_run:
         version = await _target(database, temporal, row, request)
-        return _view(execution_id, version, await _tried(temporal, row, version, request, caller))
+        return _view(execution_id, version, await _tried(database, temporal, row, version, request, caller))
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"})
     async with audited(database, of_execution("MIGRATE", execution_id, caller.actor, said, request.reason)) as deed:
         deed.before = {"versionId": str(row.version_id), "version": row.version}
         version = await _target(database, temporal, row, request)
         # First without doing it: a refusal of the run itself has one sentence, this has every finding.
-        report = await _tried(temporal, row, version, request, caller)
+        report = await _tried(database, temporal, row, version, request, caller)
         if report.verdict != "SAFE":
             raise _refused(report)
         report = await _migrate(database, temporal, row, version, request, caller)
@@ -70,6 +70,7 @@ async def _target(
 
 
 async def _tried(
+    database: Database,
     temporal: Temporal,
     row: ExecutionRow,
     version: WorkflowTemplateVersion,
@@ -77,7 +78,7 @@ async def _tried(
     caller: Caller,
 ) -> MigrationReport:
     asked = _asked(version, request, caller).model_copy(update={"dry_run": True})
-    return await updates.migrate(temporal, row.id, asked)
+    return await updates.migrate(temporal, row.id, asked, await _definition(database, version))
 
 
 async def _migrate(
@@ -103,7 +104,8 @@ async def _migrate(
     async with database.transaction() as session:
         session.add(lineage)
     try:
-        report = await updates.migrate(temporal, row.id, _asked(version, request, caller), f"migrate:{lineage.id}")
+        asked, definition = _asked(version, request, caller), await _definition(database, version)
+        report = await updates.migrate(temporal, row.id, asked, definition, f"migrate:{lineage.id}")
     except AppError as error:
         if error.status < 500:
             await _settle(database, lineage.id, False, f"{error.code}: {error.message}")
@@ -113,6 +115,11 @@ async def _migrate(
         raise _refused(report)
     await _settle(database, lineage.id, True, request.reason)
     return report
+
+
+async def _definition(database: Database, version: WorkflowTemplateVersion) -> str:
+    async with database.transaction() as session:
+        return await definition_text(session, version.id)
 
 
 async def settle_pending(database: Database, temporal: Temporal, lineage_id: UUID) -> None:
@@ -144,7 +151,6 @@ def _asked(version: WorkflowTemplateVersion, request: MigrateRequest, caller: Ca
     return MigrationRequest(
         version_id=version.id,
         version=version.version,
-        definition=version.definition,
         mapping=request.mapping,
         dry_run=request.dry_run,
         actor=caller.actor,

@@ -1,14 +1,17 @@
 """An open run moves to another version on the real server."""
 
 import asyncio
+import json
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from app.run_contracts import COMPLETE_STEP, MIGRATE, MigrationReport, MigrationRequest, StepCompletion
+from app.payloads.content import definition_payload
+from app.run_contracts import COMPLETE_STEP, MIGRATE, MIGRATE_INLINE, MigrationReport, MigrationRequest, StepCompletion
 from tests.documents import action, confirm, expr, line
 from tests.workflows.harness import Executions, Handle, failure_of, refused
 
@@ -16,8 +19,36 @@ FIRST = line(confirm("person"), action("a", parameters={"n": 1}))
 
 
 async def migrated(handle: Handle, definition: dict[str, Any], **fields: Any) -> MigrationReport:
-    request = MigrationRequest(version_id=uuid4(), version="2.0.0", definition=definition, **fields)
-    return await handle.execute_update(MIGRATE, request, result_type=MigrationReport)
+    request = MigrationRequest(version_id=uuid4(), version="2.0.0", **fields)
+    stored = RawValue(definition_payload(json.dumps(definition)))
+    return await handle.execute_update(MIGRATE, args=[request, stored], result_type=MigrationReport)
+
+
+async def test_the_new_definition_is_kept_outside_history(running: Executions) -> None:
+    handle = await running.start(FIRST)
+    await running.waits_for(handle, "person")
+    second = line(confirm("person"), action("a", parameters={"n": "a-word-to-find"}))
+    assert (await migrated(handle, second)).migrated
+    arguments = [
+        payload.data.decode(errors="replace")
+        for event in (await handle.fetch_history()).events
+        for payload in event.workflow_execution_update_accepted_event_attributes.accepted_request.input.args.payloads
+    ]
+    assert len(arguments) == 2
+    assert "a-word-to-find" not in "".join(arguments)
+    await running.complete(handle, "person")
+    await handle.result()
+
+
+async def test_a_request_that_has_the_definition_inside_is_taken_too(running: Executions) -> None:
+    handle = await running.start(FIRST)
+    await running.waits_for(handle, "person")
+    second = line(confirm("person"), output="done")
+    request = MigrationRequest(version_id=uuid4(), version="2.0.0", definition=second)
+    report = await handle.execute_update(MIGRATE_INLINE, request, result_type=MigrationReport)
+    assert report.migrated
+    await running.complete(handle, "person")
+    assert await handle.result() == "done"
 
 
 async def test_an_open_run_goes_on_with_the_new_version(running: Executions) -> None:
