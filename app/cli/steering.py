@@ -80,17 +80,20 @@ def cancel(
     compensate: Compensate = True,
     include_detached: Detached = False,
     reason: Reason = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Cancel an execution and its descendants."""
     body = {"compensate": compensate, "includeDetached": include_detached, "reason": reason}
-    _say(_post(api, execution_id, "cancel", body), as_json, f"Cancelling {execution_id}.")
+    _say(_post(api, execution_id, "cancel", body, key), as_json, f"Cancelling {execution_id}.")
 
 
-def terminate(execution_id: ExecutionId, reason: Reason = None, api: ApiUrl = None, as_json: AsJson = False) -> None:
+def terminate(
+    execution_id: ExecutionId, reason: Reason = None, key: Key = None, api: ApiUrl = None, as_json: AsJson = False
+) -> None:
     """End an execution and its descendants at once, undoing nothing."""
-    answer = _post(api, execution_id, "terminate", {"reason": reason})
+    answer = _post(api, execution_id, "terminate", {"reason": reason}, key)
     _say(answer, as_json, f"Terminated {answer['terminated']} execution(s).")
 
 
@@ -100,12 +103,13 @@ def resume_step(
     data: Annotated[str | None, typer.Option(help="What the action is told: JSON, or @FILE.")] = None,
     visit: Visit = None,
     item: Item = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Enter a suspended action again."""
     body = {"visit": visit, "item": item, "data": _given(data)}
-    answer = _post(api, execution_id, f"steps/{segment(step_id)}/resume", body)
+    answer = _post(api, execution_id, f"steps/{segment(step_id)}/resume", body, key)
     _say(answer, as_json, f"Resumed {step_id}.")
 
 
@@ -115,12 +119,13 @@ def skip_timer(
     visit: Visit = None,
     item: Item = None,
     reason: Reason = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a step's timer fire now."""
     body = {"visit": visit, "item": item, "reason": reason}
-    answer = _post(api, execution_id, f"steps/{segment(step_id)}/skip-timer", body)
+    answer = _post(api, execution_id, f"steps/{segment(step_id)}/skip-timer", body, key)
     _say(answer, as_json, f"Skipped the timer of {step_id}.")
 
 
@@ -133,6 +138,7 @@ def incident(
     visit: Visit = None,
     item: Item = None,
     reason: Reason = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -143,7 +149,7 @@ def incident(
     given = {name: value for name, value in body.items() if value is not None}
     if parameters is not None:
         given["parameters"] = _given(parameters)
-    answer = _post(api, execution_id, f"incidents/{segment(step_id)}", given)
+    answer = _post(api, execution_id, f"incidents/{segment(step_id)}", given, key)
     _say(answer, as_json, f"{step_id}: {action}.")
 
 
@@ -200,12 +206,13 @@ def migrate(
     mapping: Annotated[list[str] | None, typer.Option("--map", help="OLD=NEW: what an open step has become.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it can be done.")] = False,
     reason: Reason = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Let an open execution go on with another version. A dry run that finds that it cannot leaves with 1."""
     body = {"versionId": version_id, "mapping": read_mapping(mapping), "dryRun": dry_run, "reason": reason}
-    answer = _post(api, execution_id, "migrate", body)
+    answer = _post(api, execution_id, "migrate", body, key)
     if as_json:
         print_json(answer)
     else:

@@ -139,13 +139,14 @@ async def cancel(
     database: DatabasePart,
     temporal: TemporalPart,
     actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> CancelView:
     """With its descendants, and with compensation unless told otherwise; a second cancel changes nothing.
 
     Codes: EXECUTION_ENDED, NOT_YET_STARTED; WORKER_UNAVAILABLE without compensation.
     """
     how = request or CancelRequest()
-    status = await ending.cancel_execution(database, temporal, execution, how, Caller(actor))
+    status = await ending.cancel_execution(database, temporal, execution, how, Caller(actor, idempotency_key))
     return CancelView(execution_id=execution, status=status)
 
 
@@ -157,10 +158,11 @@ async def terminate(
     database: DatabasePart,
     temporal: TemporalPart,
     actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> TerminateView:
     """At once, with every open descendant, without compensation. Codes: EXECUTION_ENDED, TEMPORAL_UNAVAILABLE."""
     reason = None if request is None else request.reason
-    count = await ending.terminate_execution(database, temporal, execution, reason, Caller(actor))
+    count = await ending.terminate_execution(database, temporal, execution, reason, Caller(actor, idempotency_key))
     return TerminateView(execution_id=execution, terminated=count)
 
 
@@ -320,13 +322,14 @@ async def migrate(
     database: DatabasePart,
     temporal: TemporalPart,
     actor: Actor = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> MigrateView:
     """A dry run says SAFE, NEEDS_MAPPING or IMPOSSIBLE, and why; without `dryRun` the last two are refusals.
 
     Codes: MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
     VERSION_OF_OTHER_TEMPLATE, VERSION_UNCHANGED, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
-    return await migrating.migrate_execution(database, temporal, execution, request, Caller(actor))
+    return await migrating.migrate_execution(database, temporal, execution, request, Caller(actor, idempotency_key))
 
 
 @router.get("/lineage", summary="Read what an execution's runs came from", name="getExecutionLineage")

@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from app.audit.service import audited, of_execution
+from app.audit.service import audited, find_done, of_execution
 from app.db.session import Database
 from app.db.statuses import LineageKind, LineageStatus
 from app.db.tables import ExecutionLineage, VersionStatus, WorkflowExecution, WorkflowTemplateVersion, new_id
@@ -29,14 +29,23 @@ async def migrate_execution(
     """Asks the run whether it can go on with the version and, unless it is a dry run, lets it.
 
     Raises EXECUTION_ENDED, NOT_YET_STARTED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED, VERSION_OF_OTHER_TEMPLATE,
-    VERSION_UNCHANGED, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE (with every finding), WORKER_UNAVAILABLE.
+    VERSION_UNCHANGED, IDEMPOTENCY_CONFLICT, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE (with every finding),
+    WORKER_UNAVAILABLE.
     """
     row = await get_row(database, execution_id)
     if request.dry_run:
         version = await _target(database, temporal, row, request)
         return _view(execution_id, version, await _tried(database, temporal, row, version, request, caller))
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"})
-    async with audited(database, of_execution("MIGRATE", execution_id, caller.actor, said, request.reason)) as deed:
+    key = caller.update_id("migrate")
+    begun = of_execution("MIGRATE", execution_id, caller.actor, said, request.reason, key)
+    done = await find_done(database, begun)
+    if done is not None and done.after is not None:
+        async with database.transaction() as session:
+            made = await find_version(session, UUID(done.after["versionId"]))
+        if made is not None:
+            return _view(execution_id, made, MigrationReport(verdict="SAFE", migrated=True))
+    async with audited(database, begun) as deed:
         deed.before = {"versionId": str(row.version_id), "version": row.version}
         version = await _target(database, temporal, row, request)
         # First without doing it: a refusal of the run itself has one sentence, this has every finding.

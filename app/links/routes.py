@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from app.db.tables import EntityType
+from app.db.statuses import EntityType
 from app.dependencies import Cursor, Limit, SessionPart
 from app.links import service
 from app.links.queries import LinkAndSlug, list_links

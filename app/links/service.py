@@ -5,7 +5,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.db.tables import EntityType, WorkflowTemplateLink, new_id
+from app.db.statuses import EntityType
+from app.db.tables import WorkflowTemplateLink, new_id
 from app.errors import Conflict, NotFound
 from app.links.queries import LinkAndSlug, find_link
 from app.templates.service import get_template, refuse_archived
