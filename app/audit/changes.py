@@ -20,8 +20,9 @@ async def record_change(
     before: Facts | None,
     after: Facts | None,
 ) -> None:
-    """Writes down a change of a subject (its kind, its id): what there was `before` and is there `after`, by the names of
-    columns, None for what was not there. Of a subject that stays only what has changed is kept, and nothing is written when nothing has.
+    """Writes down a change of a subject (its kind, its id): what there was `before` and is there `after`, by the names
+    of columns, None for what was not there. Of a subject that stays only what has changed is kept, and nothing is
+    written when nothing has.
     """
     if before is not None and after is not None:
         differing = {name for name in before | after if before.get(name) != after.get(name)}

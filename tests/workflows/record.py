@@ -25,7 +25,7 @@ from app.settings import Settings
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split
 from tests.workflows.harness import Executions, Handle, executions_on
 from tests.workflows.memory_blobs import dump_blobs
-from tests.workflows.recorded_runs import migrated, steered, undone
+from tests.workflows.recorded_runs import asked_together, migrated, moved, steered, undone
 
 FOLDER = Path(__file__).with_name("histories")
 LEAF = "recorded-leaf"
@@ -192,6 +192,8 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "steered": steered,
     "undone": undone,
     "migrated": migrated,
+    "moved": moved,
+    "asked-together": asked_together,
 }
 
 
