@@ -7,8 +7,8 @@ import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json, segment
 from app.cli.executions import ExecutionId
+from app.cli.mappings import MappingFile, Pairs, mapping_of
 from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
-from app.errors import Invalid
 
 StepId = Annotated[str, typer.Argument(metavar="STEP", help="The step's id.", show_default=False)]
 Reason = Annotated[str | None, typer.Option(help="Why, for the audit.")]
@@ -203,7 +203,8 @@ def resume_from(
 def migrate(
     execution_id: ExecutionId,
     version_id: Annotated[str, typer.Argument(metavar="VERSION_ID", help="The version to go on with.")],
-    mapping: Annotated[list[str] | None, typer.Option("--map", help="OLD=NEW: what an open step has become.")] = None,
+    pairs: Pairs = None,
+    mapping: MappingFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it can be done.")] = False,
     reason: Reason = None,
     key: Key = None,
@@ -211,7 +212,12 @@ def migrate(
     as_json: AsJson = False,
 ) -> None:
     """Let an open execution go on with another version. A dry run that finds that it cannot leaves with 1."""
-    body = {"versionId": version_id, "mapping": read_mapping(mapping), "dryRun": dry_run, "reason": reason}
+    body = {
+        "versionId": version_id,
+        "mapping": mapping_of(execution_id, pairs, mapping),
+        "dryRun": dry_run,
+        "reason": reason,
+    }
     answer = _post(api, execution_id, "migrate", body, key)
     if as_json:
         print_json(answer)
@@ -258,17 +264,6 @@ def audit(
         ],
         empty="nothing was done",
     )
-
-
-def read_mapping(pairs: list[str] | None) -> dict[str, str]:
-    """`OLD=NEW` for each. Raises `Invalid` MAPPING_INVALID."""
-    mapping = {}
-    for pair in pairs or []:
-        old, sign, new = pair.partition("=")
-        if not (old and sign and new):
-            raise Invalid("MAPPING_INVALID", f"A mapping is written OLD=NEW; this is {pair}.")
-        mapping[old] = new
-    return mapping
 
 
 def _given(text: str | None) -> Any:

@@ -119,13 +119,16 @@ async def retry(
 async def migrate(
     request: BulkMigrateRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
 ) -> BulkView:
-    """Open ones, unless the filter says otherwise; a dry run asks each and gives its verdict."""
+    """Open ones, unless the filter says otherwise; a dry run asks each and gives its verdict.
+
+    `mapping` says for all of them which step an open step has become, `overrides` for single ones.
+    """
 
     async def ask(execution_id: UUID, dry_run: bool) -> str:
         how = MigrateRequest.model_validate(
             {
                 "versionId": request.version_id,
-                "mapping": request.mapping,
+                "mapping": request.mapping_of(execution_id),
                 "dryRun": dry_run,
                 "reason": request.reason,
             }
