@@ -29,14 +29,14 @@ def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
     @activity.defn(name=MARK_STARTED)
     async def mark_started(execution_id: UUID) -> None:
         with _translated():
-            async with database.transaction() as session:
-                await lifecycle.mark_started(session, execution_id)
+            async with database.driver() as connection:
+                await lifecycle.mark_started(connection, execution_id)
 
     @activity.defn(name=CLOSE_EXECUTION)
     async def close_execution(request: CloseExecution) -> None:
         with _translated():
-            async with database.transaction() as session:
-                await lifecycle.close_execution(session, request, activity.info().workflow_run_id)
+            async with database.driver() as connection:
+                await lifecycle.close_execution(connection, request, activity.info().workflow_run_id)
 
     @activity.defn(name=RECORD_STEPS)
     async def record_steps(request: RecordSteps) -> None:

@@ -1,6 +1,5 @@
 """`python -m bench` measures everything; `python -m bench engine runs` only those parts."""
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from app import event_loop
 from app.observability import configure_logging
 from app.settings import LogSettings
 from bench import accepting, compiling, engine_steps, local_runs, runs
@@ -18,9 +18,9 @@ RESULTS = Path(".millrace") / "bench.json"
 PARTS: dict[str, Callable[[Say], list[Figure]]] = {
     "engine": engine_steps.measure,
     "compile": compiling.measure,
-    "runs": lambda say: asyncio.run(runs.measure(say)),
-    "local": lambda say: asyncio.run(local_runs.measure(say)),
-    "accept": lambda say: asyncio.run(accepting.measure(say)),
+    "runs": lambda say: event_loop.run(runs.measure(say)),
+    "local": lambda say: event_loop.run(local_runs.measure(say)),
+    "accept": lambda say: event_loop.run(accepting.measure(say)),
 }
 
 

@@ -5,8 +5,6 @@ Each activation of such a split is a region of its own, `split#visit`; the token
 swallowed, and does not hold up the end of the run.
 """
 
-from immutables import Map
-
 from engine.draft import Draft, described
 from engine.errors import EngineError
 from engine.json_types import JSON
@@ -164,8 +162,7 @@ def _settled(region: Region) -> list[JSON]:
     """What an ALL_SETTLED join gives: the branches in their order, each with its output or its error."""
     settled: list[JSON] = []
     for branch in region.branches:
-        result: Map[str, JSON] | JSON = region.arrived[branch]
-        assert isinstance(result, dict)
+        result = region.arrived[branch]
         status = "FAILED" if "error" in result else "COMPLETED"
         settled.append({"transitionId": branch, "status": status, **result})
     return settled

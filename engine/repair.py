@@ -264,7 +264,7 @@ def _rebuild_regions(draft: Draft, node: Node) -> None:
         key = visit_key(split.id, draft.steps[split.id].visits)
         branches = tuple(edge.id for edge in split.outgoing)
         join = plan.nodes[closed_by]
-        results: dict[str, JSON] = {}
+        results: dict[str, dict[str, JSON]] = {}
         for edge in split.outgoing:
             if edge is not own:
                 last = _last_before(plan, inside_of(plan, edge, closed_by), join)

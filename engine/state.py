@@ -151,7 +151,7 @@ class Region(NamedTuple):
     scope: str
     error: Failure | None
     branches: tuple[str, ...]
-    arrived: Map[str, JSON] = Map()
+    arrived: Map[str, dict[str, JSON]] = Map()
 
 
 class Buffered(NamedTuple):

@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import worker
+from app import event_loop
 from app.cli.api_client import DEV_FILE, read_dev_file
 from app.db.migrate import migrate
 from app.db.session import Database
@@ -53,7 +54,7 @@ def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
 
     Raises what the work raised. Further signals while it tidies up change nothing.
     """
-    asyncio.run(_until_stopped(work))
+    event_loop.run(_until_stopped(work))
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, any_, case, cast, exists, func, literal, not_, select, text, update
+from sqlalchemy import ARRAY, Text, Uuid, any_, case, cast, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -24,9 +24,8 @@ from app.contracts import (
     child_id,
     readable,
 )
+from app.db.session import Connection
 from app.db.tables import (
-    ExecutionLineage,
-    RecordStatus,
     TemplateStatus,
     VersionStatus,
     WorkflowExecution,
@@ -45,7 +44,6 @@ from app.versions.queries import (
 from engine.errors import EngineError
 from engine.schema import violations
 
-OPEN = (RecordStatus.CREATED, RecordStatus.STARTED)
 MOST_VIOLATIONS = 3
 LONGEST_NAME = 500
 
@@ -58,83 +56,78 @@ INSERT_CHILDREN = text("""
 """)
 
 
+# Conditional, like every change of the status. `$5` is the run that has ended: one that another run of the execution
+# has followed since (a retry) closes nothing.
+CLOSE = """
+    UPDATE workflow_execution
+    SET status = 'COMPLETED', status_reason = $2, started_at = coalesce(started_at, created_at),
+        ended_at = greatest(coalesce(started_at, created_at), $3), closed_as = $4, updated_at = now()
+    WHERE id = $1 AND status IN ('CREATED', 'STARTED')
+        AND NOT EXISTS (SELECT FROM execution_lineage WHERE execution_id = $1 AND previous_run_id = $5)
+    RETURNING id
+"""
+
+START = """
+    UPDATE workflow_execution
+    SET status = 'STARTED', started_at = coalesce(started_at, now()), updated_at = now()
+    WHERE id = $1 AND status IN ('CREATED', 'STARTED')
+    RETURNING id
+"""
+
 # Only for a row that is closed as failed, and only once for each end: a repetition must not undo that it was retried.
-KEEP_DEAD_LETTER = text("""
+KEEP_DEAD_LETTER = """
     INSERT INTO dead_letter AS letter
         (id, execution_id, step_id, code, message, attempts, failed_execution_id, state, created_at)
-    SELECT CAST(:id AS uuid), execution.id, CAST(:step_id AS text), CAST(:code AS text), CAST(:message AS text),
-        CAST(:attempts AS int), CAST(:failed_execution_id AS uuid), CAST(:state AS json),
-        CAST(:ended_at AS timestamptz)
+    SELECT $1, execution.id, $4, $5, $6, $7, $8, $9::text::json, $3
     FROM workflow_execution AS execution
-    WHERE execution.id = :execution_id AND execution.closed_as = 'FAILED'
+    WHERE execution.id = $2 AND execution.closed_as = 'FAILED'
     ON CONFLICT (execution_id) DO UPDATE SET
         step_id = excluded.step_id, code = excluded.code, message = excluded.message, attempts = excluded.attempts,
         failed_execution_id = excluded.failed_execution_id, state = excluded.state, created_at = excluded.created_at,
         retried_at = NULL
     WHERE excluded.created_at > letter.created_at
-""")
+"""
 
 
-async def mark_started(session: AsyncSession, execution_id: UUID) -> bool:
+async def mark_started(connection: Connection, execution_id: UUID) -> bool:
     """CREATED → STARTED. True when the execution may run, false when its row is closed or there is none."""
-    statement = (
-        update(WorkflowExecution)
-        .where(col(WorkflowExecution.id) == execution_id, col(WorkflowExecution.status).in_(OPEN))
-        .values(
-            status=RecordStatus.STARTED,
-            started_at=func.coalesce(WorkflowExecution.started_at, func.now()),
-        )
-        .returning(col(WorkflowExecution.id))
-    )
-    return (await session.execute(statement)).scalar_one_or_none() is not None
+    return await connection.fetchval(START, execution_id) is not None
 
 
-async def close_execution(session: AsyncSession, close: CloseExecution, run_id: str | None = None) -> bool:
+async def close_execution(connection: Connection, close: CloseExecution, run_id: str | None = None) -> bool:
     """CREATED or STARTED → COMPLETED. False when the row was closed already, or there is none.
 
-    `run_id` is the Temporal run that has ended: one that another run has followed since (a retry) closes nothing.
-    A dead letter is kept also when somebody else closed the row first.
+    `run_id` is the Temporal run that has ended. A dead letter is kept also when somebody else closed the row first.
+    Who stamps the end and who stamped the beginning have clocks of their own: no row ends before it has begun.
+    Every execution ends here, so the statement goes to the driver: by the ORM it took longer than a step.
     """
-    succeeded = exists().where(
-        col(ExecutionLineage.execution_id) == close.execution_id, col(ExecutionLineage.previous_run_id) == run_id
-    )
-    statement = (
-        update(WorkflowExecution)
-        .where(
-            col(WorkflowExecution.id) == close.execution_id,
-            col(WorkflowExecution.status).in_(OPEN),
-            not_(succeeded),
-        )
-        .values(
-            status=RecordStatus.COMPLETED,
-            status_reason=close.reason,
-            started_at=func.coalesce(WorkflowExecution.started_at, WorkflowExecution.created_at),
-            ended_at=datetime.fromisoformat(close.ended_at),
-            closed_as=close.closed_as,
-        )
-        .returning(col(WorkflowExecution.id))
-    )
-    closed = (await session.execute(statement)).scalar_one_or_none() is not None
-    if close.dead_letter is not None:
-        await _keep_dead_letter(session, close, close.dead_letter)
+    if close.dead_letter is None:
+        return await _close(connection, close, run_id)
+    async with connection.transaction():
+        closed = await _close(connection, close, run_id)
+        await _keep_dead_letter(connection, close, close.dead_letter)
     return closed
 
 
-async def _keep_dead_letter(session: AsyncSession, close: CloseExecution, letter: DeadLetterRecord) -> None:
+async def _close(connection: Connection, close: CloseExecution, run_id: str | None) -> bool:
+    ended_at = datetime.fromisoformat(close.ended_at)
+    row = await connection.fetchval(CLOSE, close.execution_id, close.reason, ended_at, close.closed_as, run_id)
+    return row is not None
+
+
+async def _keep_dead_letter(connection: Connection, close: CloseExecution, letter: DeadLetterRecord) -> None:
     """One for each execution: a run that failed again replaces what the one before left."""
-    await session.execute(
+    await connection.execute(
         KEEP_DEAD_LETTER,
-        {
-            "id": new_id(),
-            "execution_id": close.execution_id,
-            "ended_at": datetime.fromisoformat(close.ended_at),
-            "step_id": letter.step_id,
-            "code": readable(letter.code),
-            "message": readable(letter.message),
-            "attempts": letter.attempts,
-            "failed_execution_id": letter.failed_execution_id,
-            "state": json.dumps(letter.state, allow_nan=False),
-        },
+        new_id(),
+        close.execution_id,
+        datetime.fromisoformat(close.ended_at),
+        letter.step_id,
+        readable(letter.code),
+        readable(letter.message),
+        letter.attempts,
+        letter.failed_execution_id,
+        json.dumps(letter.state, allow_nan=False),
     )
 
 

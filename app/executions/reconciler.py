@@ -219,6 +219,7 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
             .where(col(WorkflowExecution.id).in_(running), col(WorkflowExecution.status) == RecordStatus.CREATED)
             .values(status=RecordStatus.STARTED, started_at=func.now())
         )
+    async with database.driver() as connection:
         for execution_id, run in runs.items():
             if run.status == RuntimeStatus.IN_PROGRESS or run.closed_at is None:
                 continue
@@ -231,7 +232,7 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
                 }
             )
             # Visibility lags: the run that it shows may be one that a retry has followed since.
-            closed += await close_execution(session, request, run.run_id)
+            closed += await close_execution(connection, request, run.run_id)
     missing = [execution_id for execution_id in ids if execution_id not in runs]
     return closed + await _close_lost(database, temporal, missing, sweep.lost_after)
 
@@ -250,10 +251,10 @@ async def _close_lost(database: Database, temporal: Temporal, missing: Collectio
     await check_namespace(await temporal.client())
     lost = [execution_id for execution_id in old if await find_run(temporal, execution_id) is None]
     closed = 0
-    async with database.transaction() as session:
+    async with database.driver() as connection:
         for execution_id in lost:
             log.error("run_lost", execution_id=str(execution_id))
             ended_at = datetime.now(UTC).isoformat()
             close = CloseExecution(execution_id=execution_id, closed_as="TERMINATED", reason=LOST, ended_at=ended_at)
-            closed += await close_execution(session, close)
+            closed += await close_execution(connection, close)
     return closed

@@ -60,8 +60,8 @@ async def close(
             "deadLetter": letter,
         }
     )
-    async with database.transaction() as session:
-        return await close_execution(session, request, run_id)
+    async with database.driver() as connection:
+        return await close_execution(connection, request, run_id)
 
 
 async def failed(api: httpx.AsyncClient, database: Database, template: Json, client: Client, state: Json) -> str:

@@ -108,8 +108,8 @@ async def test_failed_executions_are_what_a_bulk_retry_means(
     with pytest.raises(Exception, match="Workflow execution failed"):
         await temporal_client.get_workflow_handle(f"execution/{failed}").result()
     close = {"executionId": failed, "closedAs": "FAILED", "endedAt": datetime.now(UTC).isoformat()}
-    async with database.transaction() as session:
-        assert await close_execution(session, CloseExecution.model_validate(close))
+    async with database.driver() as connection:
+        assert await close_execution(connection, CloseExecution.model_validate(close))
     body = {"filter": {"template": template["slug"]}, "dryRun": True}
     answer = await ok(await api.post("/executions/bulk/retry", json=body))
     assert [one["executionId"] for one in answer["results"]] == [failed]

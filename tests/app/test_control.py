@@ -275,8 +275,8 @@ async def _ends(client: Client, execution_id: str) -> None:
 
 
 async def _set_started(database: Database, execution_id: str) -> None:
-    async with database.transaction() as session:
-        assert await mark_started(session, UUID(execution_id))
+    async with database.driver() as connection:
+        assert await mark_started(connection, UUID(execution_id))
 
 
 @pytest.mark.parametrize("compensate", [True, False])
@@ -299,8 +299,8 @@ async def test_a_cancel_reaches_detached_children_only_on_request(
 
     # The parent is over by now; its detached child can still be reached through it.
     close = {"executionId": root, "closedAs": "CANCELLED", "endedAt": datetime.now(UTC).isoformat()}
-    async with database.transaction() as session:
-        assert await close_execution(session, CloseExecution.model_validate(close))
+    async with database.driver() as connection:
+        assert await close_execution(connection, CloseExecution.model_validate(close))
     await ok(await api.post(f"/executions/{root}/cancel", json={**body, "includeDetached": True}), 202)
     await _ends(temporal_client, running)
     assert (await audit(api, root))[0]["after"]["detached"] == 1

@@ -46,8 +46,8 @@ async def _close_row(database: Database, execution_id: str, closed_as: str) -> N
     request = CloseExecution.model_validate(
         {"executionId": execution_id, "closedAs": closed_as, "endedAt": datetime.now(UTC).isoformat()}
     )
-    async with database.transaction() as session:
-        assert await close_execution(session, request)
+    async with database.driver() as connection:
+        assert await close_execution(connection, request)
 
 
 async def test_a_running_execution_says_what_it_waits_for(api: httpx.AsyncClient, template: Json) -> None:

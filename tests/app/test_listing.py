@@ -37,8 +37,8 @@ async def _close(database: Database, execution_id: str, closed_as: str) -> None:
     request = CloseExecution.model_validate(
         {"executionId": execution_id, "closedAs": closed_as, "endedAt": datetime.now(UTC).isoformat()}
     )
-    async with database.transaction() as session:
-        assert await close_execution(session, request)
+    async with database.driver() as connection:
+        assert await close_execution(connection, request)
 
 
 async def _pages(api: httpx.AsyncClient, template: Json, runtime_status: str, limit: int) -> list[list[Json]]:

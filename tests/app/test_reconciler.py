@@ -221,8 +221,8 @@ async def test_a_cancel_waits_for_a_start_that_is_under_way(
     api: httpx.AsyncClient, database: Database, template: Json, temporal_client: Client
 ) -> None:
     execution_id = await _left_created(database, template)
-    async with database.transaction() as session:
-        assert await mark_started(session, execution_id)
+    async with database.driver() as connection, connection.transaction():
+        assert await mark_started(connection, execution_id)
         cancelling = asyncio.create_task(api.post(f"/executions/{execution_id}/cancel"))
         await asyncio.sleep(0.3)
         assert not cancelling.done()
@@ -287,10 +287,9 @@ async def test_children_of_an_ended_parent_that_never_started_are_closed(
                 children=[ChildToRegister(key="s#1", context={})],
             ),
         )
-        await close_execution(
-            session,
-            CloseExecution(execution_id=parent, closed_as="CANCELLED", ended_at=datetime.now(UTC).isoformat()),
-        )
+    close = CloseExecution(execution_id=parent, closed_as="CANCELLED", ended_at=datetime.now(UTC).isoformat())
+    async with database.driver() as connection:
+        assert await close_execution(connection, close)
     await reconcile_once(database, temporal, NOW)
     child = await _row(database, answer.children[0].execution_id)
     assert (child.status, child.closed_as) == ("COMPLETED", "CANCELLED")

@@ -1,5 +1,6 @@
 """Rows that runs write about their steps: whatever comes twice, late or out of order, they say what is true."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -209,7 +210,9 @@ async def test_what_a_closed_execution_left_open_is_closed_by_the_reconciler_and
     assert (await task(database, execution)).status == "OPEN"
     close = {"executionId": execution, "closedAs": "TERMINATED", "endedAt": at(5)}
     async with database.transaction() as session:
-        assert await close_execution(session, CloseExecution.model_validate(close))
+        (await session.get_one(WorkflowExecution, execution)).started_at = datetime.fromisoformat(at(0))
+    async with database.driver() as connection:
+        assert await close_execution(connection, CloseExecution.model_validate(close))
     await reconcile_once(database, temporal, NOW)
     row = await task(database, execution)
     assert row.closed_at is not None

@@ -4,13 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 from engine.catalogue import ActionEntry, Catalogue, VersionEntry
-
-Document = dict[str, Any]
-
-
-def step(step_id: str, kind: str, **fields: Any) -> Document:
-    """A step whose name is its id."""
-    return {"id": step_id, "type": kind, "name": step_id, **fields}
+from tests.documents import Document, expr, step
 
 
 def edge(source: str, target: str, **fields: Any) -> Document:
@@ -31,11 +25,6 @@ def graph(kinds: dict[str, str], *edges: str | Document) -> Document:
         "steps": [step(name, kind) for name, kind in kinds.items()],
         "stepTransitions": [edge(*each.split("-")) if isinstance(each, str) else each for each in edges],
     }
-
-
-def expr(source: str, **fields: Any) -> Document:
-    """A JSONata value."""
-    return {"type": "expr", "expr": {"src": source}, **fields}
 
 
 def const(value: Any) -> Document:

@@ -5,16 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.problems import Severity
-from tests.engine.definitions import (
-    Document,
-    const,
-    edge,
-    expr,
-    find,
-    find_edge,
-    step,
-    write,
-)
+from tests.documents import Document, expr, step
+from tests.engine.definitions import const, edge, find, find_edge, write
 
 Change = Callable[[Document], object]
 

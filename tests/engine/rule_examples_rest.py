@@ -1,7 +1,8 @@
 """Rules about the steps and fields of `the_rest()`: what breaks them there, and what comes close and does not."""
 
 from engine.problems import Severity
-from tests.engine.definitions import Document, const, edge, expr, find, write
+from tests.documents import Document, expr
+from tests.engine.definitions import const, edge, find, write
 from tests.engine.rule_examples import (
     Broken,
     Change,

@@ -7,7 +7,8 @@ import pytest
 from engine.compile import compile_document
 from engine.rules.table import RULES
 from engine.validate import has_errors, validate
-from tests.engine.definitions import Document, everything, the_rest, world
+from tests.documents import Document
+from tests.engine.definitions import everything, the_rest, world
 from tests.engine.rule_examples import EXAMPLES, Broken, Change
 from tests.engine.rule_examples_rest import THE_REST
 

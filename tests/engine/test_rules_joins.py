@@ -3,7 +3,8 @@
 import pytest
 
 from engine.validate import validate
-from tests.engine.definitions import Document, edge, graph
+from tests.documents import Document
+from tests.engine.definitions import edge, graph
 
 ACTION, FORK, MEET = "SYS_ACTION", "GATEWAY_PARALLEL_SPLIT", "GATEWAY_PARALLEL_JOIN"
 KINDS = {"s": "START", "f": FORK, "a": ACTION, "b": ACTION, "m": MEET, "after": ACTION, "e": "END"}

@@ -6,7 +6,8 @@ import pytest
 
 from engine.problems import Severity
 from engine.validate import validate
-from tests.engine.definitions import Document, chain, edge, expr, graph, step, write
+from tests.documents import Document, expr, step
+from tests.engine.definitions import chain, edge, graph, write
 
 RULE = "REFERENCE_BEFORE_AVAILABLE"
 

@@ -15,7 +15,8 @@ from engine.problems import Problem, Severity
 from engine.rules.table import DEFINITION_SHAPE, RULES, SIZE_LIMIT
 from engine.steps import StepType
 from engine.validate import has_errors, validate
-from tests.engine.definitions import Document, chain, edge, everything, expr, find, graph, step, world, write
+from tests.documents import Document, expr, step
+from tests.engine.definitions import chain, edge, everything, find, graph, world, write
 
 LANGUAGE = Path(__file__).parents[2] / "docs" / "language.md"
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.compile import compile_document
 from engine.validate import has_errors, validate
-from tests.engine.definitions import Document, everything, the_rest, world
+from tests.documents import Document
+from tests.engine.definitions import everything, the_rest, world
 
 # What damages: values of every JSON type, halves of values and expressions, and names that mean something elsewhere.
 PIECES: list[Any] = [
