@@ -16,7 +16,7 @@ from engine.fans import relisted
 from engine.json_types import JSON
 from engine.keys import DEADLINE, DELAY, DUE, TIMEOUT, Key, role_key, visit_key
 from engine.plan import ChildNode, Node, ParallelJoinNode, Plan, WorkNode
-from engine.regions import enclosing_scope, inside_of
+from engine.regions import enclosing_scope
 from engine.state import Fan, Lost, Phase, Region, Stage, State, StepRecord, StepStatus, Token, Work
 from engine.tasks import node_of
 from engine.withdrawal import with_progress
@@ -67,7 +67,7 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
         raise EngineError("STEP_NOT_RUN", f"{node.id} was entered {record.visits} times")
     if point.visit not in (None, record.visits) and point.context is None:
         raise EngineError("CONTEXT_NEEDED", f"say with which context to go on from visit {point.visit} of {node.id}")
-    after = _after(plan, node.index)
+    after = plan.beyond([node.index])
     again = {each.id for each in plan.nodes if after >> each.index & 1}
     kept_undone = sorted(_undone_steps(state) - again)
     if kept_undone:
@@ -207,19 +207,6 @@ def _hold(draft: Draft, node: WorkNode, key: str, admitted: bool) -> None:
         draft.guarded = (*draft.guarded, key)
 
 
-def _after(plan: Plan, index: int) -> int:
-    """A step and all that can come after it, as bits by index."""
-    seen = 1 << index
-    stack = [index]
-    while stack:
-        node = plan.nodes[stack.pop()]
-        for edge in (*node.outgoing, *node.on_error):
-            if not seen >> edge.target & 1:
-                seen |= 1 << edge.target
-                stack.append(edge.target)
-    return seen
-
-
 def _elsewhere(plan: Plan, lost: Lost, after: int) -> Lost:
     """What was under way where nothing is done again."""
 
@@ -258,7 +245,7 @@ def _rebuild_regions(draft: Draft, node: Node) -> None:
         closed_by = getattr(split, "closed_by", None)
         if closed_by is None or split.id not in draft.steps:
             continue
-        own = next((edge for edge in split.outgoing if inside_of(plan, edge, closed_by) >> node.index & 1), None)
+        own = next((edge for edge in split.outgoing if plan.beyond([edge.target], closed_by) >> node.index & 1), None)
         if own is None:
             continue
         key = visit_key(split.id, draft.steps[split.id].visits)
@@ -267,7 +254,7 @@ def _rebuild_regions(draft: Draft, node: Node) -> None:
         results: dict[str, dict[str, JSON]] = {}
         for edge in split.outgoing:
             if edge is not own:
-                last = _last_before(plan, inside_of(plan, edge, closed_by), join)
+                last = _last_before(plan, plan.beyond([edge.target], closed_by), join)
                 results[edge.id] = {"output": draft.outputs.get(last)}
         region = Region(split.id, enclosing_scope(draft, split.index), None, branches, Map(results))
         draft.regions = draft.regions.set(key, region)
