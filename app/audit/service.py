@@ -99,6 +99,16 @@ async def record(session: AsyncSession, deed: Deed) -> None:
     await session.execute(insert(AuditEvent).values(**_values(deed), id=deed.id, result=deed.result))
 
 
+async def find_repeated(database: Database, deed: Deed) -> AuditEvent | None:
+    """Like `find_done`; that somebody has asked again is audited, with what came of it the first time."""
+    done = await find_done(database, deed)
+    if done is not None:
+        deed.result, deed.before, deed.after = done.result, done.before, done.after
+        async with database.transaction() as session:
+            await record(session, deed)
+    return done
+
+
 @asynccontextmanager
 async def audited(database: Database, deed: Deed) -> AsyncIterator[Deed]:
     """Writes the event, lets the block do the deed, and writes what came of it: a refusal's code, too.

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 
-from app.audit.service import Deed, audited, find_done, of_execution
+from app.audit.service import Deed, audited, find_done, find_repeated, of_execution
 from app.db.session import Database
 from app.db.tables import RecordStatus
 from app.errors import Conflict
@@ -80,7 +80,7 @@ async def send_signal(
     asked = {"name": signal.name, "correlationKey": signal.correlation_key, "payload": signal.payload}
     key = caller.update_id("signal")
     begun = of_execution("SIGNAL", execution_id, caller.actor, asked, key=key)
-    done = await find_done(database, begun)
+    done = await find_repeated(database, begun)
     if done is not None:
         return SignalReceipt.model_validate({"status": done.result})
     async with audited(database, begun) as deed:
@@ -101,7 +101,7 @@ async def steer(
     """
     row = await get_row(database, execution_id)
     begun = _deed(execution_id, request, caller)
-    done = await find_done(database, begun)
+    done = await find_repeated(database, begun)
     if done is not None:
         return ControlReceipt.model_validate({"status": done.result, **(done.after or {})})
     async with audited(database, begun) as deed:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.audit.service import audited, find_done, of_execution
+from app.audit.service import audited, find_repeated, of_execution
 from app.db.session import Database
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.errors import AppError, Conflict, Unavailable
@@ -62,7 +62,7 @@ async def cancel_execution(
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason"})
     key = caller.update_id("cancel")
     begun = of_execution("CANCEL", execution_id, caller.actor, said, request.reason, key)
-    done = await find_done(database, begun)
+    done = await find_repeated(database, begun)
     if done is not None and done.after is not None:
         return RecordStatus(done.after["status"])
     async with audited(database, begun) as deed:
@@ -132,7 +132,7 @@ async def terminate_execution(
     row = await get_row(database, execution_id)
     key = caller.update_id("terminate")
     begun = of_execution("TERMINATE", execution_id, caller.actor, reason=reason, key=key)
-    done = await find_done(database, begun)
+    done = await find_repeated(database, begun)
     if done is not None and done.after is not None:
         return int(done.after["terminated"])
     async with audited(database, begun) as deed:

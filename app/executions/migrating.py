@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from app.audit.service import audited, find_done, of_execution
+from app.audit.service import audited, find_repeated, of_execution
 from app.db.session import Database
 from app.db.statuses import LineageKind, LineageStatus
 from app.db.tables import ExecutionLineage, VersionStatus, WorkflowExecution, WorkflowTemplateVersion, new_id
@@ -50,7 +50,7 @@ async def migrate_execution(
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"})
     key = caller.update_id("migrate")
     begun = of_execution("MIGRATE", execution_id, caller.actor, said, request.reason, key)
-    done = await find_done(database, begun)
+    done = await find_repeated(database, begun)
     if done is not None and done.after is not None:
         async with database.transaction() as session:
             made = await find_version(session, UUID(done.after["versionId"]))
