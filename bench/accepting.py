@@ -19,11 +19,25 @@ from uuid import uuid4
 from sqlalchemy import func, select
 from sqlmodel import col
 from temporalio.client import Client
-from temporalio.common import RawValue
+from temporalio.common import (
+    RawValue,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
 
-from app.contracts import ExecutionStart, workflow_id
+from app.contracts import (
+    ATTRIBUTE_ENTITY_ID,
+    ATTRIBUTE_ENTITY_TYPE,
+    ATTRIBUTE_ROOT,
+    ATTRIBUTE_TEMPLATE,
+    ATTRIBUTE_VERSION,
+    ExecutionStart,
+    workflow_id,
+)
 from app.db.session import Database
-from app.db.tables import RecordStatus, WorkflowExecution, new_id
+from app.db.tables import EntityType, RecordStatus, WorkflowExecution, new_id
 from app.payloads.content import definition_payload
 from app.payloads.storage import PayloadStorage
 from app.processes import spawn
@@ -39,6 +53,13 @@ SLUG = "accepted"
 SERVICE = "streetlight"
 PATH = "/api/v1/triggers/service-requests"
 PAYLOAD = Path(__file__).parent.parent / "examples" / "payloads" / "open311-service-request.json"
+GIVEN_TO_ROOTS = (
+    ATTRIBUTE_TEMPLATE,
+    ATTRIBUTE_VERSION,
+    ATTRIBUTE_ROOT,
+    ATTRIBUTE_ENTITY_TYPE,
+    ATTRIBUTE_ENTITY_ID,
+)
 AT_ONCE = (1, 20)
 BLOCKS = 4
 BLOCK_SIZE = 80
@@ -55,6 +76,9 @@ class Sides:
         self.queue = queue
         self.context: dict[str, Any] = json.loads(PAYLOAD.read_text())
         self.definition = RawValue(definition_payload(json.dumps(five_actions())))
+        self.attributes = TypedSearchAttributes(
+            [SearchAttributePair(SearchAttributeKey.for_keyword(name), SERVICE) for name in GIVEN_TO_ROOTS]
+        )
         self.accepted = 0
         self._numbers = itertools.count()
 
@@ -67,7 +91,18 @@ class Sides:
         self.accepted += 1
 
     async def start(self) -> None:
-        """The start of one workflow, with what the API would give it, and no more."""
+        """The start of one workflow with the arguments that the API would give it, and nothing else."""
+        await self._start()
+
+    async def start_to_be_found(self) -> None:
+        """The same with what the API adds so that people find it: a summary, search attributes, and no second run."""
+        await self._start(
+            search_attributes=self.attributes,
+            static_summary=f"{SLUG} v1.0.0 · {EntityType.SERVICE_CATALOG} {SERVICE}",
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        )
+
+    async def _start(self, **options: Any) -> None:
         execution_id = new_id()
         start = ExecutionStart(
             execution_id=execution_id,
@@ -81,7 +116,7 @@ class Sides:
             trigger={"source": "bench", "eventId": str(uuid4())},
         )
         await self.client.start_workflow(
-            SLUG, args=[start, self.definition], id=workflow_id(execution_id), task_queue=self.queue
+            SLUG, args=[start, self.definition], id=workflow_id(execution_id), task_queue=self.queue, **options
         )
 
 
@@ -92,8 +127,12 @@ async def measure(say: Say) -> list[Figure]:
     async with own_servers("bench-nobody-polls") as settings, both_sides(settings) as sides:
         for at_once in AT_ONCE:
             say(f"{BLOCKS * BLOCK_SIZE} starts on each side, {at_once} at a time")
-            ours, bare = await take_turns(sides.accept, sides.start, blocks=BLOCKS, size=BLOCK_SIZE, at_once=at_once)
-            figures.append(_figure(at_once, ours, bare))
+            for start, called, reach in (
+                (sides.start, "start_workflow", REACH),
+                (sides.start_to_be_found, "the same, with summary and attributes", None),
+            ):
+                ours, bare = await take_turns(sides.accept, start, blocks=BLOCKS, size=BLOCK_SIZE, at_once=at_once)
+                figures.append(_figure(at_once, ours, bare, called, reach))
         await _check_rows(settings, sides.accepted)
     return figures
 
@@ -169,16 +208,16 @@ async def _check_rows(settings: Settings, accepted: int) -> None:
         raise AssertionError(f"{started} rows are STARTED, {accepted} triggers were accepted")
 
 
-def _figure(at_once: int, ours: Side, bare: Side) -> Figure:
+def _figure(at_once: int, ours: Side, bare: Side, called: str, reach: float | None) -> Figure:
     mine, other = ours.milliseconds(0.50), bare.milliseconds(0.50)
     many = "one at a time" if at_once == 1 else f"{at_once} at a time"
     return Figure(
         part="accept",
         case=f"p50, {many}",
         millrace=f"{mine:.1f} ms, {ours.rate:.0f} /s",
-        beside=f"start_workflow {other:.1f} ms, {bare.rate:.0f} /s",
+        beside=f"{called} {other:.1f} ms, {bare.rate:.0f} /s",
         ratio=f"{mine / other:.2f} ×",
-        goal=f"≤ {REACH} ×",
-        reached=mine / other <= REACH,
+        goal="" if reach is None else f"≤ {reach} ×",
+        reached=None if reach is None else mine / other <= reach,
         numbers={"millrace": ours.numbers(), "bare": bare.numbers(), "ratio": mine / other},
     )
