@@ -8,7 +8,9 @@ from app.contracts import Contract, FailureView
 COMPLETE_STEP = "complete_step"
 DELIVER_SIGNAL = "deliver_signal"
 CONTROL = "control"
-MIGRATE = "migrate"
+MIGRATE = "migrate_to"
+# How it was called while the definition stood in the request: runs that were asked so are still replayed.
+MIGRATE_INLINE = "migrate"
 STEPS_QUERY = "steps"
 STATE_QUERY = "state"
 
@@ -86,11 +88,15 @@ class ControlReceipt(Contract):
 
 
 class MigrationRequest(Contract):
-    """Go on with another version's definition. `mapping` says which step of it an open step has become."""
+    """Go on with another version. `mapping` says which step of it an open step has become.
+
+    The version's definition, as stored, is a second argument, which is kept outside history. Only requests under the
+    earlier name, `MIGRATE_INLINE`, have it inside.
+    """
 
     version_id: UUID
     version: str
-    definition: dict[str, Any]
+    definition: dict[str, Any] | None = None
     mapping: dict[str, str] = {}
     dry_run: bool = False
     actor: str | None = None

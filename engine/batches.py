@@ -16,7 +16,7 @@ from engine.json_types import JSON
 from engine.keys import BATCH, Key, role_key
 from engine.plan import ChildNode, EachPlan, WorkNode
 from engine.protocol import Failure, SpawnBatch
-from engine.state import Ending, Fan, Phase, Stage, State
+from engine.state import Ending, Fan, Phase, Stage, State, Work
 from engine.state_json import from_json, state_to_json, to_json
 from engine.withdrawal import withdraw_items
 
@@ -75,6 +75,7 @@ def _state(draft: Draft, key: str, fan: Fan, first: int, last: int, window: int)
         fan.work,
         fan.items[first : last + 1],
         tries=Map({number: fan.tries[number] for number in numbers if number in fan.tries}),
+        left=Map({number: fan.left[number] for number in numbers if number in fan.left}),
         offset=first,
         window=window,
         before=(len(fan.results), len(fan.errors), len(fan.items)),
@@ -94,12 +95,15 @@ def _state(draft: Draft, key: str, fan: Fan, first: int, last: int, window: int)
 def finish(draft: Draft, key: str, *, withdrawn: bool = False) -> None:
     """The run of a chunk ends: its output is what its items have come to, `withdrawn` that they are not all of them."""
     fan = draft.fans[key]
-    draft.output = {
+    output = {
         "results": to_json(fan.results),
         "errors": to_json(fan.errors),
         "tries": to_json(fan.tries),
         "withdrawn": withdrawn,
     }
+    if fan.left:
+        output["left"] = to_json(fan.left)
+    draft.output = output
     end(draft, Ending(Phase.COMPLETED))
 
 
@@ -133,8 +137,9 @@ def with_results(fan: Fan, output: JSON) -> Fan:
     if not isinstance(output, dict) or "withdrawn" not in output:
         return fan
     results = fan.results.update(from_json(Map[int, JSON], output["results"]))
+    left = fan.left.update(from_json(Map[int, Work], output.get("left", {})))
     again = tuple(number for number in fan.again if number not in results)
-    return fan._replace(results=results, again=again)
+    return fan._replace(results=results, left=left, again=again)
 
 
 def merge(draft: Draft, key: str, output: JSON) -> None:
@@ -148,5 +153,7 @@ def merge(draft: Draft, key: str, output: JSON) -> None:
         errors = errors.set(number, failure)
     for number, count in from_json(Map[int, int], given["tries"]).items():
         tries = tries.set(number, count)
-    draft.fans = draft.fans.set(key, fan._replace(results=results, errors=errors, tries=tries, open=fan.open - 1))
+    left = fan.left.update(from_json(Map[int, Work], given.get("left", {})))
+    fan = fan._replace(results=results, errors=errors, tries=tries, left=left, open=fan.open - 1)
+    draft.fans = draft.fans.set(key, fan)
     draft.later("fan", key)

@@ -44,7 +44,14 @@ def end(draft: Draft, ending: Ending) -> None:
     draft.ending = ending
     if ending.phase is not Phase.COMPLETED:
         draft.lost = Lost(
-            tuple(draft.ready), draft.arrived, draft.filled, draft.regions, draft.work, draft.fans, draft.signals
+            tuple(draft.ready),
+            draft.arrived,
+            draft.filled,
+            draft.regions,
+            draft.work,
+            draft.fans,
+            draft.signals,
+            draft.timers,
         )
     armed = draft.timers
     withdraw_all(draft)

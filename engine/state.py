@@ -90,7 +90,8 @@ class Work(NamedTuple):
     withdrawn, in a tuple too, because its step may go on and forget the list; `begun` tells that an attempt has
     been made; `suspended` is what an action suspended itself with and, after it, what it was resumed with; `signal` is
     the name (and the correlation key) of the signal it waits for; `due` is when a person should have answered, in
-    milliseconds since the epoch.
+    milliseconds since the epoch; `deadlines` are when the timers of its next attempt are due, by role, where they were
+    armed before the run was taken up again.
     """
 
     step_id: str
@@ -117,11 +118,12 @@ class Work(NamedTuple):
     begun: bool = False
     signal: tuple[str, ...] = ()
     due: int | None = None
+    deadlines: Map[str, int] = Map()
 
 
 class Fan(NamedTuple):
     """A step over items: the next one to begin, the ones to begin `again`, and what became of those that have ended.
-    `left` is how far those had come that had been tried, where they repeat.
+    `left` is how far those had come that had been tried, where they repeat or had a deadline.
 
     `work` is the step's own activation; its items have activations besides. With a `chunk` they are run by so many at
     a time in runs of their own (`engine.batches`). In such a run `items` are those of the chunk, `offset` is the
@@ -205,6 +207,7 @@ class Lost(NamedTuple):
     signals: tuple[Buffered, ...] = ()
     done: Map[str, JSON] = Map()
     rounds: tuple[str, ...] = ()
+    timers: Map[str, int] = Map()
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ class Execution(Desk):
         state = with_version(state, str(request.version_id), request.version)
         step = migrate(plan, migration.plan, state, request.mapping, now())
         self._plan = migration.plan
-        self._definition = RawValue(workflow.payload_converter().to_payload(request.definition))
+        self._definition = migration.definition
         update = {"version_id": request.version_id, "version": request.version}
         self._given = self._given.model_copy(update=update)
         effects.use(self._given, self._definition)
@@ -169,9 +169,6 @@ class Execution(Desk):
         if self._leaves_done:
             return False
         return self._departure.is_due(effects.has_children, self._given_revision() >= SURVIVES, effects.under_way)
-
-    def _given_revision(self) -> int:
-        return 0 if self._given is None else self._given.engine_revision
 
     def _begin(self, plan: Plan, given: ExecutionStart) -> Step:
         if given.state is not None:

@@ -100,7 +100,7 @@ def waits_for_people(plan: Plan, state: State) -> str | None:
     waited = {
         work.step_id
         for work in state.work.values()
-        if work.stage is Stage.RUNNING and isinstance(plan.node(work.step_id), HumanNode | SignalNode)
+        if work.stage is Stage.RUNNING and isinstance(_node(plan, work.step_id), HumanNode | SignalNode)
     }
     return ", ".join(sorted(waited))[:_LONGEST_KEYWORD] or None
 
@@ -165,10 +165,16 @@ def _counts(fan: Fan) -> ItemCounts:
 def _kind(plan: Plan, state: State, work: Work) -> str:
     if state.phase is Phase.COMPENSATING:
         return "INCIDENT" if work.stage is Stage.INCIDENT else "COMPENSATION"
-    return _KINDS.get(work.stage) or _kind_of_running(plan.node(work.step_id))
+    return _KINDS.get(work.stage) or _kind_of_running(_node(plan, work.step_id))
 
 
-def _kind_of_running(node: Node) -> str:
+def _node(plan: Plan, step_id: str) -> Node | None:
+    """A step of the plan; None for one of an earlier version, which is only undone."""
+    index = plan.by_id.get(step_id)
+    return None if index is None else plan.nodes[index]
+
+
+def _kind_of_running(node: Node | None) -> str:
     match node:
         case HumanNode():
             return "PERSON"
@@ -183,7 +189,10 @@ def _kind_of_running(node: Node) -> str:
 
 
 def _wait_row(plan: Plan, wait: WaitingFor) -> str:
-    name = f"{_cell(plan.node(wait.step_id).name)} (`{wait.step_id}`)" if wait.step_id else "the execution is paused"
+    node = _node(plan, wait.step_id)
+    name = "the execution is paused"
+    if wait.step_id:
+        name = f"{_cell(wait.step_id if node is None else node.name)} (`{wait.step_id}`)"
     return f"| {name} | {wait.kind} | {wait.since} | {_cell(wait.who or '')} | {wait.until or ''} |"
 
 

@@ -7,8 +7,9 @@ import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json
 from app.cli.definitions import find_version_id
+from app.cli.mappings import MappingFile, Pairs, read_mappings
 from app.cli.output import AsJson, out, print_json, print_table
-from app.cli.steering import Compensate, Detached, Key, Reason, read_mapping
+from app.cli.steering import Compensate, Detached, Key, Reason
 from app.errors import Invalid
 
 PAGE = 200
@@ -51,7 +52,8 @@ def bulk(
     payload: Annotated[str | None, typer.Option(help="signal: its payload, JSON or @FILE.")] = None,
     correlation_key: Annotated[str | None, typer.Option(help="signal: which of several that wait.")] = None,
     to_version: Annotated[str | None, typer.Option("--to", help="migrate: the version, slug@1.2.0 or its id.")] = None,
-    mapping: Annotated[list[str] | None, typer.Option("--map", help="migrate: OLD=NEW.")] = None,
+    pairs: Pairs = None,
+    mapping: MappingFile = None,
     reason: Reason = None,
     key: Key = None,
     api: ApiUrl = None,
@@ -86,7 +88,7 @@ def bulk(
             given = None if payload is None else read_json(payload)
             body |= {"name": _needed(signal, "--signal"), "payload": given, "correlationKey": correlation_key}
         case BulkDeed.MIGRATE:
-            body |= {"versionId": _needed(to_version, "--to"), "mapping": read_mapping(mapping)}
+            body |= {"versionId": _needed(to_version, "--to"), **read_mappings(pairs, mapping)}
     results = _call(api, deed, body, key, everything=everything)
     _print(results, as_json, dry_run=dry_run)
     if not all(one["ok"] for one in results):

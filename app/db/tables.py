@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from app.db.columns import json_document, one_of, reference, timestamp
-from app.db.statuses import LineageKind, LineageStatus, Resolution, TaskStatus
+from app.db.statuses import EntityType, LineageKind, LineageStatus, Resolution, TaskStatus
 
 
 def new_id() -> UUID:
@@ -47,13 +47,6 @@ class VersionStatus(StrEnum):
     DRAFT = "DRAFT"
     PUBLISHED = "PUBLISHED"
     DEPRECATED = "DEPRECATED"
-
-
-class EntityType(StrEnum):
-    """What a template can be linked to."""
-
-    SERVICE_CATALOG = "SERVICE_CATALOG"
-    PRODUCT = "PRODUCT"
 
 
 class RecordStatus(StrEnum):
@@ -370,6 +363,12 @@ class AuditEvent(SQLModel, table=True):
         Index("ix_audit_event_actor_id", "actor", "id"),
         Index("ix_audit_event_action_id", "action", "id"),
         Index("ix_audit_event_at", "at"),
+        Index(
+            "ix_audit_event_key",
+            "execution_id",
+            "idempotency_key",
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -384,6 +383,7 @@ class AuditEvent(SQLModel, table=True):
     after: dict[str, Any] | None = Field(default=None, sa_column=json_document())
     result: str = Field(max_length=100)
     reason: str | None = None
+    idempotency_key: str | None = None
 
 
 class PayloadBlob(SQLModel, table=True):

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.db.session import Connection
+from app.db.statuses import EntityType
 from app.db.tables import (
     ClosedAs,
-    EntityType,
     RecordStatus,
     WorkflowExecution,
     WorkflowTemplate,

@@ -11,7 +11,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import AwareDatetime, BeforeValidator
 
-from app.db.tables import EntityType, RecordStatus
+from app.db.statuses import EntityType
+from app.db.tables import RecordStatus
 from app.dependencies import (
     Actor,
     Cursor,

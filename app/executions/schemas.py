@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from app.db.tables import EntityType, RecordStatus
+from app.db.statuses import EntityType
+from app.db.tables import RecordStatus
 from app.executions.history import CallKind, CallStatus
 from app.executions.runs import RuntimeStatus
 from app.run_contracts import ItemCounts, PauseView, StepView, WaitingFor

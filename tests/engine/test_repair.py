@@ -10,7 +10,7 @@ from engine.interpreter import resume
 from engine.protocol import Complete, Fail, RunAction
 from engine.repair import Point, resume_from, retry_failed
 from engine.state import State
-from tests.documents import action, arrow, batch, confirm, document, expr, join, line, parallel, put, split, step
+from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, parallel, put, split, step
 from tests.engine.world import BEGAN, World
 
 UNDO = {"actionKey": "test.undo"}
@@ -296,3 +296,65 @@ def test_a_chunked_batch_that_repeats_is_withdrawn_under_its_own_keys() -> None:
     again = {"until": "__iteration__ = 1"}
     world = World(beside(batch("all", "[1..600]", concurrency=2, repeat=again))).failed("bad#1")
     assert world.withdrawn == {"all#1/batch/0", "all#1/batch/300"}
+
+
+def test_a_delay_that_was_pending_is_over_at_the_time_it_was_set_for() -> None:
+    world = World(beside(step("later", "SYS_DELAY", duration="PT1H"))).failed("bad#1")
+    world.tick(600_000)
+    assert retried(world).keys() == ["bad#1", "later#1/delay"]
+    assert world.command("later#1/delay").due == BEGAN + 3_600_000
+    world.fire("later#1/delay").done("bad#1")
+    assert isinstance(world.ended, Complete)
+    assert world.state.steps["later"].visits == 1
+
+
+def test_a_delay_that_has_come_due_meanwhile_is_over_at_once() -> None:
+    world = World(beside(step("later", "SYS_DELAY", duration="PT1H"))).failed("bad#1")
+    world.tick(7_200_000)
+    assert retried(world).command("later#1/delay").due == BEGAN + 3_600_000 < world.at
+    assert isinstance(world.fire("later#1/delay").done("bad#1").ended, Complete)
+
+
+def test_a_delay_beside_the_step_that_a_run_is_resumed_from_keeps_its_end() -> None:
+    world = World(beside(step("later", "SYS_DELAY", duration="PT1H"))).failed("bad#1")
+    assert resumed(world, "bad").command("later#1/delay").due == BEGAN + 3_600_000
+
+
+def test_whoever_was_asked_keeps_the_time_left_and_the_one_it_escalates_to() -> None:
+    escalation = {"assignment": {"candidateGroups": ["chiefs"]}}
+    person = confirm("person", timeout="PT2H", dueIn="PT1H", escalation=escalation)
+    world = World(beside(person)).failed("bad#1")
+    world.tick(600_000)
+    retried(world)
+    assert world.command("person#1").due == BEGAN + 3_600_000
+    assert world.command("person#1/due").due == BEGAN + 3_600_000
+    assert world.command("person#1/timeout").due == BEGAN + 7_200_000
+
+
+def test_a_wait_whose_time_is_over_meanwhile_times_out_and_its_next_attempt_has_all_its_time() -> None:
+    waits = step("wait", "SYS_WAIT_SIGNAL", signal="paid", timeout="PT1H", retry={"maxAttempts": 2, "jitter": 0})
+    world = World(beside(waits)).failed("bad#1")
+    world.tick(7_200_000)
+    retried(world).fire("wait#1/timeout").fire("wait#1/retry")
+    assert world.command("wait#1/timeout").due == world.at + 3_600_000
+
+
+def test_each_item_that_was_asked_keeps_the_time_left() -> None:
+    each = confirm("ask", forEach={"iterable": {"type": "EXPRESSION", "expr": {"src": "[1..2]"}}}, timeout="PT1H")
+    world = World(beside(each)).failed("bad#1")
+    world.tick(600_000)
+    retried(world)
+    assert {world.command(f"ask#1/item/{item}/timeout").due for item in range(2)} == {BEGAN + 3_600_000}
+
+
+def test_a_terminated_run_s_delay_keeps_its_end() -> None:
+    world = World(line(step("later", "SYS_DELAY", duration="PT1H")))
+    assert retried(world).command("later#1/delay").due == BEGAN + 3_600_000
+
+
+def test_a_child_that_is_spawned_again_has_all_its_time() -> None:
+    each = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1]"}}}
+    for fields, key in (({}, "sub#1"), ({"forEach": each}, "sub#1/item/0")):
+        world = World(beside(child("sub", timeout="PT1H", **fields))).failed("bad#1").failed(key, "CANCELLED")
+        world.tick(600_000)
+        assert retried(world).command(f"{key}/timeout").due == world.state.at + 3_600_000

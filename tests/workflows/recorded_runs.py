@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 from uuid import uuid4
 
 from temporalio.client import WorkflowFailureError
+from temporalio.common import RawValue
 
-from app.run_contracts import MIGRATE, MigrationReport, MigrationRequest
+from app.payloads.content import definition_payload
+from app.run_contracts import MIGRATE, MIGRATE_INLINE, MigrationReport, MigrationRequest
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, policy_join, split, step
 from tests.workflows.harness import Executions, Handle, event_types
 
@@ -68,12 +71,12 @@ async def undone(executions: Executions) -> Handle:
 
 
 async def migrated(executions: Executions) -> Handle:
-    """A run that waits for a person goes on with another version."""
+    """A run that waits for a person goes on with another version, whose definition is in the request."""
     handle = await executions.start(line(confirm("person"), action("old", parameters={"n": 1})))
     await executions.waits_for(handle, "person")
     second = line(confirm("person"), action("new", parameters={"n": 2}))
     request = MigrationRequest(version_id=uuid4(), version="2.0.0", definition=second)
-    await handle.execute_update(MIGRATE, request, result_type=MigrationReport)
+    await handle.execute_update(MIGRATE_INLINE, request, result_type=MigrationReport)
     await executions.complete(handle, "person")
     return await _ended(handle)
 
@@ -137,6 +140,35 @@ async def withdrawn_chunk(executions: Executions) -> Handle:
     [chunk] = [event async for event in handle.fetch_history_events() if event.HasField(_CHILD_STARTED)]
     started = chunk.child_workflow_execution_started_event_attributes.workflow_execution
     return executions.client.get_workflow_handle(started.workflow_id)
+
+
+async def moved(executions: Executions) -> Handle:
+    """A run that waits for a person goes on with another version, whose definition is kept outside history."""
+    handle = await executions.start(line(confirm("person"), action("old", parameters={"n": 1})))
+    await executions.waits_for(handle, "person")
+    request = MigrationRequest(version_id=uuid4(), version="2.0.0")
+    second = line(confirm("person"), action("new", parameters={"n": 2}))
+    stored = RawValue(definition_payload(json.dumps(second)))
+    await handle.execute_update(MIGRATE, args=[request, stored], result_type=MigrationReport)
+    await executions.complete(handle, "person")
+    return await _ended(handle)
+
+
+async def asked_together(executions: Executions) -> Handle:
+    """Requests that come together: the second of two pauses, and of two equal completions, changes nothing."""
+    handle = await executions.start(
+        line(
+            step("first", "SYS_DELAY", duration="PT1H"), confirm("person"), step("paid", "SYS_WAIT_SIGNAL", signal="p")
+        )
+    )
+    await executions.waits_for(handle, "first")
+    await asyncio.gather(*(executions.control(handle, "PAUSE") for _ in range(2)))
+    await asyncio.gather(*(executions.control(handle, "RESUME") for _ in range(2)))
+    await executions.control(handle, "SKIP_TIMER", "first")
+    await executions.waits_for(handle, "person")
+    await asyncio.gather(*(executions.complete(handle, "person", comment="same") for _ in range(2)))
+    await executions.deliver(handle, "p", 1)
+    return await _ended(handle)
 
 
 def _items(source: str) -> dict[str, object]:
