@@ -115,7 +115,7 @@ async def test_an_accept_hands_down_which_actions_are_short_and_which_are_long(
 ) -> None:
     temporal = Temporal(settings.temporal, executions.converter)
     async with working(settings, temporal):
-        others = [act(name, actionKey=f"fast.{name}", parameters={"n": 2}) for name in ("report", "order")]
+        others = [act(name, actionKey=f"fast.{name}", parameters={"n": 2}, timeout=60) for name in ("report", "order")]
         handle = await accepted(executions, settings, temporal, add_one("one"), *others)
         await asyncio.wait_for(handle.result(), 20)
     events = (await handle.fetch_history()).events
