@@ -51,7 +51,7 @@ def end(draft: Draft, ending: Ending) -> None:
             draft.work,
             draft.fans,
             draft.signals,
-            draft.timers,
+            timers=draft.timers,
         )
     armed = draft.timers
     withdraw_all(draft)

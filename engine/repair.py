@@ -101,7 +101,7 @@ def _lost(plan: Plan, state: State) -> Lost:
             state.work,
             state.fans,
             state.signals,
-            state.timers,
+            timers=state.timers,
         )
     kept = {key: work._replace(deadlines=_deadlines(plan, key, work, lost.timers)) for key, work in lost.work.items()}
     return lost._replace(work=Map(kept))

@@ -64,7 +64,7 @@ def bulk(
     Open ones are meant, for retry failed ones, unless a status or ids are given.
     """
     version_id, to_version = _version_ids(api, version_id, to_version)
-    wanted = {
+    wanted: dict[str, Any] = {
         "template": template,
         "versionId": version_id,
         "status": status,
@@ -75,12 +75,8 @@ def bulk(
         "ids": ids or None,
         "rootOnly": False if children else None,
     }
-    body: dict[str, Any] = {
-        "filter": {name: value for name, value in wanted.items() if value is not None},
-        "dryRun": dry_run,
-        "limit": PAGE if everything else limit,
-        "reason": reason,
-    }
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    body = {"filter": wanted, "dryRun": dry_run, "limit": PAGE if everything else limit, "reason": reason}
     match deed:
         case BulkDeed.CANCEL:
             body |= {"compensate": compensate, "includeDetached": include_detached}
