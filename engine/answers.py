@@ -119,7 +119,7 @@ def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Conseq
         compensation.remember_child(draft, node, event.key, event.compensations)
     visit = key.visit_key
     if left and isinstance(event, ChildDone):
-        keep_chunk(draft, event.key, visit, event.output)
+        keep_chunk(draft, visit, event.output)
     if left and visit in draft.fans:
         draft.later("fan", visit)
     if left or event.key not in draft.work:
@@ -130,7 +130,7 @@ def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Conseq
         batches.merge(draft, visit, event.output)
         return None
     if isinstance(event, ChildDone):
-        keep_chunk(draft, event.key, visit, event.output)
+        keep_chunk(draft, visit, event.output)
     fan = with_progress(draft.fans[visit], event.key, chunk)
     draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1))
     failure = event.failure if isinstance(event, ChildFailed) else _CHUNK_CANCELLED

@@ -68,6 +68,15 @@ def test_what_a_withdrawn_chunk_did_is_undone_by_the_run_and_kept_for_a_retry() 
     assert 1 in fan.again
 
 
+def test_children_that_a_withdrawn_chunk_had_begun_are_others_when_the_run_is_retried() -> None:
+    world = World(line(many())).cancelled(compensate=False)
+    answer = {"results": {"0": "x"}, "errors": {}, "tries": {"1": 1}, "withdrawn": True}
+    world.done("all#1/batch/0", answer).settle()
+    fan = retry_failed(world.plan, world.state, world.tick()).fans["all#1"]
+    assert fan.tries.get(1, 0) > 0, "the child of the first attempt has been, and its id is taken"
+    assert fan.tries.get(300, 0) > 0
+
+
 def test_what_a_withdrawn_chunk_did_is_undone_when_the_run_fails() -> None:
     world = World(line(many()))
     world.failed("all#1/batch/0")
