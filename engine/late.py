@@ -28,6 +28,8 @@ def succeed_late(draft: Draft, node: WorkNode, key: str, work: Work, output: JSO
         draft.fans = draft.fans.set(visit, _with_item(draft.fans[visit], key, work.item, following, result))
     elif draft.base.batch and following is None:
         batches.add_result(draft, work.item, result)
+    elif draft.base.batch and following is not None:
+        batches.add_progress(draft, work.item, following)
     elif draft.lost is not None and visit in draft.lost.fans:
         fan = _with_item(draft.lost.fans[visit], key, work.item, following, result)
         draft.lost = _without_work(draft.lost._replace(fans=draft.lost.fans.set(visit, fan)), key)
