@@ -5,6 +5,7 @@ follows from the fact may fail and be undone, which is the business of `engine.i
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from engine import batches, compensation
@@ -47,11 +48,14 @@ from engine.withdrawal import command_key, disarm, with_progress
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
-    """What follows from a fact, for the activation or item `key`. `act` may raise `EngineError`."""
+    """What follows from a fact, for the activation or item `key`. `act` may raise `EngineError`, by which that fails
+    unless it is `gone`: then there is nobody to tell.
+    """
 
     node: Node
     key: str
     act: Callable[[], None]
+    gone: bool = False
 
 
 # Whose attempts an event can answer.
@@ -119,7 +123,7 @@ def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Conseq
         compensation.remember_child(draft, node, event.key, event.compensations)
     visit = key.visit_key
     if left and isinstance(event, ChildDone):
-        keep_chunk(draft, event.key, visit, event.output)
+        keep_chunk(draft, visit, event.output)
     if left and visit in draft.fans:
         draft.later("fan", visit)
     if left or event.key not in draft.work:
@@ -130,7 +134,7 @@ def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Conseq
         batches.merge(draft, visit, event.output)
         return None
     if isinstance(event, ChildDone):
-        keep_chunk(draft, event.key, visit, event.output)
+        keep_chunk(draft, visit, event.output)
     fan = with_progress(draft.fans[visit], event.key, chunk)
     draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1))
     failure = event.failure if isinstance(event, ChildFailed) else _CHUNK_CANCELLED
@@ -166,13 +170,14 @@ def _left(draft: Draft, node: Node, event: Answer, key: Key) -> Consequence | No
             _take_up(draft, node, key.unit_key)
     if not isinstance(node, WorkNode) or not isinstance(event, ActionDone | ChildDone) or key.role is not None:
         return None
+    return Consequence(node, key.unit_key, lambda: _succeed_late(draft, node, key.unit_key, work, event), gone=True)
+
+
+def _succeed_late(draft: Draft, node: WorkNode, key: str, work: Work, event: ActionDone | ChildDone) -> None:
     compensations = event.compensations if isinstance(event, ChildDone) else None
-    try:
-        succeed_late(draft, node, key.unit_key, work, event.output, compensations)
-    except EngineError:
-        # What would undo it cannot be worked out; the run is leaving this step behind, so there is nobody to tell.
-        return None
-    return None
+    # What would undo it, or follows from it, may not be worked out; what was written down before that stays.
+    with suppress(EngineError):
+        succeed_late(draft, node, key, work, event.output, compensations)
 
 
 def _read(draft: Draft, node: Node, key: Key, work: Work, event: Answer) -> Consequence | None:

@@ -109,7 +109,7 @@ def finish(draft: Draft, key: str, *, withdrawn: bool = False) -> None:
 
 def withdraw(draft: Draft, compensate: bool) -> None:
     """Nobody wants the rest of a chunk any more. What it has come to is the execution's to keep, and to undo."""
-    draft.paused = False
+    draft.paused, draft.paused_at, draft.paused_by = False, 0, None
     if draft.phase is Phase.RUNNING:
         if not compensate:
             tell_children(draft, "LEAVE_DONE")
@@ -122,6 +122,13 @@ def add_result(draft: Draft, item: int, result: JSON) -> None:
     output: Any = draft.output
     if isinstance(output, dict):
         draft.output = {**output, "results": {**output["results"], str(item): result}}
+
+
+def add_progress(draft: Draft, item: int, following: Work) -> None:
+    """An item of a chunk that is ending has come to its next iteration after all."""
+    output: Any = draft.output
+    if isinstance(output, dict):
+        draft.output = {**output, "left": {**output.get("left", {}), str(item): to_json(following)}}
 
 
 def is_partial(output: JSON) -> bool:

@@ -153,6 +153,8 @@ class _Turns:
         draft, node, key = self._draft, consequence.node, consequence.key
 
         def fail(failure: Failure) -> None:
+            if consequence.gone:
+                return
             if key in draft.work:
                 fail_unit(draft, node, key, failure)
             else:

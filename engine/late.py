@@ -28,18 +28,21 @@ def succeed_late(draft: Draft, node: WorkNode, key: str, work: Work, output: JSO
         draft.fans = draft.fans.set(visit, _with_item(draft.fans[visit], key, work.item, following, result))
     elif draft.base.batch and following is None:
         batches.add_result(draft, work.item, result)
+    elif draft.base.batch and following is not None:
+        batches.add_progress(draft, work.item, following)
     elif draft.lost is not None and visit in draft.lost.fans:
         fan = _with_item(draft.lost.fans[visit], key, work.item, following, result)
         draft.lost = _without_work(draft.lost._replace(fans=draft.lost.fans.set(visit, fan)), key)
 
 
-def keep_chunk(draft: Draft, key: str, visit: str, output: JSON) -> None:
-    """The run of a chunk `key` of a step over items was withdrawn: what its items had come to by then is kept."""
+def keep_chunk(draft: Draft, visit: str, output: JSON) -> None:
+    """The run of a chunk of a step over items was withdrawn: what its items had come to by then is kept."""
     if visit in draft.fans:
         draft.fans = draft.fans.set(visit, batches.with_results(draft.fans[visit], output))
     elif draft.lost is not None and visit in draft.lost.fans:
+        # The chunk itself stays in `lost.work`: a retry learns by it which children have had their ids.
         fan = batches.with_results(draft.lost.fans[visit], output)
-        draft.lost = _without_work(draft.lost._replace(fans=draft.lost.fans.set(visit, fan)), key)
+        draft.lost = draft.lost._replace(fans=draft.lost.fans.set(visit, fan))
 
 
 def _note_visit(draft: Draft, key: str, work: Work, following: Work | None, result: JSON) -> None:

@@ -111,7 +111,9 @@ def _deadlines(plan: Plan, key: str, work: Work, timers: Map[str, int]) -> Map[s
     """When what an activation waits for is due; not a child's timeout, for another child is spawned."""
     if isinstance(plan.node(work.step_id), ChildNode):
         return Map()
-    return Map({role: timers[name] for role in (DELAY, TIMEOUT, DUE) if (name := role_key(key, role)) in timers})
+    armed = {role: timers[name] for role in (DELAY, TIMEOUT, DUE) if (name := role_key(key, role)) in timers}
+    # What is due and goes to nobody else has no timer.
+    return Map(armed if work.due is None else {DUE: work.due, **armed})
 
 
 def _undone_steps(state: State) -> set[str]:
@@ -148,6 +150,8 @@ def _reopened(plan: Plan, state: State, at: int, lost: Lost) -> Draft:
         guarded=(),
         locks=empty,
         paused=False,
+        paused_at=0,
+        paused_by=None,
         ending=None,
         lost=None,
         output=None,

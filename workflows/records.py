@@ -66,14 +66,18 @@ class StepRecords:
         While Postgres is away it waits a minute: then the reconciler closes what is open in the rows of an execution
         that has ended. How a task was completed is known to the run alone then, as its steps show.
         """
-        await self._until(lambda: self._writing is None or self._insisting)
+        await self._until(lambda: self._is_over() or self._insisting)
         if self._writing is None:
             return
         patience = asyncio.create_task(workflow.sleep(_LONGEST_END, summary="rows of tasks and incidents"))
-        await self._until(lambda: self._writing is None or patience.done())
+        await self._until(lambda: self._is_over() or patience.done())
         if self._writing is not None:
             workflow.logger.warning("steps_left_unrecorded", extra={"writes": len(self._pending) + 1})
         patience.cancel()
+
+    def _is_over(self) -> bool:
+        """Whether nothing is being written, because all is or because something broke."""
+        return self._writing is None or self._writing.done()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -81,6 +85,9 @@ class StepRecords:
                 await workflow.wait_condition(condition)
             except asyncio.CancelledError:
                 continue
+        if self._writing is not None and self._writing.done():
+            # A bug of ours: it must fail the workflow task, and not be waited for without end.
+            self._writing.result()
 
     async def _write(self) -> None:
         # What happens in one activation is one write.

@@ -11,7 +11,8 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import insert, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -78,8 +79,10 @@ async def find_done(database: Database, deed: Deed) -> AuditEvent | None:
     if deed.key is None:
         return None
     result = col(AuditEvent.result)
+    # The database compares: it writes 1e30 as another number than it was given, which is equal to it there alone.
+    asked = literal(_recorded(deed.request), JSONB(none_as_null=True))
     statement = (
-        select(AuditEvent)
+        select(AuditEvent, col(AuditEvent.request).is_distinct_from(asked))
         .where(
             col(AuditEvent.execution_id) == deed.execution_id,
             col(AuditEvent.idempotency_key) == deed.key,
@@ -88,10 +91,10 @@ async def find_done(database: Database, deed: Deed) -> AuditEvent | None:
         .order_by(col(AuditEvent.id))
     )
     async with database.transaction() as session:
-        events = (await session.execute(statement)).scalars().all()
-    if any(event.request != _recorded(deed.request) for event in events):
+        found = (await session.execute(statement)).all()
+    if any(differs for _, differs in found):
         raise Conflict("IDEMPOTENCY_CONFLICT", "The key was used for another request.")
-    return next((event for event in events if event.result in _SETTLED), None)
+    return next((event for event, _ in found if event.result in _SETTLED), None)
 
 
 async def record(session: AsyncSession, deed: Deed) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from app.contracts import CloseExecution, ExecutionStart
+from app.contracts import CloseExecution, DeadLetterRecord, ExecutionStart, readable
 from app.db.session import Database
 from app.db.statuses import LineageKind
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
@@ -231,7 +231,7 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
                 {
                     "executionId": execution_id,
                     "closedAs": run.status.value,
-                    "reason": "closed by the reconciler" if letter is None else f"{letter.code}: {letter.message}",
+                    "reason": _reason(letter),
                     "endedAt": run.closed_at.isoformat(),
                     "deadLetter": letter,
                 }
@@ -240,6 +240,11 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
             closed += await close_execution(connection, request, run.run_id)
     missing = [execution_id for execution_id in ids if execution_id not in runs]
     return closed + await _close_lost(database, temporal, missing, sweep.lost_after)
+
+
+def _reason(letter: DeadLetterRecord | None) -> str:
+    """What a run failed with may be what no row can hold: it must not keep the other rows open."""
+    return "closed by the reconciler" if letter is None else readable(f"{letter.code}: {letter.message}")
 
 
 async def _close_lost(database: Database, temporal: Temporal, missing: Collection[UUID], lost_after: timedelta) -> int:

@@ -56,6 +56,14 @@ async def letter(database: Database, execution_id: str) -> tuple[str, str, str, 
     return tuple(row)
 
 
+async def fails(api: httpx.AsyncClient, temporal_client: Client, template: Json, how: str) -> str:
+    started = await api.post(f"/templates/{template['id']}/execute", json={"context": {"do": how}})
+    execution_id: str = (await ok(started, 202))["executionId"]
+    with pytest.raises(WorkflowFailureError):
+        await temporal_client.get_workflow_handle(f"execution/{execution_id}").result()
+    return execution_id
+
+
 @pytest.mark.parametrize("answered", [True, False], ids=["a worker answers", "no worker answers"])
 async def test_a_run_that_failed_without_saying_so_leaves_a_dead_letter(
     api: httpx.AsyncClient,
@@ -66,15 +74,8 @@ async def test_a_run_that_failed_without_saying_so_leaves_a_dead_letter(
     working: Working,
     answered: bool,
 ) -> None:
-    async def fails() -> str:
-        started = await api.post(f"/templates/{template['id']}/execute", json={"context": {"do": "fail"}})
-        execution_id: str = (await ok(started, 202))["executionId"]
-        with pytest.raises(WorkflowFailureError):
-            await temporal_client.get_workflow_handle(f"execution/{execution_id}").result()
-        return execution_id
-
     async with working():
-        execution_id = await fails()
+        execution_id = await fails(api, temporal_client, template, "fail")
         if answered:
             assert await closed_by_the_reconciler(database, temporal, execution_id) == "NO_STOCK: nothing left"
     if not answered:
@@ -84,3 +85,19 @@ async def test_a_run_that_failed_without_saying_so_leaves_a_dead_letter(
     assert state == ('{"asked": []}' if answered else "null")
     read = await ok(await api.get("/dead-letters"))
     assert execution_id in {one["executionId"] for one in read["items"]}
+
+
+async def test_a_run_that_failed_with_what_no_row_can_hold_is_closed_all_the_same(
+    api: httpx.AsyncClient,
+    database: Database,
+    temporal: Temporal,
+    template: Json,
+    temporal_client: Client,
+    working: Working,
+) -> None:
+    async with working():
+        execution_id = await fails(api, temporal_client, template, "fail unreadably")
+        reason = await closed_by_the_reconciler(database, temporal, execution_id)
+    assert reason is not None
+    assert reason.startswith("NO_STOCK: nothing\ufffdleft!")
+    assert len(reason) == 2_000

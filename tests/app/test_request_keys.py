@@ -73,3 +73,13 @@ async def test_what_was_refused_does_not_use_its_key_up(api: httpx.AsyncClient, 
     refused(await api.post(path, json={"visit": 2}, headers=KEY), 409, "NO_TIMER")
     assert (await ok(await api.post(path, json={"visit": 1}, headers=KEY)))["status"] == "APPLIED"
     assert [event["result"] for event in await audit(api, execution_id)] == ["APPLIED", "NO_TIMER"]
+
+
+@pytest.mark.parametrize("payload", [1e30, {"n": [1e23, -0.0, 1.0, "é"]}, None])
+async def test_a_repetition_is_known_by_numbers_that_the_database_writes_otherwise(
+    api: httpx.AsyncClient, template: Json, payload: Any
+) -> None:
+    path = f"/executions/{await start(api, template)}/signals/go"
+    first = await ok(await api.post(path, json=payload, headers=KEY))
+    assert await ok(await api.post(path, json=payload, headers=KEY)) == first
+    refused(await api.post(path, json="other", headers=KEY), 409, "IDEMPOTENCY_CONFLICT")

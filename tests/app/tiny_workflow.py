@@ -1,7 +1,7 @@
 """A hand-written stand-in for the interpreter: it speaks the contracts, so that the API can be tested alone.
 
-What it does is in its context's `do`: `finish` (the default), `wait` for its human step, `fail`, or `stall`. A run that
-is given a state ends with it as its output, or waits where the state's `wait` says so.
+What it does is in its context's `do`: `finish` (the default), `wait` for its human step, `fail`, `fail unreadably`, or
+`stall`. A run that is given a state ends with it as its output, or waits where the state's `wait` says so.
 """
 
 import asyncio
@@ -71,6 +71,8 @@ class TinyWorkflow:
             case "fail":
                 detail = {"code": "NO_STOCK", "message": "nothing left", "stepId": "note", "attempts": 3}
                 raise ApplicationError("nothing left", detail, type="NO_STOCK", non_retryable=True)
+            case "fail unreadably":
+                raise ApplicationError("nothing\0left" + "!" * 3_000, type="NO_STOCK", non_retryable=True)
             case "stall":
                 raise RuntimeError("a bug, which fails the workflow task again and again")
             case _:

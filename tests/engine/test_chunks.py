@@ -51,6 +51,15 @@ def test_a_chunk_that_is_withdrawn_ends_with_what_its_items_have_come_to() -> No
     assert len(inner.state.undo) == 1
 
 
+def test_an_iteration_that_ends_well_while_its_chunk_is_withdrawn_is_not_done_again() -> None:
+    inner = withdrawn(chunk_of(World(line(many(repeat={"until": "__iteration__ = 1"}))), "all#1/batch/0"))
+    inner.done("all#1/item/0/round/0", "first").settle()
+    output = report_of(inner)
+    assert output["results"] == {}
+    assert output["left"]["0"]["round"] == 1
+    assert output["left"]["0"]["results"] == ["first"]
+
+
 def test_children_of_a_withdrawn_chunk_are_told_when_nothing_is_to_be_undone() -> None:
     inner = withdrawn(chunk_of(World(line(many())), "all#1/batch/0"), compensate=False)
     assert [one.what for one in inner.said(TellChildren)] == ["LEAVE_DONE"]
@@ -66,6 +75,15 @@ def test_what_a_withdrawn_chunk_did_is_undone_by_the_run_and_kept_for_a_retry() 
     assert fan.results[0] == "x"
     assert 0 not in fan.again
     assert 1 in fan.again
+
+
+def test_children_that_a_withdrawn_chunk_had_begun_are_others_when_the_run_is_retried() -> None:
+    world = World(line(many())).cancelled(compensate=False)
+    answer = {"results": {"0": "x"}, "errors": {}, "tries": {"1": 1}, "withdrawn": True}
+    world.done("all#1/batch/0", answer).settle()
+    fan = retry_failed(world.plan, world.state, world.tick()).fans["all#1"]
+    assert fan.tries.get(1, 0) > 0, "the child of the first attempt has been, and its id is taken"
+    assert fan.tries.get(300, 0) > 0
 
 
 def test_what_a_withdrawn_chunk_did_is_undone_when_the_run_fails() -> None:

@@ -298,6 +298,11 @@ def test_a_chunked_batch_that_repeats_is_withdrawn_under_its_own_keys() -> None:
     assert world.withdrawn == {"all#1/batch/0", "all#1/batch/300"}
 
 
+def test_a_run_that_was_paused_at_its_end_is_not_when_it_is_taken_up_again() -> None:
+    world = retried(World(beside(confirm("person"))).paused().failed("bad#1"))
+    assert (world.state.paused, world.state.paused_at, world.state.paused_by) == (False, 0, None)
+
+
 def test_a_delay_that_was_pending_is_over_at_the_time_it_was_set_for() -> None:
     world = World(beside(step("later", "SYS_DELAY", duration="PT1H"))).failed("bad#1")
     world.tick(600_000)
@@ -329,6 +334,15 @@ def test_whoever_was_asked_keeps_the_time_left_and_the_one_it_escalates_to() -> 
     assert world.command("person#1").due == BEGAN + 3_600_000
     assert world.command("person#1/due").due == BEGAN + 3_600_000
     assert world.command("person#1/timeout").due == BEGAN + 7_200_000
+
+
+def test_whoever_was_asked_and_goes_to_nobody_else_keeps_the_time_left() -> None:
+    each = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1]"}}}
+    for fields, key in (({}, "person#1"), ({"forEach": each}, "person#1/item/0")):
+        world = World(beside(confirm("person", dueIn="PT1H", **fields))).failed("bad#1")
+        world.tick(600_000)
+        retried(world)
+        assert world.command(key).due == BEGAN + 3_600_000
 
 
 def test_a_wait_whose_time_is_over_meanwhile_times_out_and_its_next_attempt_has_all_its_time() -> None:
