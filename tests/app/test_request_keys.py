@@ -73,3 +73,16 @@ async def test_what_was_refused_does_not_use_its_key_up(api: httpx.AsyncClient, 
     refused(await api.post(path, json={"visit": 2}, headers=KEY), 409, "NO_TIMER")
     assert (await ok(await api.post(path, json={"visit": 1}, headers=KEY)))["status"] == "APPLIED"
     assert [event["result"] for event in await audit(api, execution_id)] == ["APPLIED", "NO_TIMER"]
+
+
+@pytest.mark.parametrize("deed", ["pause", "resume", "cancel", "terminate"])
+async def test_a_deed_on_many_repeated_with_its_key_gets_the_first_answers(
+    api: httpx.AsyncClient, template: Json, temporal_client: Client, deed: str
+) -> None:
+    execution_id = await start(api, template)
+    if deed == "resume":
+        await ok(await api.post(f"/executions/{execution_id}/pause"))
+    body = {"filter": {"ids": [execution_id]}}
+    first = await ok(await api.post(f"/executions/bulk/{deed}", json=body, headers=KEY))
+    assert first["refused"] == 0
+    assert await ok(await api.post(f"/executions/bulk/{deed}", json=body, headers=KEY)) == first
