@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from app.errors import Invalid
 
@@ -25,7 +26,7 @@ def _written_out(value: object) -> object:
     # pydantic takes a number, also as text, for seconds since 1970: `createdAfter=2026` would mean every execution.
     if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
         return value
-    raise ValueError("a time is ISO 8601 text with its zone, such as 2026-01-31T09:00:00Z")
+    raise PydanticCustomError("time_invalid", "a time is ISO 8601 text with its zone, such as 2026-01-31T09:00:00Z")
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
