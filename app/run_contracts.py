@@ -3,6 +3,8 @@
 from typing import Any, Literal
 from uuid import UUID
 
+from pydantic import ConfigDict
+
 from app.contracts import Contract, FailureView
 
 COMPLETE_STEP = "complete_step"
@@ -13,6 +15,12 @@ MIGRATE = "migrate_to"
 MIGRATE_INLINE = "migrate"
 STEPS_QUERY = "steps"
 STATE_QUERY = "state"
+
+
+class Reply(Contract):
+    """What a run answers. Its worker may be newer than whoever asked: what is not known here is passed over."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class StepCompletion(Contract):
@@ -40,7 +48,7 @@ class SignalDelivery(Contract):
     actor: str | None = None
 
 
-class SignalReceipt(Contract):
+class SignalReceipt(Reply):
     """What became of a signal: a step took it, or it waits for one. The step is named where it was known at once."""
 
     status: Literal["DELIVERED", "BUFFERED"]
@@ -78,7 +86,7 @@ class ControlRequest(Contract):
     output: Any = None
 
 
-class ControlReceipt(Contract):
+class ControlReceipt(Reply):
     """What became of it: APPLIED, or UNCHANGED where it was so already (a second pause, a second cancel)."""
 
     status: Literal["APPLIED", "UNCHANGED"]
@@ -102,7 +110,7 @@ class MigrationRequest(Contract):
     actor: str | None = None
 
 
-class MigrationFinding(Contract):
+class MigrationFinding(Reply):
     """Why a run cannot go on as it is: one open step, and what is the matter with it."""
 
     step_id: str
@@ -110,7 +118,7 @@ class MigrationFinding(Contract):
     reason: str
 
 
-class MigrationReport(Contract):
+class MigrationReport(Reply):
     """SAFE, NEEDS_MAPPING or IMPOSSIBLE, with the reasons; `migrated` tells that it was done."""
 
     verdict: Literal["SAFE", "NEEDS_MAPPING", "IMPOSSIBLE"]
@@ -118,7 +126,7 @@ class MigrationReport(Contract):
     migrated: bool = False
 
 
-class ItemCounts(Contract):
+class ItemCounts(Reply):
     """The items of a step: how many there are, are under way, have succeeded, have failed."""
 
     total: int
@@ -127,7 +135,7 @@ class ItemCounts(Contract):
     failed: int
 
 
-class StepView(Contract):
+class StepView(Reply):
     """A step of a run as users read it; times are ISO 8601. `items` are those of a step over items while it is open:
     of those that a chunk has in hand all are open until the chunk has ended.
     """
@@ -143,7 +151,7 @@ class StepView(Contract):
     items: ItemCounts | None = None
 
 
-class WaitingFor(Contract):
+class WaitingFor(Reply):
     """What a run waits for, since when, from whom.
 
     `kind` is ACTION, PERSON, CHILD, TIMER, SIGNAL, DATA, SLOT (a place among `limits.parallelism`), MUTEX, MILESTONE
@@ -163,14 +171,14 @@ class WaitingFor(Contract):
     code: str | None = None
 
 
-class PauseView(Contract):
+class PauseView(Reply):
     """An execution is paused: since when (ISO 8601), and by whom where that is known."""
 
     since: str
     by: str | None = None
 
 
-class RunView(Contract):
+class RunView(Reply):
     """The answer to the steps query."""
 
     steps: list[StepView]
@@ -178,7 +186,7 @@ class RunView(Contract):
     paused: PauseView | None = None
 
 
-class StateDump(Contract):
+class StateDump(Reply):
     """The answer to the state query: a run's whole memory, and the version that it runs."""
 
     version_id: UUID

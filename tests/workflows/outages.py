@@ -92,11 +92,11 @@ async def restarted(house: House, number: signal.Signals) -> None:
     executions, name = house.executions, f"{number.name}-{uuid4().hex[:4]}"
     leaf = f"leaf-{uuid4().hex[:8]}"
     await executions.template(leaf, line(house.call(f"{name}-wait-child")))
-    signalled = step("paid", "SYS_WAIT_SIGNAL", signal="paid")
+    signalled, early = (step(name, "SYS_WAIT_SIGNAL", signal=name) for name in ("paid", "early"))
     documents = {
         "action": line(house.call(f"{name}-a"), house.call(f"{name}-wait"), house.call(f"{name}-b")),
         "timer": line(step("delay", "SYS_DELAY", duration=4), house.call(f"{name}-c")),
-        "signal": line(signalled, house.call(f"{name}-d")),
+        "signal": line(signalled, early, house.call(f"{name}-d")),
         "person": line(confirm("ask"), house.call(f"{name}-e")),
         "child": line(child("sub", childWorkflowTemplateVersionId=f"{leaf}@1.0.0"), house.call(f"{name}-f")),
     }
@@ -105,7 +105,7 @@ async def restarted(house: House, number: signal.Signals) -> None:
     await house.called(f"{name}-wait-child")
     await executions.waits_for(handles["person"], "ask")
     await executions.waits_for(handles["signal"], "paid")
-    assert await executions.deliver(handles["signal"], "other") == "BUFFERED"
+    assert await executions.deliver(handles["signal"], "early") == "BUFFERED"
     await house.restart_temporal(number)
     await executions.complete(handles["person"], "ask")
     assert await executions.deliver(handles["signal"], "paid") == "DELIVERED"

@@ -90,7 +90,7 @@ async def test_a_person_completes_a_step_once_and_a_repetition_gives_the_first_r
     answer = StepCompletion(step_id="ok", outcome="yes", comment="fine", completed_by="desk")
     first = await handle.execute_update(COMPLETE_STEP, answer)
     assert first["output"]["outcome"] == "yes"
-    again = await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id="ok", outcome="no"))
+    again = await handle.execute_update(COMPLETE_STEP, answer.model_copy(update={"completed_by": "another desk"}))
     assert again == first
     await handle.execute_update(COMPLETE_STEP, StepCompletion(step_id="then"))
     assert await handle.result() == {}
@@ -100,8 +100,12 @@ async def test_two_people_who_complete_a_step_at_the_same_moment_get_one_result(
     handle = await running.start(line(confirm("ok", outcomes=["yes", "no"]), confirm("then")))
     await running.waits_for(handle, "ok")
     answers = [StepCompletion(step_id="ok", outcome=outcome) for outcome in ("yes", "no", "yes", "no")]
-    results = await asyncio.gather(*(handle.execute_update(COMPLETE_STEP, one) for one in answers))
-    assert len({result["output"]["outcome"] for result in results}) == 1
+    asked = (handle.execute_update(COMPLETE_STEP, one) for one in answers)
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [result for result in results if isinstance(result, WorkflowUpdateFailedError)]
+    assert [one.cause.type for one in refused] == ["STEP_ALREADY_COMPLETED"] * 2
+    taken = [result for result in results if not isinstance(result, BaseException)]
+    assert len({result["output"]["outcome"] for result in taken}) == 1
     await handle.terminate()
 
 
