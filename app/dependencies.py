@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
+from pydantic import BeforeValidator
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.session import Database
@@ -66,11 +67,23 @@ FollowersPart = Annotated[Followers, Depends(get_followers)]
 # Scope "function": with the default the commit would come after the response, and could fail unseen.
 SessionPart = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
+
+def _as_utf_8(value: str | None) -> str | None:
+    # HTTP leaves the encoding of a header open, and Starlette takes Latin-1.
+    try:
+        return value and value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 Actor = Annotated[
-    str | None, Header(alias="X-Millrace-Actor", max_length=200, description="who does this, for the record")
+    str | None,
+    BeforeValidator(_as_utf_8),
+    Header(alias="X-Millrace-Actor", max_length=200, description="who does this, for the record"),
 ]
 IdempotencyKey = Annotated[
     str | None,
+    BeforeValidator(_as_utf_8),
     Header(
         alias="Idempotency-Key",
         min_length=1,

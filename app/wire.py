@@ -2,20 +2,34 @@
 
 import base64
 import binascii
+import re
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from app.errors import Invalid
 
 Item = TypeVar("Item")
 
 _SEPARATOR = "|"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 JsonObject = dict[str, Any]
+
+
+def _written_out(value: object) -> object:
+    # pydantic takes a number, also as text, for seconds since 1970: `createdAfter=2026` would mean every execution.
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise PydanticCustomError("time_invalid", "a time is ISO 8601 text with its zone, such as 2026-01-31T09:00:00Z")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 
 
 class Taken(BaseModel):

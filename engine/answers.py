@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from engine import batches, compensation
 from engine.closing import activation, fail_for_good, fail_visit, finish_visit
-from engine.draft import Draft, active_status
+from engine.draft import Draft
 from engine.ending import tell_children
 from engine.errors import EngineError
 from engine.events import (
@@ -298,8 +298,7 @@ def resolved(draft: Draft, event: IncidentResolved) -> Consequence | None:
 
 
 def _retry(draft: Draft, node: Node, key: str, work: Work, parameters: tuple[JSON, ...]) -> None:
-    status = StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS
-    draft.show(work, active_status(node, draft.plan.edges.get(work.edge), status), ended=False)
+    draft.show_active(node, work)
     if key in draft.fans:
         draft.work = draft.work.delete(key)
         again(draft, key)

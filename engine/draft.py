@@ -15,7 +15,7 @@ from engine.errors import EngineError
 from engine.expression import Moment
 from engine.json_types import JSON
 from engine.keys import visit_key
-from engine.plan import Edge, Node, Plan, Write
+from engine.plan import Edge, HumanNode, Node, Plan, Write
 from engine.protocol import Command, Failure, Yield
 from engine.state import Stage, State, StepRecord, StepStatus, Token, Work
 from engine.values import Const
@@ -190,6 +190,10 @@ class Draft:
             over = self.at if ended else None
             self.steps = self.steps.set(work.step_id, StepRecord(status, work.visit, work.since, over, error))
 
+    def show_active(self, node: Node, work: Work) -> None:
+        """A step that was parked or had ended is under way again."""
+        self.show(work, active_status(node, self.plan.edges.get(work.edge), begun_status(node)), ended=False)
+
     def send(self, *edges: Edge) -> None:
         """Puts a token on each transition, in the branch and on the error path of whose turn it is."""
         for edge in edges:
@@ -252,6 +256,11 @@ def _refill(queue: deque[Any], kept: tuple[Any, ...]) -> None:
     """In place: whoever moves tokens holds on to the queue."""
     queue.clear()
     queue.extend(kept)
+
+
+def begun_status(node: Node) -> StepStatus:
+    """The status of a step that has begun, when neither it nor its transition says anything else."""
+    return StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS
 
 
 def active_status(node: Node, edge: Edge | None, otherwise: StepStatus) -> StepStatus:

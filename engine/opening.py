@@ -3,14 +3,14 @@
 from datetime import datetime
 
 from engine.closing import finish_visit, skip_visit
-from engine.draft import Draft
+from engine.draft import Draft, begun_status
 from engine.ending import terminate
 from engine.errors import EngineError
 from engine.fans import spread
 from engine.json_types import JSON
 from engine.keys import DELAY, Key, role_key, visit_key
 from engine.launch import arm_until, duration
-from engine.plan import DelayNode, DisabledNode, Edge, HumanNode, Node, SetNode, TerminateNode, WorkNode
+from engine.plan import DelayNode, DisabledNode, Edge, Node, SetNode, TerminateNode, WorkNode
 from engine.signals import text_of
 from engine.state import Stage, StepStatus
 from engine.units import read
@@ -90,8 +90,7 @@ def begin_work(draft: Draft, node: WorkNode, edge: Edge | None) -> None:
         withdraw_rivals(draft, draft.race)
         draft.send(*node.outgoing)
         return
-    status = StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS
-    draft.open(node, visit, edge, status, Stage.READY)
+    draft.open(node, visit, edge, begun_status(node), Stage.READY)
     admit(draft, node, key)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from immutables import Map
 
 from engine.closing import finish_visit
-from engine.draft import Draft
+from engine.draft import Draft, begun_status
 from engine.errors import EngineError
 from engine.fans import relisted
 from engine.json_types import JSON
@@ -165,7 +165,7 @@ def _take_up(draft: Draft, key: str, work: Work, *, goes_on: bool = False) -> No
     if DELAY in work.deadlines:
         draft.timers = draft.timers.set(role_key(key, DELAY), work.deadlines[DELAY])
         draft.work = draft.work.set(key, work._replace(deadlines=Map()))
-        draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+        draft.show_active(node, work)
         return
     if not isinstance(node, WorkNode):
         draft.ready.append(Token(work.edge, work.scope, work.error, work.race))
@@ -173,14 +173,14 @@ def _take_up(draft: Draft, key: str, work: Work, *, goes_on: bool = False) -> No
     if work.stage is Stage.SUSPENDED:
         draft.work = draft.work.set(key, work)
         _hold(draft, node, key, True)
-        draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+        draft.show_active(node, work)
         return
     begun = work.begun and work.stage not in (Stage.CLOSED, Stage.MUTEX, Stage.READING)
     fresh = work._replace(stage=Stage.READY, attempt=1, failure=None, reads=(), signal=(), begun=begun)
     draft.work = draft.work.set(key, fresh)
     _hold(draft, node, key, begun)
     draft.answers = draft.answers.delete(key) if key in draft.answers else draft.answers
-    draft.show(fresh, StepStatus.IN_PROGRESS, ended=False)
+    draft.show_active(node, fresh)
     draft.later("round" if goes_on else "attempt" if begun else "admit", key)
 
 
@@ -226,7 +226,7 @@ def _take_up_items(draft: Draft, key: str, fan: Fan) -> None:
     draft.fans = draft.fans.set(key, fan._replace(work=work, again=left, errors=Map(), open=0))
     if isinstance(node, WorkNode):
         _hold(draft, node, key, True)
-    draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+    draft.show_active(node, work)
     draft.later("fan", key)
 
 
@@ -342,5 +342,5 @@ def _enter_item(draft: Draft, node: Node, item: int) -> None:
     if not 0 <= item < len(before):
         raise EngineError("ITEM_NOT_FOUND", f"{node.id} has run over {len(before)} items")
     visit = draft.enter(node)
-    key = draft.open(node, visit, None, StepStatus.IN_PROGRESS, Stage.READY)
+    key = draft.open(node, visit, None, begun_status(node), Stage.READY)
     relisted(draft, node, key, {index: output for index, output in enumerate(before) if index != item}, item)

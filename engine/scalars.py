@@ -3,12 +3,14 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 _TIMEDELTA = TypeAdapter(timedelta)
 
 LARGEST_DURATION = timedelta(days=3650).total_seconds()
+_UNREADABLE = "a duration is ISO 8601 text such as PT30S, or a number of seconds"
+_OUT_OF_RANGE = "a duration is longer than nothing and at most ten years"
 
 
 def seconds(value: object) -> float:
@@ -17,12 +19,17 @@ def seconds(value: object) -> float:
     Raises ValueError.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("a duration is ISO 8601 text such as PT30S, or a number of seconds")
+        raise ValueError(_UNREADABLE)
     if isinstance(value, str) and not value.startswith("P"):
-        raise ValueError("a duration is ISO 8601 text such as PT30S, or a number of seconds")
-    length = _TIMEDELTA.validate_python(value).total_seconds()
+        raise ValueError(_UNREADABLE)
+    if not isinstance(value, str) and not 0 < value <= LARGEST_DURATION:
+        raise ValueError(_OUT_OF_RANGE)
+    try:
+        length = _TIMEDELTA.validate_python(value).total_seconds()
+    except ValidationError as error:
+        raise ValueError(_UNREADABLE) from error
     if not 0 < length <= LARGEST_DURATION:
-        raise ValueError("a duration is longer than nothing and at most ten years")
+        raise ValueError(_OUT_OF_RANGE)
     return length
 
 

@@ -77,8 +77,8 @@ def find_open(
         and item in (None, work.item)
     ]
     if not found:
-        which = "".join(f", {name} {value}," for name, value in (("visit", visit), ("item", item)) if value is not None)
-        raise EngineError("STEP_NOT_OPEN", f"step {step_id}{which} is not {what}")
+        place = "".join(f", {name} {value}" for name, value in (("visit", visit), ("item", item)) if value is not None)
+        raise EngineError("STEP_NOT_OPEN", f"step {step_id}{place}{',' if place else ''} is not {what}")
     if len(found) > 1:
         places = ", ".join(key for key, _ in found[:10])
         raise EngineError("AMBIGUOUS", f"several are open: {places}; name the visit and the item")

@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.queries import AuditFilter, list_audit_events
@@ -14,7 +13,7 @@ from app.errors import NotFound
 from app.executions.parameters import ExecutionId
 from app.executions.queries import find_execution
 from app.problem_details import problem_responses
-from app.wire import Page, encode_cursor, read_id_cursor
+from app.wire import Moment, Page, encode_cursor, read_id_cursor
 
 router = APIRouter(tags=["audit"], responses=problem_responses(404, 422, 503))
 
@@ -29,8 +28,8 @@ async def list_(
     entity_kind: Annotated[str | None, Query(alias="entityKind", max_length=40)] = None,
     entity_id: Annotated[str | None, Query(alias="entityId", max_length=200)] = None,
     result: Annotated[str | None, Query(max_length=100, description="DONE, APPLIED, PENDING, or a code")] = None,
-    after: Annotated[AwareDatetime | None, Query(description="at this time or later")] = None,
-    before: Annotated[AwareDatetime | None, Query(description="before this time")] = None,
+    after: Annotated[Moment | None, Query(description="at this time or later")] = None,
+    before: Annotated[Moment | None, Query(description="before this time")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[AuditEventView]:

@@ -55,10 +55,12 @@ class Api:
         content: str | None = None,
     ) -> Any:
         """What the API answers to a POST; `content` is JSON as text, for bodies that are no object."""
+        # Names of people and keys may be in any script; httpx would take ASCII alone.
+        given = httpx.Headers(headers, encoding="utf-8")
         if content is not None:
-            given = {**(headers or {}), "Content-Type": "application/json"}
+            given["Content-Type"] = "application/json"
             return self._call("POST", path, content=content, params=query, headers=given)
-        return self._call("POST", path, json={} if body is None else body, params=query, headers=headers)
+        return self._call("POST", path, json={} if body is None else body, params=query, headers=given)
 
     def put(self, path: str, body: Any) -> Any:
         """What the API answers to a PUT."""

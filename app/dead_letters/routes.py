@@ -5,7 +5,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime
 
 from app.dead_letters import service
 from app.dead_letters.queries import (
@@ -20,7 +19,7 @@ from app.errors import NotFound
 from app.executions.control_schemas import ReasonGiven, ReopenedView
 from app.executions.reopening import reopen
 from app.problem_details import problem_responses
-from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
+from app.wire import Moment, Page, bad_cursor, decode_cursor, encode_cursor
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"], responses=problem_responses(404, 422, 503))
 
@@ -34,8 +33,8 @@ async def list_(
     template: Annotated[str | None, Query(max_length=100, description="a template's id or slug")] = None,
     code: Annotated[str | None, Query(max_length=200)] = None,
     retried: Annotated[bool | None, Query(description="only those retried, or only those not")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(alias="createdAfter")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(alias="createdBefore")] = None,
+    created_after: Annotated[Moment | None, Query(alias="createdAfter")] = None,
+    created_before: Annotated[Moment | None, Query(alias="createdBefore")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[DeadLetterView]:

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from app.dead_letters.queries import DeadLetterRow
-from app.wire import Given, Taken
+from app.wire import Given, Moment, Taken
 
 
 class DeadLetterView(Given):
@@ -37,7 +37,7 @@ class DeadLetterDetail(DeadLetterView):
 class PurgeRequest(Taken):
     """Which dead letters go: those created before a time, of these executions if any are named."""
 
-    created_before: AwareDatetime | None = None
+    created_before: Moment | None = None
     execution_ids: list[UUID] | None = Field(default=None, min_length=1, max_length=1_000)
     dry_run: bool = False
     reason: str | None = Field(default=None, max_length=1_000)

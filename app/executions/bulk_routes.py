@@ -4,7 +4,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from app.dependencies import Actor, CallerPart, DatabasePart, RepairPart, TemporalPart
+from app.dependencies import CallerPart, DatabasePart, RepairPart, TemporalPart
 from app.executions import control, ending, migrating
 from app.executions.bulk import Bulk, run_bulk
 from app.executions.bulk_schemas import (
@@ -14,7 +14,6 @@ from app.executions.bulk_schemas import (
     BulkSignalRequest,
     BulkView,
 )
-from app.executions.control import Caller
 from app.executions.control_schemas import CancelRequest, MigrateRequest
 from app.executions.reopening import reopen
 from app.problem_details import problem_responses
@@ -25,7 +24,7 @@ router = APIRouter(prefix="/executions/bulk", tags=["bulk control"], responses=p
 
 @router.post("/cancel", summary="Cancel many executions", name="cancelExecutions")
 async def cancel(
-    request: BulkCancelRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
+    request: BulkCancelRequest, database: DatabasePart, temporal: TemporalPart, caller: CallerPart
 ) -> BulkView:
     """Open ones, unless the filter says otherwise. Codes: FILTER_EMPTY, CURSOR_INVALID, as for all bulk forms."""
     how = CancelRequest.model_validate(
@@ -37,45 +36,45 @@ async def cancel(
     )
 
     async def act(execution_id: UUID) -> str:
-        await ending.cancel_execution(database, temporal, execution_id, how, Caller(actor))
+        await ending.cancel_execution(database, temporal, execution_id, how, caller)
         return "REQUESTED"
 
-    return await run_bulk(database, temporal, Bulk("CANCEL", act), request, actor)
+    return await run_bulk(database, temporal, Bulk("CANCEL", act), request, caller.actor)
 
 
 @router.post("/terminate", summary="Terminate many executions", name="terminateExecutions")
 async def terminate(
-    request: BulkRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
+    request: BulkRequest, database: DatabasePart, temporal: TemporalPart, caller: CallerPart
 ) -> BulkView:
     """Open ones, unless the filter says otherwise."""
 
     async def act(execution_id: UUID) -> str:
-        await ending.terminate_execution(database, temporal, execution_id, request.reason, Caller(actor))
+        await ending.terminate_execution(database, temporal, execution_id, request.reason, caller)
         return "TERMINATED"
 
-    return await run_bulk(database, temporal, Bulk("TERMINATE", act), request, actor)
+    return await run_bulk(database, temporal, Bulk("TERMINATE", act), request, caller.actor)
 
 
 @router.post("/pause", summary="Pause many executions", name="pauseExecutions")
-async def pause(request: BulkRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None) -> BulkView:
+async def pause(request: BulkRequest, database: DatabasePart, temporal: TemporalPart, caller: CallerPart) -> BulkView:
     """Open ones, unless the filter says otherwise."""
     asked = ControlRequest(what="PAUSE", reason=request.reason)
 
     async def act(execution_id: UUID) -> str:
-        return (await control.steer(database, temporal, execution_id, asked, Caller(actor))).status
+        return (await control.steer(database, temporal, execution_id, asked, caller)).status
 
-    return await run_bulk(database, temporal, Bulk("PAUSE", act), request, actor)
+    return await run_bulk(database, temporal, Bulk("PAUSE", act), request, caller.actor)
 
 
 @router.post("/resume", summary="Resume many executions", name="resumeExecutions")
-async def resume(request: BulkRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None) -> BulkView:
+async def resume(request: BulkRequest, database: DatabasePart, temporal: TemporalPart, caller: CallerPart) -> BulkView:
     """Open ones, unless the filter says otherwise."""
     asked = ControlRequest(what="RESUME", reason=request.reason)
 
     async def act(execution_id: UUID) -> str:
-        return (await control.steer(database, temporal, execution_id, asked, Caller(actor))).status
+        return (await control.steer(database, temporal, execution_id, asked, caller)).status
 
-    return await run_bulk(database, temporal, Bulk("RESUME", act), request, actor)
+    return await run_bulk(database, temporal, Bulk("RESUME", act), request, caller.actor)
 
 
 @router.post("/signal", summary="Send a signal to many executions", name="signalExecutions")
@@ -113,7 +112,7 @@ async def retry(
 
 @router.post("/migrate", summary="Migrate many executions", name="migrateExecutions")
 async def migrate(
-    request: BulkMigrateRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
+    request: BulkMigrateRequest, database: DatabasePart, temporal: TemporalPart, caller: CallerPart
 ) -> BulkView:
     """Open ones, unless the filter says otherwise; a dry run asks each and gives its verdict.
 
@@ -129,7 +128,7 @@ async def migrate(
                 "reason": request.reason,
             }
         )
-        view = await migrating.migrate_execution(database, temporal, execution_id, how, Caller(actor))
+        view = await migrating.migrate_execution(database, temporal, execution_id, how, caller)
         return "MIGRATED" if view.migrated else view.verdict
 
     async def act(execution_id: UUID) -> str:
@@ -138,4 +137,4 @@ async def migrate(
     async def try_out(execution_id: UUID) -> str:
         return await ask(execution_id, True)
 
-    return await run_bulk(database, temporal, Bulk("MIGRATE", act, try_out=try_out), request, actor)
+    return await run_bulk(database, temporal, Bulk("MIGRATE", act, try_out=try_out), request, caller.actor)

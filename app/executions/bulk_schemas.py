@@ -3,11 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from app.db.tables import RecordStatus
 from app.executions.runs import RuntimeStatus
-from app.wire import Given, Taken
+from app.wire import Given, Moment, Taken
 
 LARGEST_BULK = 1_000
 
@@ -24,8 +24,8 @@ class BulkFilter(Taken):
     runtime_status: RuntimeStatus | None = None
     root_only: bool | None = None
     root_id: UUID | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     ids: list[UUID] | None = Field(default=None, min_length=1, max_length=LARGEST_BULK)
 
 

@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.db.statuses import LineageKind, LineageStatus
 from app.db.tables import RecordStatus
@@ -105,6 +106,13 @@ class IncidentResolution(StepChoice):
     action: Literal["retry", "complete", "fail"]
     parameters: Any = None
     output: Any = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "IncidentResolution":
+        for name, action in (("parameters", "retry"), ("output", "complete")):
+            if getattr(self, name) is not None and self.action != action:
+                raise PydanticCustomError("member_misplaced", f"`{name}` goes with {action}, not with {self.action}")
+        return self
 
 
 class ReplayRequest(ReasonGiven):

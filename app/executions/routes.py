@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import BeforeValidator
 
 from app.db.statuses import EntityType
 from app.db.tables import RecordStatus
@@ -44,7 +44,7 @@ from app.executions.starting import StartRequest
 from app.executions.step_reading import read_step
 from app.executions.step_scan import Wanted
 from app.problem_details import problem_responses
-from app.wire import Page
+from app.wire import Moment, Page
 
 router = APIRouter(tags=["executions"], responses=problem_responses(404, 422, 503))
 
@@ -141,8 +141,8 @@ async def list_(
     root_id: Annotated[UUID | None, Query(alias="rootId")] = None,
     parent_id: Annotated[UUID | None, Query(alias="parentId")] = None,
     roots_only: Annotated[bool, Query(alias="rootsOnly", description="no children")] = False,
-    created_after: Annotated[AwareDatetime | None, Query(alias="createdAfter")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(alias="createdBefore")] = None,
+    created_after: Annotated[Moment | None, Query(alias="createdAfter")] = None,
+    created_before: Annotated[Moment | None, Query(alias="createdBefore")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ExecutionSummary]:

@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.dependencies import Cursor, Limit, SessionPart
@@ -14,7 +13,7 @@ from app.executions.queries import find_execution
 from app.incidents.queries import IncidentFilter, list_incidents
 from app.incidents.schemas import IncidentView, incident_view
 from app.problem_details import problem_responses
-from app.wire import Page, encode_cursor, read_id_cursor
+from app.wire import Moment, Page, encode_cursor, read_id_cursor
 
 router = APIRouter(tags=["incidents"], responses=problem_responses(404, 422, 503))
 
@@ -31,8 +30,8 @@ async def list_(
     template: Annotated[str | None, Query(max_length=100, description="a template's id or slug")] = None,
     step_id: Annotated[str | None, Query(alias="stepId", max_length=200)] = None,
     code: Annotated[str | None, Query(max_length=200)] = None,
-    opened_after: Annotated[AwareDatetime | None, Query(alias="openedAfter")] = None,
-    opened_before: Annotated[AwareDatetime | None, Query(alias="openedBefore")] = None,
+    opened_after: Annotated[Moment | None, Query(alias="openedAfter")] = None,
+    opened_before: Annotated[Moment | None, Query(alias="openedBefore")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[IncidentView]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -196,3 +197,9 @@ def test_what_goes_over_the_mapping_of_all_is_taken_name_by_name() -> None:
     )
     assert request.mapping_of(one) == {"a": "a", "c": "d"}
     assert request.mapping_of(other) == {"a": "b", "c": "d"}
+
+
+@pytest.mark.parametrize("moment", ["2026", "1e9", 2026, 0.5, "2026-11-21", "2026-11-21T10:00:00"])
+async def test_a_number_is_no_time(api: httpx.AsyncClient, moment: Any) -> None:
+    body = {"filter": {"createdAfter": moment}, "dryRun": True}
+    refused(await api.post("/executions/bulk/cancel", json=body), 422, "REQUEST_INVALID")

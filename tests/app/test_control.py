@@ -135,6 +135,9 @@ async def test_a_step_is_steered_by_one_request_to_its_run(
         ("incidents/nowhere", {"action": "retry"}, 404, "STEP_NOT_FOUND"),
         ("incidents/confirm", {"action": "shrug"}, 422, "REQUEST_INVALID"),
         ("incidents/confirm", {}, 422, "REQUEST_INVALID"),
+        ("incidents/confirm", {"action": "retry", "output": 1}, 422, "REQUEST_INVALID"),
+        ("incidents/confirm", {"action": "fail", "output": 1}, 422, "REQUEST_INVALID"),
+        ("incidents/confirm", {"action": "complete", "output": 1, "parameters": {}}, 422, "REQUEST_INVALID"),
         ("pause", {"until": "tomorrow"}, 422, "REQUEST_INVALID"),
     ],
 )

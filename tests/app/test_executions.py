@@ -298,6 +298,8 @@ async def test_the_list_is_read_page_by_page_also_within_one_moment(api: httpx.A
         {"rootId": "x"},
         {"createdAfter": "yesterday"},
         {"createdAfter": "2026-01-01T00:00:00"},
+        {"createdAfter": "2026"},
+        {"createdAfter": "-1"},
         {"limit": "0"},
     ],
 )

@@ -83,3 +83,16 @@ async def test_a_repetition_is_known_by_numbers_that_the_database_writes_otherwi
     first = await ok(await api.post(path, json=payload, headers=KEY))
     assert await ok(await api.post(path, json=payload, headers=KEY)) == first
     refused(await api.post(path, json="other", headers=KEY), 409, "IDEMPOTENCY_CONFLICT")
+
+
+@pytest.mark.parametrize("deed", ["pause", "resume", "cancel", "terminate"])
+async def test_a_deed_on_many_repeated_with_its_key_gets_the_first_answers(
+    api: httpx.AsyncClient, template: Json, temporal_client: Client, deed: str
+) -> None:
+    execution_id = await start(api, template)
+    if deed == "resume":
+        await ok(await api.post(f"/executions/{execution_id}/pause"))
+    body = {"filter": {"ids": [execution_id]}}
+    first = await ok(await api.post(f"/executions/bulk/{deed}", json=body, headers=KEY))
+    assert first["refused"] == 0
+    assert await ok(await api.post(f"/executions/bulk/{deed}", json=body, headers=KEY)) == first

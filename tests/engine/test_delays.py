@@ -45,6 +45,12 @@ def test_a_delay_that_is_no_time_fails_the_run(wait: dict[str, object], code: st
     assert World(line(wait)).failure.code == code
 
 
+@pytest.mark.parametrize("duration", ["1e300", "'P1X'", "'P'"])
+def test_a_duration_that_cannot_be_read_is_said_in_our_words(duration: str) -> None:
+    failure = World(line(delay("wait", expr(duration)))).failure
+    assert (failure.code, "validation" in failure.message) == ("DURATION_INVALID", False)
+
+
 def test_a_delay_can_be_skipped_once() -> None:
     world = World(line(delay("one", "P1D"), delay("two", "P1D")))
     world.skip("one#1/delay")

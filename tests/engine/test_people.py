@@ -182,3 +182,10 @@ def test_completing_twice_finds_the_first_answer() -> None:
     task = find_task(world.plan, world.state, "ok", None, None, Answer())
     assert (task.key, task.open) == ("ok#1", False)
     world.changes_nothing(HumanCompleted("ok#1", world.tick(), "again"))
+
+
+def test_a_place_that_is_not_open_is_named_without_stray_commas() -> None:
+    world = World(line(confirm("a")))
+    with pytest.raises(EngineError) as refused:
+        find_task(world.plan, world.state, "a", 2, 3, Answer())
+    assert str(refused.value).endswith("step a, visit 2, item 3, is not waiting for anyone")

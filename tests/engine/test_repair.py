@@ -372,3 +372,26 @@ def test_a_child_that_is_spawned_again_has_all_its_time() -> None:
         world = World(beside(child("sub", timeout="PT1H", **fields))).failed("bad#1").failed(key, "CANCELLED")
         world.tick(600_000)
         assert retried(world).command(f"{key}/timeout").due == world.state.at + 3_600_000
+
+
+def test_a_person_s_step_that_is_taken_up_again_asks_for_action_again() -> None:
+    over_items = confirm("each") | {"forEach": {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1, 2]"}}}}
+    for definition in (line(confirm("a")), line(over_items)):
+        world = World(definition)
+        before = world.statuses()
+        assert "ACTION_REQUIRED" in before.values()
+        retried(world.cancelled(compensate=False).settle())
+        assert world.statuses() == before
+
+
+def test_a_step_that_is_taken_up_again_shows_what_its_transition_says() -> None:
+    world = World(line(confirm("a") | {"activationPolicy": {"defaultStatus": "NOT_STARTED"}}))
+    retried(world.cancelled(compensate=False).settle())
+    assert world.statuses()["a"] == "NOT_STARTED"
+
+
+def test_an_item_that_a_person_does_again_asks_for_action() -> None:
+    over_items = confirm("each") | {"forEach": {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1, 2]"}}}}
+    world = World(line(over_items)).done("each#1/item/0").done("each#1/item/1")
+    resumed(world, "each", item=1)
+    assert world.statuses()["each"] == "ACTION_REQUIRED"
