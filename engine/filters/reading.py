@@ -14,7 +14,7 @@ from engine.filters.faults import Faults, FilterError, FilterRule
 from engine.filters.operands import OperandReader, misfit
 from engine.filters.paths import Path, parse_path
 from engine.filters.table import BY_NAME, RULES, TYPE_NAMES, FieldType, OperandKind, Operator, Spelling
-from engine.filters.tree import EVERYTHING, Combinator, Comparison, ExpressionCondition, Filter, Group
+from engine.filters.tree import EVERYTHING, Combinator, Comparison, ExpressionCondition, Filter, Group, Several
 from engine.json_types import JSON, UNDEFINED, Undefined
 from engine.schema import clipped
 from engine.syntax import Node
@@ -75,10 +75,7 @@ class _Reader:
         """The filter at a path; `depth` counts the groups from the top."""
         if not isinstance(raw, dict):
             return self._wrong(path, "a filter is a group or a condition, so an object")
-        self._nodes += 1
-        if self._nodes == MOST_CONDITIONS + 1:
-            self.faults.add(path, FilterRule.SIZE, f"a filter has at most {MOST_CONDITIONS} conditions and groups")
-        if self._nodes > MOST_CONDITIONS:
+        if not self._count(path, 1):
             return EVERYTHING
         if "conditions" in raw or _combinator(raw.get("combinator", raw.get("operator"))) is not None:
             return self._group(raw, path, options, depth)
@@ -86,6 +83,16 @@ class _Reader:
             return self._expression(raw, path)
         written = self._written(raw, path)
         return EVERYTHING if written is None else self._comparison(written, self._options(raw, path, options))
+
+    def _count(self, path: str, more: int) -> bool:
+        """Whether there is room for so many more conditions, groups and references in lists: each may cost a look at
+        the whole payload.
+        """
+        before, self._nodes = self._nodes, self._nodes + more
+        if before <= MOST_CONDITIONS < self._nodes:
+            message = f"a filter has at most {MOST_CONDITIONS} conditions, groups and references in lists"
+            self.faults.add(path, FilterRule.SIZE, message)
+        return self._nodes <= MOST_CONDITIONS
 
     def _group(self, raw: dict[str, JSON], path: str, options: _Options, depth: int) -> Filter:
         self._only(raw, path, _GROUP_MEMBERS)
@@ -171,6 +178,8 @@ class _Reader:
             return condition
         right = OperandReader(condition, path, self.faults).read(raw)
         self._check_right_type(written, right)
+        if isinstance(right, Several):
+            self._count(path, sum(isinstance(item, Path) for item in right.items))
         return replace(condition, right=right)
 
     def _left(self, raw: JSON, path: str) -> Path:

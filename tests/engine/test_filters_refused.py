@@ -228,6 +228,9 @@ def test_a_filter_has_a_bounded_number_of_conditions_and_groups() -> None:
     groups = [{"operator": "AND", "conditions": []}] * MOST_CONDITIONS
     assert problems({"operator": "OR", "conditions": groups}) == [(f"conditions[{MOST_CONDITIONS - 1}]", SIZE)]
     parse(nested(DEEPEST_GROUP))
+    references = ["{{a}}"] * MOST_CONDITIONS
+    assert problems(condition("in", references)) == [("value", SIZE)]
+    parse(condition("in", references[1:]))
 
 
 def test_of_very_many_problems_the_first_are_told() -> None:
