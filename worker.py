@@ -15,7 +15,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
-from activities.registry import action_activities, check_activities, load_actions, unknown_action
+from activities.registry import BEAT, action_activities, check_activities, load_actions, unknown_action
 from activities.runs import run_activities
 from app.contracts import OWN_ACTIVITIES
 from app.db.session import Database
@@ -40,6 +40,8 @@ def build_worker(client: Client, database: Database, settings: Settings, actions
         activities=[*own, *action_activities(actions), unknown_action],
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,
+        # A withdrawal is heard of with a heartbeat; by default the SDK keeps them back for most of their timeout.
+        max_heartbeat_throttle_interval=timedelta(seconds=BEAT),
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown),
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(),

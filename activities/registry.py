@@ -1,7 +1,9 @@
 """Actions as Temporal activities: validated, translated, and refused at start-up when two share a key."""
 
+import asyncio
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
@@ -24,6 +26,11 @@ Activity = Callable[..., Any]
 
 # Bytes. What is large is kept outside history, but every later step may read it again, in memory and whole.
 LARGEST_RESULT = 16 * 1024 * 1024
+
+# Seconds from the beginning of an attempt to its first sign of life, and from one to the next. A sign is a call of the
+# server; a withdrawal is heard of with the next one.
+FIRST_BEAT = 2.0
+BEAT = 4.0
 
 
 class RegistryError(AppError):
@@ -92,9 +99,32 @@ def _activity(entry: Action) -> Activity:
         with bound_contextvars(**keys):
             if info.is_local:
                 return await _attempt_locally(entry, parameters, call, info.attempt)
-            return await _attempt(entry, parameters, call, info.attempt, activity.heartbeat)
+            if entry.long:
+                return await _attempt(entry, parameters, call, info.attempt, activity.heartbeat)
+            async with _beating():
+                return await _attempt(entry, parameters, call, info.attempt, activity.heartbeat)
 
     return run
+
+
+@asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    """Says of an attempt that it is alive, and so hears of its withdrawal: the action gets `asyncio.CancelledError`.
+
+    One that is over before the first sign costs nothing more. Actions that are long give the signs themselves.
+    """
+    beating = asyncio.create_task(_beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
+async def _beat() -> None:
+    await asyncio.sleep(FIRST_BEAT)
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(BEAT)
 
 
 async def _attempt_locally(entry: Action, parameters: Any, call: ActionCall, attempt: int) -> LocalRecord:

@@ -5,10 +5,11 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
-from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.contracts import CHILD_OUTCOME, REQUEST_CANCEL, ChildOutcome, FailureView
+from app.executions.runs import RuntimeStatus, outcome_of_failure
 
 Activity = Callable[..., Any]
 
@@ -44,13 +45,8 @@ async def request_cancel(workflow_id: str, reason: str | None) -> None:
 
 
 def _ended_badly(cause: BaseException) -> ChildOutcome:
-    match cause:
-        case ApplicationError():
-            return ChildOutcome(error=FailureView(code=cause.type or "FAILED", message=cause.message))
-        case CancelledError():
-            view = FailureView(code="CANCELLED", message="it was cancelled")
-            return ChildOutcome(error=view, retryable=False)
-        case TerminatedError():
-            return ChildOutcome(error=FailureView(code="CHILD_TERMINATED", message="the child was terminated"))
-        case _:
-            return ChildOutcome(error=FailureView(code="FAILED", message=str(cause)))
+    """A child that was cancelled is not tried again; what a terminated one says of itself its parent cannot know."""
+    outcome = outcome_of_failure(cause)
+    if outcome.status is RuntimeStatus.TERMINATED:
+        return ChildOutcome(error=FailureView(code="CHILD_TERMINATED", message="the child was terminated"))
+    return ChildOutcome(error=outcome.error, retryable=outcome.status is not RuntimeStatus.CANCELLED)

@@ -29,8 +29,10 @@ CLOSE_EXECUTION = "millrace.close_execution"
 # What every worker has besides actions.
 OWN_ACTIVITIES = (MARK_STARTED, CLOSE_EXECUTION, REGISTER_CHILDREN, RECORD_STEPS, CHILD_OUTCOME, REQUEST_CANCEL)
 
-# What the driver and the engine do changes with it: 1 is the spine; 2 records human tasks and incidents in rows.
-ENGINE_REVISION = 2
+# What the driver and the engine do changes with it: 1 is the spine; 2 records human tasks and incidents in rows; 3
+# awaits what is withdrawn, judges a request also by those that wait before it, and refuses answers and signals that
+# come to nothing.
+ENGINE_REVISION = 3
 RECORDS_STEPS = 2
 
 # Metadata of payloads. The role says what a payload is; the other is the SHA-256, in hexadecimal, under which it is
@@ -91,6 +93,11 @@ def readable(message: str) -> str:
     """A message that every store takes: no NUL, no half characters, at most 2,000 characters."""
     whole = message.encode(errors="replace").decode(errors="replace")
     return whole.replace("\0", "\ufffd")[:LONGEST_MESSAGE]
+
+
+def summary(text: str) -> str:
+    """A summary for Temporal's UI, as long as the server takes it."""
+    return text.encode()[:LONGEST_SUMMARY].decode(errors="ignore")
 
 
 def keyed_summary(text: str, key: str) -> str:
@@ -291,14 +298,17 @@ class CloseExecution(Contract):
 
 
 class DeadLetterRecord(Contract):
-    """A run that failed for good, with no parent waiting for it, and everything that is needed to retry it."""
+    """A run that failed for good, with no parent waiting for it, and everything that is needed to retry it.
+
+    `state` is None where the run could not say it itself, and nobody could be asked; a retry asks again.
+    """
 
     step_id: str | None = None
     code: str
     message: str
     attempts: int = 1
     failed_execution_id: UUID | None = None
-    state: dict[str, Any]
+    state: dict[str, Any] | None
 
 
 class TaskRecord(Contract):

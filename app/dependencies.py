@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.session import Database
+from app.executions.control import Caller
 from app.executions.following import Followers
 from app.executions.repair import Repair
 from app.pollers import Pollers
@@ -77,5 +78,13 @@ IdempotencyKey = Annotated[
         description="a repetition with the same key changes nothing",
     ),
 ]
+
+
+async def get_caller(actor: Actor = None, idempotency_key: IdempotencyKey = None) -> Caller:
+    """Who asks, and the key that makes his repetitions one."""
+    return Caller(actor, idempotency_key)
+
+
+CallerPart = Annotated[Caller, Depends(get_caller)]
 Cursor = Annotated[str | None, Query(max_length=500, description="`nextCursor` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=100, description="how many items at most")]

@@ -8,7 +8,9 @@ from app.contracts import Contract, FailureView
 COMPLETE_STEP = "complete_step"
 DELIVER_SIGNAL = "deliver_signal"
 CONTROL = "control"
-MIGRATE = "migrate"
+MIGRATE = "migrate_to"
+# How it was called while the definition stood in the request: runs that were asked so are still replayed.
+MIGRATE_INLINE = "migrate"
 STEPS_QUERY = "steps"
 STATE_QUERY = "state"
 
@@ -35,12 +37,16 @@ class SignalDelivery(Contract):
     payload: Any = None
     correlation_key: str | None = None
     id: str | None = None
+    actor: str | None = None
 
 
 class SignalReceipt(Contract):
-    """What became of a signal: a step took it, or it waits for one."""
+    """What became of a signal: a step took it, or it waits for one. The step is named where it was known at once."""
 
     status: Literal["DELIVERED", "BUFFERED"]
+    step_id: str | None = None
+    visit: int | None = None
+    item: int | None = None
 
 
 class ControlRequest(Contract):
@@ -82,11 +88,15 @@ class ControlReceipt(Contract):
 
 
 class MigrationRequest(Contract):
-    """Go on with another version's definition. `mapping` says which step of it an open step has become."""
+    """Go on with another version. `mapping` says which step of it an open step has become.
+
+    The version's definition, as stored, is a second argument, which is kept outside history. Only requests under the
+    earlier name, `MIGRATE_INLINE`, have it inside.
+    """
 
     version_id: UUID
     version: str
-    definition: dict[str, Any]
+    definition: dict[str, Any] | None = None
     mapping: dict[str, str] = {}
     dry_run: bool = False
     actor: str | None = None
@@ -108,8 +118,19 @@ class MigrationReport(Contract):
     migrated: bool = False
 
 
+class ItemCounts(Contract):
+    """The items of a step: how many there are, are under way, have succeeded, have failed."""
+
+    total: int
+    open: int
+    done: int
+    failed: int
+
+
 class StepView(Contract):
-    """A step of a run as users read it; times are ISO 8601."""
+    """A step of a run as users read it; times are ISO 8601. `items` are those of a step over items while it is open:
+    of those that a chunk has in hand all are open until the chunk has ended.
+    """
 
     id: str
     name: str
@@ -119,14 +140,16 @@ class StepView(Contract):
     started_at: str | None = None
     ended_at: str | None = None
     error: FailureView | None = None
+    items: ItemCounts | None = None
 
 
 class WaitingFor(Contract):
     """What a run waits for, since when, from whom.
 
     `kind` is ACTION, PERSON, CHILD, TIMER, SIGNAL, DATA, SLOT (a place among `limits.parallelism`), MUTEX, MILESTONE
-    (`enabledWhile`), SUSPENDED, INCIDENT, RESUME (the execution is paused) or COMPENSATION. Of a step over items one
-    entry stands for all of them that wait for the same kind; `count` says how many.
+    (`enabledWhile`), SUSPENDED, INCIDENT, RESUME (the execution is paused), COMPENSATION or WITHDRAWN (it was to stop,
+    and has not answered yet). Of a step over items one entry stands for all of them that wait for the same kind;
+    `count` says how many.
     """
 
     step_id: str
@@ -140,11 +163,19 @@ class WaitingFor(Contract):
     code: str | None = None
 
 
+class PauseView(Contract):
+    """An execution is paused: since when (ISO 8601), and by whom where that is known."""
+
+    since: str
+    by: str | None = None
+
+
 class RunView(Contract):
     """The answer to the steps query."""
 
     steps: list[StepView]
     waiting_for: list[WaitingFor]
+    paused: PauseView | None = None
 
 
 class StateDump(Contract):

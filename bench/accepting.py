@@ -37,7 +37,8 @@ from app.contracts import (
     workflow_id,
 )
 from app.db.session import Database
-from app.db.tables import EntityType, RecordStatus, WorkflowExecution, new_id
+from app.db.statuses import EntityType
+from app.db.tables import RecordStatus, WorkflowExecution, new_id
 from app.payloads.content import definition_payload
 from app.payloads.storage import PayloadStorage
 from app.processes import spawn

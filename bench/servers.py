@@ -10,8 +10,8 @@ from typing import Any
 from app.canonical import digest
 from app.db.migrate import migrate
 from app.db.session import Database
+from app.db.statuses import EntityType
 from app.db.tables import (
-    EntityType,
     TemplateStatus,
     VersionStatus,
     WorkflowTemplate,

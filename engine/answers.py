@@ -26,6 +26,7 @@ from engine.events import (
 from engine.fans import add_items, again
 from engine.json_types import JSON
 from engine.keys import BATCH, COMPENSATE, DATA, DELAY, DUE, RETRY, TIMEOUT, Key
+from engine.late import keep_chunk, succeed_late
 from engine.launch import escalate
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, ParallelJoinNode, WorkNode
 from engine.protocol import CloseIncident, Failure
@@ -39,7 +40,6 @@ from engine.units import (
     fail_unit,
     note_answer,
     succeed,
-    succeed_late,
     time_out,
 )
 from engine.withdrawal import command_key, disarm, with_progress
@@ -62,6 +62,9 @@ _ANSWERING: dict[type[Answer], type[ActionNode] | type[ChildNode]] = {
     ChildDone: ChildNode,
     ChildFailed: ChildNode,
 }
+
+# Of the run of a chunk that somebody else than this run has cancelled.
+_CHUNK_CANCELLED = Failure("CANCELLED", "it was cancelled", retryable=False)
 
 
 def _step_of(draft: Draft, key: Key) -> Node | None:
@@ -114,19 +117,23 @@ def _batch_answered(draft: Draft, node: Node, event: Answer, key: Key) -> Conseq
     draft.leaving = draft.leaving.delete(event.key) if left else draft.leaving
     if isinstance(node, WorkNode) and isinstance(event, ChildDone):
         compensation.remember_child(draft, node, event.key, event.compensations)
-    if left and key.visit_key in draft.fans:
-        draft.later("fan", key.visit_key)
+    visit = key.visit_key
+    if left and isinstance(event, ChildDone):
+        keep_chunk(draft, event.key, visit, event.output)
+    if left and visit in draft.fans:
+        draft.later("fan", visit)
     if left or event.key not in draft.work:
         return None
     chunk = draft.work[event.key]
     draft.work = draft.work.delete(event.key)
-    visit = key.visit_key
-    if isinstance(event, ChildDone):
+    if isinstance(event, ChildDone) and not batches.is_partial(event.output):
         batches.merge(draft, visit, event.output)
         return None
+    if isinstance(event, ChildDone):
+        keep_chunk(draft, event.key, visit, event.output)
     fan = with_progress(draft.fans[visit], event.key, chunk)
     draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1))
-    failure = event.failure if isinstance(event, ChildFailed) else Failure("BATCH_FAILED", "a chunk gave no answer")
+    failure = event.failure if isinstance(event, ChildFailed) else _CHUNK_CANCELLED
     return Consequence(node, visit, lambda: fail_visit(draft, node, visit, failure))
 
 
@@ -351,4 +358,5 @@ def pause(draft: Draft, paused: bool, actor: str | None) -> None:
     if draft.paused == paused or draft.phase in ENDED:
         return
     draft.paused = paused
+    draft.paused_at, draft.paused_by = (draft.at, actor) if paused else (0, None)
     tell_children(draft, "PAUSE" if paused else "RESUME", actor)

@@ -11,13 +11,14 @@ from typing import Any
 from immutables import Map
 
 from engine.draft import Draft
-from engine.ending import end
+from engine.ending import end, tell_children
 from engine.json_types import JSON
 from engine.keys import BATCH, Key, role_key
 from engine.plan import ChildNode, EachPlan, WorkNode
 from engine.protocol import Failure, SpawnBatch
-from engine.state import Ending, Fan, Phase, Stage, State
+from engine.state import Ending, Fan, Phase, Stage, State, Work
 from engine.state_json import from_json, state_to_json, to_json
+from engine.withdrawal import withdraw_items
 
 # More items than this are run in chunks of as many: that is a history of some four thousand events.
 CHUNK = 500
@@ -74,6 +75,7 @@ def _state(draft: Draft, key: str, fan: Fan, first: int, last: int, window: int)
         fan.work,
         fan.items[first : last + 1],
         tries=Map({number: fan.tries[number] for number in numbers if number in fan.tries}),
+        left=Map({number: fan.left[number] for number in numbers if number in fan.left}),
         offset=first,
         window=window,
         before=(len(fan.results), len(fan.errors), len(fan.items)),
@@ -90,11 +92,54 @@ def _state(draft: Draft, key: str, fan: Fan, first: int, last: int, window: int)
     )
 
 
-def finish(draft: Draft, key: str) -> None:
-    """The run of a chunk ends: its output is what its items have come to."""
+def finish(draft: Draft, key: str, *, withdrawn: bool = False) -> None:
+    """The run of a chunk ends: its output is what its items have come to, `withdrawn` that they are not all of them."""
     fan = draft.fans[key]
-    draft.output = {"results": to_json(fan.results), "errors": to_json(fan.errors), "tries": to_json(fan.tries)}
+    output = {
+        "results": to_json(fan.results),
+        "errors": to_json(fan.errors),
+        "tries": to_json(fan.tries),
+        "withdrawn": withdrawn,
+    }
+    if fan.left:
+        output["left"] = to_json(fan.left)
+    draft.output = output
     end(draft, Ending(Phase.COMPLETED))
+
+
+def withdraw(draft: Draft, compensate: bool) -> None:
+    """Nobody wants the rest of a chunk any more. What it has come to is the execution's to keep, and to undo."""
+    draft.paused = False
+    if draft.phase is Phase.RUNNING:
+        if not compensate:
+            tell_children(draft, "LEAVE_DONE")
+        withdraw_items(draft, draft.base.batch)
+        finish(draft, draft.base.batch, withdrawn=True)
+
+
+def add_result(draft: Draft, item: int, result: JSON) -> None:
+    """An item of a chunk that is ending has succeeded after all."""
+    output: Any = draft.output
+    if isinstance(output, dict):
+        draft.output = {**output, "results": {**output["results"], str(item): result}}
+
+
+def is_partial(output: JSON) -> bool:
+    """Whether the output of a chunk is that of one that was withdrawn."""
+    return isinstance(output, dict) and output.get("withdrawn") is True
+
+
+def with_results(fan: Fan, output: JSON) -> Fan:
+    """A step over items that has what a chunk had come to when it was withdrawn; what it has not done is still to do.
+
+    Chunks of earlier revisions, which do not say whether they were withdrawn, leave nothing.
+    """
+    if not isinstance(output, dict) or "withdrawn" not in output:
+        return fan
+    results = fan.results.update(from_json(Map[int, JSON], output["results"]))
+    left = fan.left.update(from_json(Map[int, Work], output.get("left", {})))
+    again = tuple(number for number in fan.again if number not in results)
+    return fan._replace(results=results, left=left, again=again)
 
 
 def merge(draft: Draft, key: str, output: JSON) -> None:
@@ -108,5 +153,7 @@ def merge(draft: Draft, key: str, output: JSON) -> None:
         errors = errors.set(number, failure)
     for number, count in from_json(Map[int, int], given["tries"]).items():
         tries = tries.set(number, count)
-    draft.fans = draft.fans.set(key, fan._replace(results=results, errors=errors, tries=tries, open=fan.open - 1))
+    left = fan.left.update(from_json(Map[int, Work], given.get("left", {})))
+    fan = fan._replace(results=results, errors=errors, tries=tries, left=left, open=fan.open - 1)
+    draft.fans = draft.fans.set(key, fan)
     draft.later("fan", key)

@@ -131,6 +131,6 @@ def _undone(draft: Draft, key: str, work: Work) -> None:
 def _show(draft: Draft, work: Work, status: StepStatus, failure: Failure | None) -> None:
     record = draft.steps.get(work.step_id)
     if record is not None and record.visits == work.visit:
-        draft.steps = draft.steps.set(
-            work.step_id, StepRecord(status, work.visit, record.started_at, draft.at, failure)
-        )
+        # How long the step took is not how long it was until it was undone.
+        over = draft.at if record.ended_at is None else record.ended_at
+        draft.steps = draft.steps.set(work.step_id, StepRecord(status, work.visit, record.started_at, over, failure))

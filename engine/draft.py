@@ -25,8 +25,8 @@ _NO_MOMENT = Moment(0, "")
 # The fields of a state that a draft holds as they are; `ready`, `todo` and `waiting` are queues there.
 _PLAIN = (
     "phase", "context", "outputs", "steps", "arrived", "filled", "regions", "yielded", "work", "fans", "leaving",
-    "timers", "answers", "running", "gated", "guarded", "locks", "paused", "signals", "receipts", "undo", "taken",
-    "ending", "lost", "output",
+    "timers", "answers", "running", "gated", "guarded", "locks", "paused", "paused_at", "paused_by", "signals",
+    "receipts", "undo", "taken", "ending", "lost", "output",
 )  # fmt: skip
 
 
@@ -82,6 +82,8 @@ class Draft:
         self.guarded = state.guarded
         self.locks = state.locks
         self.paused = state.paused
+        self.paused_at = state.paused_at
+        self.paused_by = state.paused_by
         self.signals = state.signals
         self.receipts = state.receipts
         self.undo = state.undo

@@ -29,7 +29,7 @@ def fail_run(draft: Draft, node: Node | None, failure: Failure) -> None:
 def cancel(draft: Draft, reason: str | None, compensate: bool) -> None:
     """The run is cancelled; when it is ending already, nothing changes but that a pause holds it up no longer."""
     if draft.paused:
-        draft.paused = False
+        draft.paused, draft.paused_at, draft.paused_by = False, 0, None
         if draft.phase is not Phase.RUNNING:
             tell_children(draft, "RESUME")
     if draft.phase is Phase.RUNNING:
@@ -44,7 +44,14 @@ def end(draft: Draft, ending: Ending) -> None:
     draft.ending = ending
     if ending.phase is not Phase.COMPLETED:
         draft.lost = Lost(
-            tuple(draft.ready), draft.arrived, draft.filled, draft.regions, draft.work, draft.fans, draft.signals
+            tuple(draft.ready),
+            draft.arrived,
+            draft.filled,
+            draft.regions,
+            draft.work,
+            draft.fans,
+            draft.signals,
+            timers=draft.timers,
         )
     armed = draft.timers
     withdraw_all(draft)

@@ -164,6 +164,15 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkWithdrawn:
+    """The run of a chunk of items is to end with what they have come to; `compensate` is for children that run."""
+
+    at: int
+    compensate: bool = True
+    type: Literal["ChunkWithdrawn"] = "ChunkWithdrawn"
+
+
+@dataclass(frozen=True, slots=True)
 class Yielded:
     """The server took note; the interpreter may go on."""
 
@@ -186,6 +195,7 @@ Event = (
     | PauseRequested
     | ResumeRequested
     | CancelRequested
+    | ChunkWithdrawn
     | Yielded
 )
 

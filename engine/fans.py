@@ -131,13 +131,15 @@ def _to_begin(draft: Draft, key: str, room: int) -> list[int]:
 
 
 def _item(fan: Fan, index: int, at: int) -> Work:
-    """The activation of an item; one that has been tried before goes on with the iteration it was at."""
+    """The activation of an item; one that has been tried before goes on with the iteration (and deadline) it had."""
     tries = fan.tries.get(index, 0)
     fresh = fan.work._replace(stage=Stage.READY, item=index, since=at, begun=False, tries=tries)
     before = fan.left.get(index)
     if before is None:
         return fresh
-    return fresh._replace(round=before.round, results=before.results, previous=before.previous)
+    return fresh._replace(
+        round=before.round, results=before.results, previous=before.previous, deadlines=before.deadlines
+    )
 
 
 def _bears(each: EachPlan, fan: Fan) -> bool:

@@ -60,6 +60,19 @@ class Key:
             tail = tail[2:]
         return cls(step_id, int(visit), item, number, "/".join(tail) or None)
 
+    @classmethod
+    def read(cls, text: str) -> "Key | None":
+        """Reads a text that may be a key; None for what is none, such as the id of an activity of no step."""
+        try:
+            key = cls.parse(text)
+        except (ValueError, IndexError):
+            return None
+        return key if key.step_id else None
+
+    def __str__(self) -> str:
+        unit = self.unit_key if self.round is None else round_key(self.unit_key, self.round)
+        return unit if self.role is None else role_key(unit, self.role)
+
     @property
     def visit_key(self) -> str:
         """The key of the activation this key belongs to."""

@@ -114,9 +114,9 @@ def _ask(draft: Draft, node: HumanNode, key: str, work: Work) -> None:
     moment = draft.moment(command_key(node, key, work))
     assignee = _defined(resolve(node.assignee, scope, moment))
     url = None if node.url is None else required(node.url, scope, moment)
-    due = None if node.due_in is None else draft.at + round(node.due_in * 1000)
+    due = None if node.due_in is None else work.deadlines.get(DUE, draft.at + round(node.due_in * 1000))
     who = assignee or ", ".join(node.candidate_groups) or None
-    draft.change(key, stage=Stage.RUNNING, who=who)
+    draft.change(key, stage=Stage.RUNNING, who=who, due=due, deadlines=Map())
     form: JSON = None
     if node.form is not None:
         form = {"schema": dict(node.form), "uiSchema": None if node.ui_schema is None else dict(node.ui_schema)}
@@ -136,7 +136,7 @@ def _ask(draft: Draft, node: HumanNode, key: str, work: Work) -> None:
             documents,
         )
     )
-    arm_timeout(draft, node, key)
+    _arm_timeout(draft, node, key, work)
     if due is not None and (node.escalation_assignee is not None or node.escalation_groups):
         arm_until(draft, role_key(key, DUE), due, f"{node.name} is due")
 
@@ -148,7 +148,7 @@ def escalate(draft: Draft, node: HumanNode, key: str) -> None:
     assignee: JSON = None
     if node.escalation_assignee is not None:
         assignee = _defined(resolve(node.escalation_assignee, scope, draft.moment(role_key(key, DUE))))
-    draft.change(key, who=assignee or ", ".join(node.escalation_groups) or None)
+    draft.change(key, who=assignee or ", ".join(node.escalation_groups) or None, due=None)
     draft.commands.append(ReassignHumanTask(key, assignee, node.escalation_groups))
 
 
@@ -161,9 +161,10 @@ def _await_signal(draft: Draft, node: SignalNode, key: str, work: Work) -> AtOnc
     if node.buffer:
         early = waiting_signal(draft, wanted)
         if early is not None:
+            draft.change(key, deadlines=Map())
             return AtOnce(early.payload)
-    draft.change(key, stage=Stage.RUNNING, signal=wanted, who=" ".join(wanted))
-    arm_timeout(draft, node, key)
+    draft.change(key, stage=Stage.RUNNING, signal=wanted, who=" ".join(wanted), deadlines=Map())
+    _arm_timeout(draft, node, key, work)
     return None
 
 
@@ -184,7 +185,7 @@ def _spawn(draft: Draft, node: ChildNode, key: str, work: Work) -> None:
         draft.commands.append(
             SpawnChildren(name, node.id, node.name, node.version_ref, node.template_ref, (child,), tries, node.wait)
         )
-    arm_timeout(draft, node, key)
+    _arm_timeout(draft, node, key, work)
 
 
 def _child_name(draft: Draft, node: ChildNode, work: Work, scope: dict[str, object], moment: Any) -> str | None:
@@ -198,10 +199,13 @@ def _child_name(draft: Draft, node: ChildNode, work: Work, scope: dict[str, obje
     return f"{node.name} {work.item + 1}/{fan.before[2] if fan.before else len(fan.items)}"
 
 
-def arm_timeout(draft: Draft, node: WorkNode, key: str) -> None:
-    """Starts the clock of one attempt of a human step, a signal or a child; an action's is the driver's."""
+def _arm_timeout(draft: Draft, node: WorkNode, key: str, work: Work) -> None:
+    """Starts the clock of one attempt of a human step, a signal or a child; an action's is the driver's. One that ran
+    when the run was taken up again runs on.
+    """
     if node.timeout is not None:
-        arm(draft, role_key(key, TIMEOUT), node.timeout, f"timeout of {node.name}")
+        due = work.deadlines.get(TIMEOUT, draft.at + round(node.timeout * 1000))
+        arm_until(draft, role_key(key, TIMEOUT), due, f"timeout of {node.name}")
 
 
 def _defined(value: JSON | Undefined) -> JSON:

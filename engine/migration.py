@@ -149,7 +149,7 @@ def _starving(old: Plan, new: Plan, state: State, mapping: Mapping[str, str]) ->
     """Joins that a token will come to, or has come to, and that wait for a transition nothing can come by any more."""
     ahead = {old.nodes[old.edges[token.edge].target].id for token in state.ready}
     ahead |= {work.step_id for work in _visits(state).values()}
-    reached = _reach(new, [new.by_id[name] for name in (mapping.get(one, one) for one in ahead) if name in new.by_id])
+    reached = new.beyond([new.by_id[name] for name in (mapping.get(one, one) for one in ahead) if name in new.by_id])
     arrived = {name.partition("@")[0] for name in state.arrived}
     for node in new.nodes:
         if not isinstance(node, ParallelJoinNode) or node.policy is not None:
@@ -160,19 +160,6 @@ def _starving(old: Plan, new: Plan, state: State, mapping: Mapping[str, str]) ->
             yield Finding(
                 node.id, "IMPOSSIBLE", f"it would wait for ever for {missing}, which nothing comes by any more"
             )
-
-
-def _reach(plan: Plan, begin: list[int]) -> int:
-    """The steps, and all that can come after them, as bits by index."""
-    seen = sum(1 << index for index in set(begin))
-    stack = list(begin)
-    while stack:
-        node = plan.nodes[stack.pop()]
-        for edge in (*node.outgoing, *node.on_error):
-            if not seen >> edge.target & 1:
-                seen |= 1 << edge.target
-                stack.append(edge.target)
-    return seen
 
 
 def _policy(node: Node) -> bool:

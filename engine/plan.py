@@ -4,7 +4,7 @@ Nodes stand in plan order (reverse postorder from START, so a step comes after t
 aside) and refer to each other by index; the run's state refers to steps by id, so that it survives a change of plan.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from engine.definition import Limits
@@ -316,3 +316,15 @@ class Plan:
     def node(self, step_id: str) -> PlanNode:
         """The node of a step; KeyError when the plan has none of that id."""
         return self.nodes[self.by_id[step_id]]
+
+    def beyond(self, begin: Iterable[int], until: int | None = None) -> int:
+        """These steps and all that can come after them, on paths that end before `until`, as bits by index."""
+        stack = [index for index in dict.fromkeys(begin) if index != until]
+        seen = sum(1 << index for index in stack)
+        while stack:
+            node = self.nodes[stack.pop()]
+            for edge in (*node.outgoing, *node.on_error):
+                if edge.target != until and not seen >> edge.target & 1:
+                    seen |= 1 << edge.target
+                    stack.append(edge.target)
+        return seen

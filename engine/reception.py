@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from engine import answers
+from engine import answers, batches
 from engine.answers import Consequence
 from engine.draft import Draft
 from engine.ending import cancel, fail_run
@@ -13,6 +13,7 @@ from engine.events import (
     CancelRequested,
     ChildDone,
     ChildFailed,
+    ChunkWithdrawn,
     Event,
     HumanCompleted,
     IncidentResolved,
@@ -29,7 +30,7 @@ from engine.protocol import Failure, Withdraw
 from engine.state import Phase
 
 Answered = ActionDone | ActionFailed | ActionSuspended | ChildDone | ChildFailed
-Steering = CancelRequested | PauseRequested | ResumeRequested | Yielded
+Steering = CancelRequested | ChunkWithdrawn | PauseRequested | ResumeRequested | Yielded
 
 
 def receive(draft: Draft, event: Event) -> Consequence | None:
@@ -73,6 +74,8 @@ def _steer(draft: Draft, event: Steering) -> None:
             answers.pause(draft, False, actor)
         case CancelRequested(reason=reason, compensate=compensate):
             cancel(draft, reason, compensate)
+        case ChunkWithdrawn(compensate=compensate):
+            batches.withdraw(draft, compensate)
         case Yielded():
             draft.yielded = False
         case _:

@@ -9,7 +9,7 @@ from engine.draft import Draft, described
 from engine.errors import EngineError
 from engine.json_types import JSON
 from engine.keys import visit_key
-from engine.plan import Edge, InclusiveSplitNode, JoinPlan, ParallelJoinNode, ParallelSplitNode, Plan
+from engine.plan import Edge, InclusiveSplitNode, JoinPlan, ParallelJoinNode, ParallelSplitNode
 from engine.protocol import Failure
 from engine.state import Region, Token
 from engine.withdrawal import withdraw_branch
@@ -98,25 +98,10 @@ def enclosing_scope(draft: Draft, index: int) -> str:
         split = plan.node(region.split)
         closed_by = getattr(split, "closed_by", None)
         for edge in split.outgoing:
-            branch = 0 if closed_by is None else inside_of(plan, edge, closed_by)
+            branch = 0 if closed_by is None else plan.beyond([edge.target], closed_by)
             if branch >> index & 1 and (size < 0 or branch.bit_count() < size):
                 found, size = f"{key}/{edge.id}", branch.bit_count()
     return found
-
-
-def inside_of(plan: Plan, edge: Edge, join: int) -> int:
-    """The steps of the branch that an edge begins, up to a join, as bits by index."""
-    if edge.target == join:
-        return 0
-    seen = 1 << edge.target
-    stack = [edge.target]
-    while stack:
-        node = plan.nodes[stack.pop()]
-        for out in (*node.outgoing, *node.on_error):
-            if out.target != join and not seen >> out.target & 1:
-                seen |= 1 << out.target
-                stack.append(out.target)
-    return seen
 
 
 def _join_of(draft: Draft, region: Region) -> ParallelJoinNode:

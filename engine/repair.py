@@ -14,12 +14,15 @@ from engine.draft import Draft
 from engine.errors import EngineError
 from engine.fans import relisted
 from engine.json_types import JSON
-from engine.keys import DEADLINE, Key, visit_key
-from engine.plan import Node, ParallelJoinNode, Plan, WorkNode
-from engine.regions import enclosing_scope, inside_of
+from engine.keys import COMPENSATE, DEADLINE, DELAY, DUE, TIMEOUT, Key, role_key, visit_key
+from engine.plan import ChildNode, Node, ParallelJoinNode, Plan, WorkNode
+from engine.regions import enclosing_scope
 from engine.state import Fan, Lost, Phase, Region, Stage, State, StepRecord, StepStatus, Token, Work
 from engine.tasks import node_of
-from engine.withdrawal import with_progress
+from engine.withdrawal import command_key, with_progress
+
+# What undid a step has had its effect: nothing that builds on the step can go on.
+_INSTEAD = "replay the execution, or resume it from the earliest of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,9 @@ def retry_failed(plan: Plan, state: State, at: int) -> State:
     if state.phase is Phase.COMPLETED:
         raise EngineError("NOTHING_FAILED", "the execution has completed")
     if _undone_steps(state):
-        raise EngineError("COMPENSATED", f"these steps have been undone: {', '.join(sorted(_undone_steps(state)))}")
-    lost = _lost(state)
+        undone = ", ".join(sorted(_undone_steps(state)))
+        raise EngineError("COMPENSATED", f"these steps have been undone: {undone}; {_INSTEAD}")
+    lost = _lost(plan, state)
     draft = _reopened(plan, state, at, lost)
     _take_up_all(draft, lost)
     return draft.freeze().state
@@ -67,12 +71,13 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
         raise EngineError("STEP_NOT_RUN", f"{node.id} was entered {record.visits} times")
     if point.visit not in (None, record.visits) and point.context is None:
         raise EngineError("CONTEXT_NEEDED", f"say with which context to go on from visit {point.visit} of {node.id}")
-    after = _after(plan, node.index)
+    after = plan.beyond([node.index])
     again = {each.id for each in plan.nodes if after >> each.index & 1}
     kept_undone = sorted(_undone_steps(state) - again)
     if kept_undone:
-        raise EngineError("COMPENSATED", f"these steps have been undone and come before: {', '.join(kept_undone)}")
-    lost = _elsewhere(plan, _lost(state), after)
+        before = ", ".join(kept_undone)
+        raise EngineError("COMPENSATED", f"these steps have been undone and come before: {before}; {_INSTEAD}")
+    lost = _elsewhere(plan, _lost(plan, state), after)
     draft = _reopened(plan, state, at, lost)
     if point.context is not None:
         draft.context = Map(point.context)
@@ -84,11 +89,29 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
     return draft.freeze().state
 
 
-def _lost(state: State) -> Lost:
-    """What was under way at the end: a terminated run has it where it was."""
-    if state.lost is not None:
-        return state.lost
-    return Lost(state.ready, state.arrived, state.filled, state.regions, state.work, state.fans, state.signals)
+def _lost(plan: Plan, state: State) -> Lost:
+    """What was under way at the end: a terminated run has it where it was. Activations bring deadlines along."""
+    lost = state.lost
+    if lost is None:
+        lost = Lost(
+            state.ready,
+            state.arrived,
+            state.filled,
+            state.regions,
+            state.work,
+            state.fans,
+            state.signals,
+            timers=state.timers,
+        )
+    kept = {key: work._replace(deadlines=_deadlines(plan, key, work, lost.timers)) for key, work in lost.work.items()}
+    return lost._replace(work=Map(kept))
+
+
+def _deadlines(plan: Plan, key: str, work: Work, timers: Map[str, int]) -> Map[str, int]:
+    """When what an activation waits for is due; not a child's timeout, for another child is spawned."""
+    if isinstance(plan.node(work.step_id), ChildNode):
+        return Map()
+    return Map({role: timers[name] for role in (DELAY, TIMEOUT, DUE) if (name := role_key(key, role)) in timers})
 
 
 def _undone_steps(state: State) -> set[str]:
@@ -132,8 +155,14 @@ def _reopened(plan: Plan, state: State, at: int, lost: Lost) -> Draft:
     return Draft(plan, base, at)
 
 
-def _take_up(draft: Draft, key: str, work: Work) -> None:
+def _take_up(draft: Draft, key: str, work: Work, *, goes_on: bool = False) -> None:
+    """Goes on with an activation where it was; with `goes_on` that is before its next iteration."""
     node = draft.plan.nodes[draft.plan.by_id[work.step_id]]
+    if DELAY in work.deadlines:
+        draft.timers = draft.timers.set(role_key(key, DELAY), work.deadlines[DELAY])
+        draft.work = draft.work.set(key, work._replace(deadlines=Map()))
+        draft.show(work, StepStatus.IN_PROGRESS, ended=False)
+        return
     if not isinstance(node, WorkNode):
         draft.ready.append(Token(work.edge, work.scope, work.error, work.race))
         return
@@ -148,20 +177,41 @@ def _take_up(draft: Draft, key: str, work: Work) -> None:
     _hold(draft, node, key, begun)
     draft.answers = draft.answers.delete(key) if key in draft.answers else draft.answers
     draft.show(fresh, StepStatus.IN_PROGRESS, ended=False)
-    draft.later("attempt" if begun else "admit", key)
+    draft.later("round" if goes_on else "attempt" if begun else "admit", key)
 
 
 def _take_up_all(draft: Draft, lost: Lost) -> None:
     """Everything that was under way; a step over items by its items, also where it was parked as a whole."""
     for key, work in sorted(lost.work.items()):
         if work.item is None and key not in lost.fans:
-            _take_up(draft, key, work)
+            _take_up(draft, key, work, goes_on=key in lost.rounds)
     for key, before in sorted(lost.fans.items()):
         fan = before
         for name, work in sorted(lost.work.items()):
             if work.step_id == fan.work.step_id and work.visit == fan.work.visit:
                 fan = with_progress(fan, name, work)
         _take_up_items(draft, key, fan)
+    for key, output in sorted(lost.done.items()):
+        _take_as_done(draft, key, output)
+
+
+def _take_as_done(draft: Draft, key: str, output: JSON) -> None:
+    """An attempt that was withdrawn has succeeded: its step is complete, unless what follows from that has an error.
+
+    Then it is done again, like any step that fails so, and what would undo it is written down anew.
+    """
+    if key not in draft.work:
+        # A rival of the same event split has been taken for done.
+        return
+    node = draft.plan.nodes[draft.plan.by_id[draft.work[key].step_id]]
+    name = role_key(command_key(node, key, draft.work[key]), COMPENSATE)
+    mark = draft.mark()
+    draft.todo.remove(f"attempt {key}")
+    try:
+        finish_visit(draft, node, key, output)
+    except EngineError:
+        draft.go_back(mark)
+        draft.undo = Map({index: undo for index, undo in draft.undo.items() if undo.key != name})
 
 
 def _take_up_items(draft: Draft, key: str, fan: Fan) -> None:
@@ -184,19 +234,6 @@ def _hold(draft: Draft, node: WorkNode, key: str, admitted: bool) -> None:
         draft.guarded = (*draft.guarded, key)
 
 
-def _after(plan: Plan, index: int) -> int:
-    """A step and all that can come after it, as bits by index."""
-    seen = 1 << index
-    stack = [index]
-    while stack:
-        node = plan.nodes[stack.pop()]
-        for edge in (*node.outgoing, *node.on_error):
-            if not seen >> edge.target & 1:
-                seen |= 1 << edge.target
-                stack.append(edge.target)
-    return seen
-
-
 def _elsewhere(plan: Plan, lost: Lost, after: int) -> Lost:
     """What was under way where nothing is done again."""
 
@@ -211,6 +248,9 @@ def _elsewhere(plan: Plan, lost: Lost, after: int) -> Lost:
         work=Map({key: work for key, work in lost.work.items() if stays(work.step_id)}),
         fans=Map({key: fan for key, fan in lost.fans.items() if stays(fan.work.step_id)}),
         signals=lost.signals,
+        done=_kept(lost.done, lambda name: stays(Key.parse(name).step_id)),
+        rounds=lost.rounds,
+        timers=lost.timers,
     )
 
 
@@ -234,7 +274,7 @@ def _rebuild_regions(draft: Draft, node: Node) -> None:
         closed_by = getattr(split, "closed_by", None)
         if closed_by is None or split.id not in draft.steps:
             continue
-        own = next((edge for edge in split.outgoing if inside_of(plan, edge, closed_by) >> node.index & 1), None)
+        own = next((edge for edge in split.outgoing if plan.beyond([edge.target], closed_by) >> node.index & 1), None)
         if own is None:
             continue
         key = visit_key(split.id, draft.steps[split.id].visits)
@@ -243,7 +283,7 @@ def _rebuild_regions(draft: Draft, node: Node) -> None:
         results: dict[str, dict[str, JSON]] = {}
         for edge in split.outgoing:
             if edge is not own:
-                last = _last_before(plan, inside_of(plan, edge, closed_by), join)
+                last = _last_before(plan, plan.beyond([edge.target], closed_by), join)
                 results[edge.id] = {"output": draft.outputs.get(last)}
         region = Region(split.id, enclosing_scope(draft, split.index), None, branches, Map(results))
         draft.regions = draft.regions.set(key, region)

@@ -8,6 +8,7 @@ from engine.events import SignalReceived
 from engine.json_types import JSON
 from engine.plan import Plan, SignalNode, WorkNode
 from engine.state import Buffered, Phase, Stage, State
+from engine.values import Const
 
 ADD = ".add"
 
@@ -102,11 +103,26 @@ def _adds_items(plan: Plan, name: str) -> bool:
     return isinstance(node, WorkNode) and node.each is not None
 
 
-def fate(plan: Plan, state: State, name: str, key: str | None, signal_id: str | None, at: int) -> str:
+def _names(plan: Plan) -> list[str] | None:
+    """The names of all signals that steps of this process take; None when one is worked out only when it is reached."""
+    found = set()
+    for node in plan.nodes:
+        if isinstance(node, SignalNode):
+            if not isinstance(node.signal, Const):
+                return None
+            found.add(text_of(node.signal.value))
+        if isinstance(node, WorkNode) and node.each is not None:
+            found.add(f"{node.id}{ADD}")
+    return sorted(found)
+
+
+def fate(
+    plan: Plan, state: State, name: str, key: str | None, signal_id: str | None, at: int, *, by_name: bool = True
+) -> str:
     """What will become of a signal: DELIVERED or BUFFERED.
 
     Raises `EngineError`: EXECUTION_ENDED, SIGNAL_BUFFER_FULL, SIGNAL_UNKNOWN (no step of this process could ever
-    take it).
+    take it; with `by_name` also where steps wait for signals of other names only).
     """
     if state.phase is not Phase.RUNNING:
         raise EngineError("EXECUTION_ENDED", "the execution has ended or is ending")
@@ -117,6 +133,9 @@ def fate(plan: Plan, state: State, name: str, key: str | None, signal_id: str | 
         return "DELIVERED"
     if not any(isinstance(node, SignalNode) for node in plan.nodes) and not _adds_items(plan, name):
         raise EngineError("SIGNAL_UNKNOWN", "no step of this process waits for a signal")
+    names = _names(plan) if by_name else None
+    if names is not None and name not in names:
+        raise EngineError("SIGNAL_UNKNOWN", f"no step of this process takes a signal {name}, but: {', '.join(names)}")
     alive = sum(signal.expires > at for signal in state.signals)
     if alive >= plan.limits.buffered_signals:
         raise EngineError("SIGNAL_BUFFER_FULL", f"{alive} signals wait already, which is as many as may")

@@ -89,7 +89,9 @@ class Work(NamedTuple):
     parameters that an operator gave instead (in a tuple, so that null can be one); `each` is the item of one that was
     withdrawn, in a tuple too, because its step may go on and forget the list; `begun` tells that an attempt has
     been made; `suspended` is what an action suspended itself with and, after it, what it was resumed with; `signal` is
-    the name (and the correlation key) of the signal it waits for.
+    the name (and the correlation key) of the signal it waits for; `due` is when a person should have answered, in
+    milliseconds since the epoch; `deadlines` are when the timers of its next attempt are due, by role, where they were
+    armed before the run was taken up again.
     """
 
     step_id: str
@@ -115,11 +117,13 @@ class Work(NamedTuple):
     edited: tuple[JSON, ...] = ()
     begun: bool = False
     signal: tuple[str, ...] = ()
+    due: int | None = None
+    deadlines: Map[str, int] = Map()
 
 
 class Fan(NamedTuple):
     """A step over items: the next one to begin, the ones to begin `again`, and what became of those that have ended.
-    `left` is how far those had come that had been tried, where they repeat.
+    `left` is how far those had come that had been tried, where they repeat or had a deadline.
 
     `work` is the step's own activation; its items have activations besides. With a `chunk` they are run by so many at
     a time in runs of their own (`engine.batches`). In such a run `items` are those of the chunk, `offset` is the
@@ -188,7 +192,11 @@ class Ending(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """What was under way when a run failed or was cancelled, for a retry to take up again."""
+    """What was under way when a run failed or was cancelled, for a retry to take up again.
+
+    What was withdrawn then may have succeeded all the same: `done` is what activations without items gave, by key, and
+    `rounds` are those that go on with their next iteration. Items have their results in `fans`.
+    """
 
     ready: tuple[Token, ...]
     arrived: Map[str, int]
@@ -197,6 +205,9 @@ class Lost(NamedTuple):
     work: Map[str, Work]
     fans: Map[str, Fan]
     signals: tuple[Buffered, ...] = ()
+    done: Map[str, JSON] = Map()
+    rounds: tuple[str, ...] = ()
+    timers: Map[str, int] = Map()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +218,13 @@ class State:
 
     `outputs` holds the output of each step's last completed visit; `arrived` counts tokens waiting at joins, by
     transition id (and branch), and `filled` the transitions of a join that hold one; `ready` are tokens that have not
-    been moved yet, `todo` what else is to be gone on with (`yielded`: the driver was asked for breath first); `work`
-    is open activations by key, `fans` those that run over items, `leaving` what was withdrawn and has not answered;
+    been moved yet, `todo` what else is to be gone on with (`yielded`: the driver was asked for breath first); `work` is
+    open activations by key, `fans` those that run over items, `leaving` what was withdrawn and has not answered;
     `timers` is when each armed timer is due; `waiting` are actions that wait for a free place, `running` counts those
     under way; `gated` are steps that wait for their mutex or milestone, `guarded` those that go when their milestone
-    does, `locks` who holds which mutex; `answers` is what people answered, by key; `signals` are buffered ones,
-    `receipts` the ids of those that came; `undo` is what compensates the steps completed so far, in their order.
+    does, `locks` who holds which mutex; `paused_at` and `paused_by` are those of the pause while it is `paused`;
+    `answers` is what people answered, by key; `signals` are buffered ones, `receipts` the ids of those that came;
+    `undo` is what compensates the steps completed so far, in their order.
     """
 
     run: RunInput
@@ -239,6 +251,8 @@ class State:
     guarded: tuple[str, ...] = ()
     locks: Map[str, str] = field(default_factory=Map)
     paused: bool = False
+    paused_at: int = 0
+    paused_by: str | None = None
     signals: tuple[Buffered, ...] = ()
     receipts: tuple[str, ...] = ()
     undo: Map[int, Undo] = field(default_factory=Map)

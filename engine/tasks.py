@@ -1,6 +1,6 @@
 """Which open activation somebody means, and whether what they ask of it is acceptable."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,44 +47,57 @@ def find_task(plan: Plan, state: State, step_id: str, visit: int | None, item: i
     answered = _answered(state, node, visit, item)
     if answered is not None:
         return answered
-    key, work = find_open(state, node, visit, item, lambda one: one.stage is Stage.RUNNING, "waiting for anyone")
+    key, work = find_open(state, node.id, visit, item, lambda one: one.stage is Stage.RUNNING, "waiting for anyone")
     _check(node, answer)
     return OpenTask(_answer_key(node, key, work), step_id, work.visit, open=True, item=work.item)
 
 
 def find_open(
     state: State,
-    node: Node,
+    step_id: str,
     visit: int | None,
     item: int | None,
     wanted: Callable[[Work], bool],
     what: str,
+    taken: Container[str] = (),
 ) -> tuple[str, Work]:
-    """The one activation or item of a step that is meant. Raises STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED."""
+    """The one activation or item of a step that is meant, other than those `taken` already, by key.
+
+    Raises STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED.
+    """
     if state.phase not in (Phase.RUNNING, Phase.COMPENSATING):
         raise EngineError("EXECUTION_ENDED", "the execution has ended or is ending")
     found = [
         (key, work)
         for key, work in sorted(state.work.items())
-        if work.step_id == node.id and wanted(work) and visit in (None, work.visit) and item in (None, work.item)
+        if work.step_id == step_id
+        and key not in taken
+        and wanted(work)
+        and visit in (None, work.visit)
+        and item in (None, work.item)
     ]
     if not found:
         which = "".join(f", {name} {value}," for name, value in (("visit", visit), ("item", item)) if value is not None)
-        raise EngineError("STEP_NOT_OPEN", f"step {node.id}{which} is not {what}")
+        raise EngineError("STEP_NOT_OPEN", f"step {step_id}{which} is not {what}")
     if len(found) > 1:
         places = ", ".join(key for key, _ in found[:10])
         raise EngineError("AMBIGUOUS", f"several are open: {places}; name the visit and the item")
     return found[0]
 
 
-def find_timer(plan: Plan, state: State, step_id: str, visit: int | None, item: int | None) -> str:
-    """The timer that somebody does not want to wait for. Raises STEP_NOT_FOUND, NO_TIMER, AMBIGUOUS."""
+def find_timer(
+    plan: Plan, state: State, step_id: str, visit: int | None, item: int | None, taken: Container[str] = ()
+) -> str:
+    """The timer that somebody does not want to wait for, other than those `taken` already, by key.
+
+    Raises STEP_NOT_FOUND, NO_TIMER, AMBIGUOUS.
+    """
     node = node_of(plan, step_id)
-    found = []
+    found: list[str] = []
     for key, work in sorted(state.work.items()):
         if work.step_id == node.id and visit in (None, work.visit) and item in (None, work.item):
-            armed = [role_key(key, role) for role in _SKIPPABLE if role_key(key, role) in state.timers]
-            found.extend(armed[:1])
+            armed = [name for role in _SKIPPABLE if (name := role_key(key, role)) in state.timers]
+            found.extend(name for name in armed[:1] if name not in taken)
     if not found:
         raise EngineError("NO_TIMER", f"step {step_id} waits for no timer")
     if len(found) > 1:

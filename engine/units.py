@@ -8,18 +8,16 @@ from engine.events import ActionDone, ActionFailed, ActionSuspended, ChildDone, 
 from engine.json_types import JSON
 from engine.keys import DATA, RETRY, Key, role_key
 from engine.launch import AtOnce, arm, launch, policy, seen_by
+from engine.nodes import ACTION_RETRY, ACTION_TIMEOUT
 from engine.plan import ActionNode, ChildNode, DataRead, HumanNode, Node, RepeatPlan, WorkNode
 from engine.protocol import CloseHumanTask, Failure, RunAction, Withdraw
 from engine.retry import pause_after
 from engine.schema import violations
 from engine.state import Stage, Work
-from engine.steps import Retry
 from engine.values import holds, required
 from engine.withdrawal import command_key, disarm, take_back, with_progress
 
 CONFIRMED = "confirmed"
-READ_RETRY = Retry()
-READ_TIMEOUT = 10.0
 
 Answer = ActionDone | ActionFailed | ActionSuspended | ChildDone | ChildFailed
 
@@ -43,7 +41,9 @@ def read(draft: Draft, node: Node, key: str, *, per_item: bool) -> bool:
         parameters = required(source.params, scope, draft.moment(name))
         identity = f"{draft.run.execution_id}/{name}"
         label = f"{node.name}: {source.alias}"
-        commands.append(RunAction(name, node.id, label, source.source, parameters, READ_RETRY, READ_TIMEOUT, identity))
+        commands.append(
+            RunAction(name, node.id, label, source.source, parameters, ACTION_RETRY, ACTION_TIMEOUT, identity)
+        )
     draft.commands.extend(commands)
     draft.change(key, stage=Stage.READING, reads=tuple(source.alias for source in sources))
     return True
@@ -106,12 +106,12 @@ def attempt(draft: Draft, node: WorkNode, key: str) -> None:
 def succeed(draft: Draft, node: WorkNode, key: str, output: JSON, compensations: JSON = None) -> None:
     """An attempt has succeeded. Raises `EngineError` when its output is not what the step promises."""
     work = draft.work[key]
-    _check(node, output)
+    check_output(node, output)
     remember_success(draft, node, key, work, output, compensations)
     if node.repeat is None:
         _finish(draft, node, key, output)
         return
-    following = _iterated(draft, node, node.repeat, work, key, output)
+    following = iterated(draft, node, node.repeat, work, key, output)
     if following is None:
         _finish(draft, node, key, [*work.results, output])
         return
@@ -119,7 +119,7 @@ def succeed(draft: Draft, node: WorkNode, key: str, output: JSON, compensations:
     draft.later("round", key)
 
 
-def _iterated(draft: Draft, node: WorkNode, repeat: RepeatPlan, work: Work, key: str, output: JSON) -> Work | None:
+def iterated(draft: Draft, node: WorkNode, repeat: RepeatPlan, work: Work, key: str, output: JSON) -> Work | None:
     """How an activation or item stands before its next iteration; None when that was the last. Raises `EngineError`."""
     name = command_key(node, key, work)
     scope = {**seen_by(draft, node, work), "__result__": output}
@@ -137,26 +137,8 @@ def _iterated(draft: Draft, node: WorkNode, repeat: RepeatPlan, work: Work, key:
     )
 
 
-def succeed_late(draft: Draft, node: WorkNode, key: str, work: Work, output: JSON, compensations: JSON) -> None:
-    """What was withdrawn has succeeded all the same: it is undone with the rest, and an item of a step that is to be
-    tried again is not run again. Raises `EngineError`.
-    """
-    _check(node, output)
-    remember_success(draft, node, key, work, output, compensations)
-    visit = Key(work.step_id, work.visit).visit_key
-    fan = draft.fans.get(visit)
-    if fan is None or work.item is None:
-        return
-    following = None if node.repeat is None else _iterated(draft, node, node.repeat, work, key, output)
-    if following is not None:
-        draft.fans = draft.fans.set(visit, with_progress(fan, key, following))
-        return
-    result = output if node.repeat is None else [*work.results, output]
-    again = tuple(index for index in fan.again if index != work.item)
-    draft.fans = draft.fans.set(visit, fan._replace(again=again, results=fan.results.set(work.item, result)))
-
-
-def _check(node: WorkNode, output: JSON) -> None:
+def check_output(node: WorkNode, output: JSON) -> None:
+    """Raises OUTPUT_INVALID unless an output is what the step promises."""
     if node.output_schema is None:
         return
     found = violations(dict(node.output_schema), output, at="output")

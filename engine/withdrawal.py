@@ -117,7 +117,8 @@ def with_progress(fan: Fan, key: str, work: Work) -> Fan:
         spent = {number: fan.tries.get(number, 0) + _SPENT for number in numbers if number not in fan.results}
         return fan._replace(tries=fan.tries.update(spent))
     tries = fan.tries.set(work.item, work.tries) if work.tries else fan.tries
-    return fan._replace(tries=tries, left=fan.left.set(work.item, work) if work.round else fan.left)
+    kept = bool(work.round or work.deadlines)
+    return fan._replace(tries=tries, left=fan.left.set(work.item, work) if kept else fan.left)
 
 
 def halt(draft: Draft, key: str) -> None:
@@ -213,10 +214,10 @@ def _stop(draft: Draft, node: Node, key: str, work: Work) -> None:
 
 
 def _with_item(draft: Draft, work: Work) -> Work:
-    """What leaves may still succeed, and is then undone by what its item was."""
+    """What leaves may still succeed, and is then undone by what its item was; `since` is when it was withdrawn."""
     if work.item is None:
-        return work
-    return work._replace(each=(item_of(draft, work),))
+        return work._replace(since=draft.at)
+    return work._replace(each=(item_of(draft, work),), since=draft.at)
 
 
 def item_of(draft: Draft, work: Work) -> JSON:

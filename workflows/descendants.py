@@ -10,11 +10,11 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError
 
-from app.contracts import CHILD_OUTCOME, TELL_CHILD, ChildOrder, ChildOutcome, ChildReport, OpenChild
+from app.contracts import CHILD_OUTCOME, TELL_CHILD, ChildOrder, ChildOutcome, ChildReport, OpenChild, summary
 from engine.events import ChildDone, ChildFailed, Event
 from engine.protocol import Failure
 from workflows.failures import failure_of
-from workflows.policies import summary
+from workflows.moment import now
 
 # Asking costs an attempt of an activity and no event. A child that has been open for long may be so for longer.
 _ASKING = RetryPolicy(
@@ -35,8 +35,8 @@ async def outcome_of(key: str, child: OpenChild) -> Event:
             retry_policy=_ASKING,
         )
     except (ActivityError, asyncio.CancelledError) as error:
-        return ChildFailed(key, _now(), failure_of(error, child.step_id))
-    at = _now()
+        return ChildFailed(key, now(), failure_of(error, child.step_id))
+    at = now()
     if outcome.error is not None:
         message = f"child {child.name}: {outcome.error.message}"
         failure = Failure(outcome.error.code, message, child.step_id, retryable=outcome.retryable)
@@ -66,7 +66,3 @@ async def cancel_child(child: OpenChild) -> None:
         await workflow.get_external_workflow_handle(child.workflow_id).cancel()
     except FailureError as error:
         workflow.logger.info("child_not_cancelled", extra={"cause": str(error)})
-
-
-def _now() -> int:
-    return workflow.time_ns() // 1_000_000

@@ -20,6 +20,7 @@ from app.run_contracts import (
     CONTROL,
     DELIVER_SIGNAL,
     MIGRATE,
+    MIGRATE_INLINE,
     STATE_QUERY,
     STEPS_QUERY,
     ControlReceipt,
@@ -40,9 +41,18 @@ from engine.plan import Plan
 from engine.protocol import Failure
 from engine.state import Phase, State
 from engine.state_json import state_to_json
-from workflows.effects import now
+from workflows.moment import now
 from workflows.plans import plan_of
-from workflows.requests import application_error, check_signal, completed, control_of, received, refusal, task_of
+from workflows.requests import (
+    application_error,
+    check_signal,
+    completed,
+    control_of,
+    destination,
+    received,
+    refusal,
+    task_of,
+)
 from workflows.view import run_view
 
 
@@ -52,6 +62,7 @@ class Migration:
 
     request: MigrationRequest
     plan: Plan
+    definition: RawValue
 
 
 class Desk:
@@ -71,6 +82,9 @@ class Desk:
 
     def _receive(self, event: Event) -> None:
         self._inbox.append(event)
+
+    def _given_revision(self) -> int:
+        return 0 if self._given is None else self._given.engine_revision
 
     @workflow.query(name=STEPS_QUERY)
     def steps(self) -> RunView:
@@ -93,7 +107,7 @@ class Desk:
         """A person completes a step; answers when it has been applied. A repetition gives the first result."""
         plan, state = await self._having_begun()
         with _refused(completion.step_id):
-            task = task_of(plan, state, self._inbox, completion)
+            task = task_of(plan, state, self._inbox, completion, self._given_revision())
         await self._apply(completed(task, completion, now()) if task.open else None)
         if task.key not in self._begun()[1].answers:
             raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
@@ -105,7 +119,7 @@ class Desk:
         """Refuses, with the reason's code as the error's type, before anything is recorded."""
         if self._state is not None:
             with _refused(completion.step_id):
-                task_of(*self._begun(), self._inbox, completion)
+                task_of(*self._begun(), self._inbox, completion, self._given_revision())
 
     @workflow.update(name=DELIVER_SIGNAL)
     async def deliver_signal(self, signal: SignalDelivery) -> SignalReceipt:
@@ -114,24 +128,28 @@ class Desk:
         signal_id = signal.id or (None if update is None else update.id)
         plan, state = await self._having_begun()
         with _refused(None):
-            check_signal(plan, state, self._inbox, signal, now())
+            check_signal(plan, state, self._inbox, signal, now(), self._given_revision())
+        place = destination(state, self._inbox, signal)
         await self._apply(received(signal, signal_id, now()))
-        waits = any(one.id == signal_id for one in self._begun()[1].signals)
-        return SignalReceipt(status="BUFFERED" if waits else "DELIVERED")
+        if any(one.id == signal_id for one in self._begun()[1].signals):
+            return SignalReceipt(status="BUFFERED")
+        if place is None:
+            return SignalReceipt(status="DELIVERED")
+        return SignalReceipt(status="DELIVERED", step_id=place.step_id, visit=place.visit, item=place.item)
 
     @deliver_signal.validator
     def refuse_signal(self, signal: SignalDelivery) -> None:
         """Refuses what could be neither delivered nor buffered."""
         if self._state is not None:
             with _refused(None):
-                check_signal(*self._begun(), self._inbox, signal, now())
+                check_signal(*self._begun(), self._inbox, signal, now(), self._given_revision())
 
     @workflow.update(name=CONTROL)
     async def control(self, request: ControlRequest) -> ControlReceipt:
         """An operator steers the run; answers when it has been applied."""
         plan, state = await self._having_begun()
         with _refused(request.step_id):
-            asked = control_of(plan, state, request, now())
+            asked = control_of(plan, state, self._inbox, request, now(), self._given_revision())
         await self._apply(asked.event)
         status = "UNCHANGED" if asked.event is None else "APPLIED"
         return ControlReceipt.model_validate(
@@ -143,16 +161,34 @@ class Desk:
         """Refuses what does not apply."""
         if self._state is not None:
             with _refused(request.step_id):
-                control_of(*self._begun(), request, now())
+                control_of(*self._begun(), self._inbox, request, now(), self._given_revision())
 
     @workflow.update(name=MIGRATE)
-    async def migrate(self, request: MigrationRequest) -> MigrationReport:
+    async def migrate(self, request: MigrationRequest, definition: RawValue) -> MigrationReport:
         """Goes on with another version's definition, or only says whether it could."""
+        return await self._move(request, definition)
+
+    @migrate.validator
+    def refuse_migration(self, request: MigrationRequest, definition: RawValue) -> None:
+        """Refuses a definition that cannot be run, a run that is ending, and a second migration before the first."""
+        self._refuse_move(request, definition)
+
+    @workflow.update(name=MIGRATE_INLINE)
+    async def migrate_inline(self, request: MigrationRequest) -> MigrationReport:
+        """The same, for a request that has the definition inside."""
+        return await self._move(request, _inside(request))
+
+    @migrate_inline.validator
+    def refuse_inline_migration(self, request: MigrationRequest) -> None:
+        """Refuses the same."""
+        self._refuse_move(request, _inside(request))
+
+    async def _move(self, request: MigrationRequest, definition: RawValue) -> MigrationReport:
         await self._having_begun()
-        report, plan = self._judged(request)
-        if request.dry_run or plan is None or report.verdict != "SAFE":
+        report, plan = self._judged(request, definition)
+        if request.dry_run or report.verdict != "SAFE":
             return report
-        change = Migration(request, plan)
+        change = Migration(request, plan, definition)
         self._migration = change
         self._urgent = True
         self._askers += 1
@@ -162,23 +198,21 @@ class Desk:
             raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
         return report.model_copy(update={"migrated": True})
 
-    @migrate.validator
-    def refuse_migration(self, request: MigrationRequest) -> None:
-        """Refuses a definition that cannot be run, a run that is ending, and a second migration before the first."""
+    def _refuse_move(self, request: MigrationRequest, definition: RawValue) -> None:
         if self._state is None:
             return
-        report, plan = self._judged(request)
-        if not request.dry_run and (plan is None or report.verdict != "SAFE"):
+        report, _ = self._judged(request, definition)
+        if not request.dry_run and report.verdict != "SAFE":
             reasons = "; ".join(f"{one.step_id}: {one.reason}" for one in report.findings)
             raise application_error(Failure(f"MIGRATION_{report.verdict}", reasons))
 
-    def _judged(self, request: MigrationRequest) -> tuple[MigrationReport, Plan | None]:
+    def _judged(self, request: MigrationRequest, definition: RawValue) -> tuple[MigrationReport, Plan]:
         plan, state = self._begun()
         if state.phase is not Phase.RUNNING or self._migration is not None:
             code = "EXECUTION_ENDED" if self._migration is None else "MIGRATION_UNDER_WAY"
             raise application_error(Failure(code, "the execution is ending, or is being migrated"))
         with _refused(None):
-            new = plan_of(workflow.payload_converter().to_payload(request.definition))
+            new = plan_of(definition.payload)
         found = findings(plan, new, state, request.mapping)
         listed = [MigrationFinding(step_id=one.step_id, code=one.code, reason=one.reason) for one in found]
         return MigrationReport(verdict=verdict(found), findings=listed), new
@@ -232,6 +266,10 @@ class Desk:
         self._askers -= 1
         if self._applied < mine:
             raise application_error(Failure("EXECUTION_ENDED", "the execution ended first"))
+
+
+def _inside(request: MigrationRequest) -> RawValue:
+    return RawValue(workflow.payload_converter().to_payload(request.definition))
 
 
 @contextmanager

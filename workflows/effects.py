@@ -27,6 +27,7 @@ from app.contracts import (
     RegisteredVersion,
     batch_workflow_id,
     keyed_summary,
+    summary,
     workflow_id,
 )
 from engine.events import (
@@ -59,20 +60,20 @@ from workflows.definitions import stored_definition
 from workflows.descendants import cancel_child, child_done, outcome_of, tell_child
 from workflows.failures import failure_of
 from workflows.local_steps import LocalSteps, Unfinished
-from workflows.policies import LOCAL, action_options, heartbeat_timeout, summary
+from workflows.moment import now
+from workflows.policies import LOCAL, action_options, heartbeat_timeout
 from workflows.records import StepRecords
 from workflows.search import search_attributes
 
 _A_MOMENT = timedelta(milliseconds=1)
 _YIELD = "yield"
+_RECORDS = "records"
 
 # From this revision on children tell their parents what would undo them, and survive their continue-as-new.
 REPORTS = SURVIVES = 2
 
-
-def now() -> int:
-    """The workflow's time in milliseconds since the epoch."""
-    return workflow.time_ns() // 1_000_000
+# From this revision on the run waits for how an action ends that was withdrawn, and a chunk of items for its children.
+AWAITS = 3
 
 
 class Effects:
@@ -82,7 +83,7 @@ class Effects:
         self._run = started_with
         self._definition = definition
         self._report = report
-        self._local = LocalSteps(started_with.local_actions)
+        self._local = LocalSteps(started_with.local_actions, self._awaits)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._children: set[str] = set()
         self._timers: set[str] = set()
@@ -94,11 +95,20 @@ class Effects:
         self._definitions: dict[UUID, RawValue | dict[str, Any]] = {}
 
     @property
+    def _awaits(self) -> bool:
+        return self._run.engine_revision >= AWAITS
+
+    @property
     def busy(self) -> bool:
         """Whether anything is under way that the next run could not begin again from the state, as it can timers, or
         hear of again, as of children that have started.
         """
         return len(self._tasks) > len(self._timers) + len(self._open_children) or self.records.busy
+
+    def under_way(self) -> set[str]:
+        """The keys of what makes the run `busy`."""
+        keys = set(self._tasks) - self._timers - set(self._open_children)
+        return keys | {_RECORDS} if self.records.busy else keys
 
     @property
     def has_children(self) -> bool:
@@ -219,14 +229,17 @@ class Effects:
             try:
                 return await self._local.run(command, call)
             except Unfinished:
-                pass  # done over below
+                task = asyncio.current_task()
+                if self._awaits and task is not None and task.cancelling():
+                    # It was to be done over below, but has been withdrawn meanwhile.
+                    raise asyncio.CancelledError from None
         return await workflow.execute_activity(
             command.action_key,
             args=[command.parameters, call],
             activity_id=command.key,
             summary=summary(command.step_name),
-            heartbeat_timeout=heartbeat_timeout(command.action_key, self._run.long_actions),
-            **action_options(command, self._run.long_actions),
+            heartbeat_timeout=heartbeat_timeout(command.action_key, self._awaits, self._run.long_actions),
+            **action_options(command, self._awaits, self._run.long_actions),
         )
 
     async def _run_timer(self, command: StartTimer) -> Event | None:

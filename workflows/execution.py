@@ -28,19 +28,26 @@ from engine.draft import Step, iso
 from engine.errors import EngineError
 from engine.events import (
     CancelRequested,
+    ChunkWithdrawn,
     Event,
+    PauseRequested,
+    ResumeRequested,
+    TimerFired,
     events_from_json,
     events_to_json,
 )
 from engine.interpreter import Overdue, Pace, advance, resume, start
+from engine.keys import DEADLINE
 from engine.migration import migrate, with_version
 from engine.plan import Plan
 from engine.protocol import Cancel, Command, Complete, Fail, Failure, RunInput
 from engine.state import State
 from engine.state_json import state_from_json, state_to_json
 from workflows.clocks import ClockRecord
+from workflows.departure import Departure
 from workflows.desk import Desk
-from workflows.effects import SURVIVES, Effects, now
+from workflows.effects import AWAITS, SURVIVES, Effects
+from workflows.moment import now
 from workflows.plans import plan_of
 from workflows.policies import LOCAL, ROW
 from workflows.requests import application_error
@@ -48,11 +55,6 @@ from workflows.search import VERSION, WAITING_FOR
 from workflows.view import details, waits_for_people
 
 Ending = Complete | Fail | Cancel
-
-_LONG_HISTORY = 8_000
-
-# Events. A child that ends soon is waited for: it is cheaper to be told of its end than to ask for it.
-_PUT_OFF = 1_000
 
 
 @workflow.defn(dynamic=True, sandboxed=False)
@@ -66,7 +68,7 @@ class Execution(Desk):
     def __init__(self) -> None:
         super().__init__()
         self._calls = 0
-        self._long_since: int | None = None
+        self._departure = Departure()
         self._waiting_for: str | None = None
 
     @workflow.run
@@ -149,7 +151,7 @@ class Execution(Desk):
         state = with_version(state, str(request.version_id), request.version)
         step = migrate(plan, migration.plan, state, request.mapping, now())
         self._plan = migration.plan
-        self._definition = RawValue(workflow.payload_converter().to_payload(request.definition))
+        self._definition = migration.definition
         update = {"version_id": request.version_id, "version": request.version}
         self._given = self._given.model_copy(update=update)
         effects.use(self._given, self._definition)
@@ -162,18 +164,11 @@ class Execution(Desk):
         return self._must_leave(effects) and _is_drained(effects)
 
     def _must_leave(self, effects: Effects) -> bool:
-        """Whether a new run is to begin: history is long, and no child is open, or it has been put off long enough."""
+        """Whether a new run is to begin now, as far as nothing is under way that it would lose."""
         # What the parent has said of the cancel that is on its way would not be known to the next run.
-        if not _history_is_long() or self._leaves_done:
+        if self._leaves_done:
             return False
-        length = workflow.info().get_current_history_length()
-        self._long_since = length if self._long_since is None else self._long_since
-        return not effects.has_children or (
-            length - self._long_since >= _PUT_OFF and self._given_revision() >= SURVIVES
-        )
-
-    def _given_revision(self) -> int:
-        return 0 if self._given is None else self._given.engine_revision
+        return self._departure.is_due(effects.has_children, self._given_revision() >= SURVIVES, effects.under_way)
 
     def _begin(self, plan: Plan, given: ExecutionStart) -> Step:
         if given.state is not None:
@@ -215,25 +210,48 @@ class Execution(Desk):
             await workflow.wait_condition(condition)
         except asyncio.CancelledError:
             self._urgent = True
+            if self._given is not None and self._given.batch and self._given_revision() >= AWAITS:
+                self._receive(ChunkWithdrawn(now(), compensate=not self._leaves_done))
+                return
             reason = workflow.cancellation_reason() or None
             self._receive(CancelRequested(now(), reason, compensate=not self._leaves_done))
 
     async def _continue_as_new(self, effects: Effects) -> None:
         """Drains what is under way without applying it, then goes on as a new run with state and inbox.
 
-        Comes back without having done so when something must be applied at once: a person waits for the answer, or
-        the run is cancelled, which the next run would not know how to end as.
+        Comes back without having done so when something must be applied at once, or when that takes long.
         """
-        cancelled = any(isinstance(event, CancelRequested) for event in self._inbox)
-        self._urgent = cancelled or (self._askers > 0 and bool(self._inbox))
-        await self._wait(lambda: self._urgent or effects.broken or _is_drained(effects))
+        self._urgent = self._has_urgent()
+        patience = None
+        if self._given_revision() >= AWAITS and not self._urgent and not _is_drained(effects):
+            patience = self._departure.patience()
+        await self._wait(
+            lambda: self._urgent or effects.broken or _is_drained(effects) or (patience is not None and patience.done())
+        )
+        if patience is not None:
+            patience.cancel()
         effects.check()
         if self._urgent or self._state is None or self._given is None:
+            return
+        if not _is_drained(effects):
+            self._departure.put_off(effects.under_way())
             return
         inbox = events_to_json(self._inbox)
         state, children = state_to_json(self._state), effects.open_children
         carried = self._given.model_copy(update={"state": state, "inbox": inbox, "context": {}, "children": children})
         workflow.continue_as_new(args=[carried, self._definition])
+
+    def _has_urgent(self) -> bool:
+        """Whether something must be applied at once, although a new run is to begin: a person waits for the answer, the
+        run is cancelled, which the next run would not know how to end as, its time is over, or its parent steers it.
+        """
+        awaited = self._given_revision() >= AWAITS
+        return (self._askers > 0 and bool(self._inbox)) or any(_is_urgent(event, awaited) for event in self._inbox)
+
+    def _receive(self, event: Event) -> None:
+        super()._receive(event)
+        if self._given_revision() >= AWAITS and _is_urgent(event, awaited=True):
+            self._urgent = True
 
     def _show(self) -> None:
         """Temporal's own UI shows the steps and what is waited for."""
@@ -296,9 +314,17 @@ def _is_drained(effects: Effects) -> bool:
     return not effects.busy and workflow.all_handlers_finished()
 
 
-def _history_is_long() -> bool:
-    info = workflow.info()
-    return info.is_continue_as_new_suggested() or info.get_current_history_length() >= _LONG_HISTORY
+def _is_urgent(event: Event, awaited: bool) -> bool:
+    """Whether an event cannot wait for what is under way; before `awaited`, only a cancel could not."""
+    match event:
+        case CancelRequested() | ChunkWithdrawn():
+            return True
+        case PauseRequested() | ResumeRequested():
+            return awaited
+        case TimerFired(key=key):
+            return awaited and key == DEADLINE
+        case _:
+            return False
 
 
 async def _be_cancelled(reason: str | None) -> None:

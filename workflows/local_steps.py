@@ -15,10 +15,10 @@ from pydantic_core import to_json
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, FailureError
 
-from app.contracts import LARGEST_LOCAL_INPUT, NOT_LOCAL, ActionCall, LocalRecord
+from app.contracts import LARGEST_LOCAL_INPUT, NOT_LOCAL, ActionCall, LocalRecord, summary
 from engine.json_types import JSON
 from engine.protocol import RunAction
-from workflows.policies import action_options, summary
+from workflows.policies import action_options
 
 # Local activities in one stretch, that is, between two ends of workflow tasks: with LARGEST_LOCAL_RECORD each, and as
 # many again that began in the stretch before, they stay below the 4 MiB that the server takes in one message.
@@ -40,8 +40,9 @@ class Unfinished(Exception):
 class LocalSteps:
     """Which actions of a run go into local activities, and how much of the present stretch is used up."""
 
-    def __init__(self, eligible: Iterable[str]) -> None:
+    def __init__(self, eligible: Iterable[str], awaited: bool) -> None:
         self._eligible = frozenset(eligible)
+        self._awaited = awaited
         self._open = 0
         self._begun = 0
         self._began_at = 0
@@ -75,7 +76,7 @@ class LocalSteps:
                 activity_id=command.key,
                 summary=summary(command.step_name),
                 local_retry_threshold=_LONGEST_PAUSE,
-                **action_options(command),
+                **action_options(command, self._awaited),
             )
         except FailureError as error:
             if _is_unfinished(error):

@@ -7,8 +7,17 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
+from engine.nodes import ACTION_TIMEOUT
 from engine.protocol import RunAction
 from engine.steps import Retry
+
+# Seconds that an attempt of a long action may take where its step does not say: it heartbeats meanwhile.
+_LONG = 24 * 3600.0
+
+# Without a sign of life for so long, an attempt has failed. One that says it is long gives the signs itself; of the
+# others the worker gives them, so that what is missing then is the worker, or all that it runs is being held up.
+_LONG_SILENCE = timedelta(seconds=10)
+_SILENCE = timedelta(seconds=30)
 
 # While a local activity pauses between attempts its workflow task stays open, and answers to updates wait for that, up
 # to eight seconds. A longer pause than this is a timer instead: a few events more, while Postgres is away.
@@ -35,37 +44,40 @@ ROW: dict[str, Any] = {
     ),
 }
 
-# Bytes; the server refuses a summary of more than 400.
-_LONGEST_SUMMARY = 380
+# Rows that must be written, but that nobody waits for: a few times at once, and then, at no cost of events, for ever.
+BRIEFLY: dict[str, Any] = {
+    **ROW,
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_attempts=3
+    ),
+}
+INSISTING: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), backoff_coefficient=1.5, maximum_interval=timedelta(seconds=30)
+    ),
+}
 
 
-# Seconds that an attempt of an action may take where its step does not say: one that is long heartbeats meanwhile.
-_SHORT = 10.0
-_LONG = 24 * 3600.0
+def action_options(command: RunAction, awaited: bool, long_actions: Container[str] = ()) -> dict[str, Any]:
+    """Timeout, retries and cancellation of an action's activity, ordinary or local.
 
-
-def summary(text: str) -> str:
-    """A summary as long as the server takes it."""
-    return text.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
-
-
-# Without a sign of life for so long, the attempt of an action that says it is long has failed.
-_HEARTBEAT = timedelta(seconds=10)
-
-
-def action_options(command: RunAction, long_actions: Container[str] = ()) -> dict[str, Any]:
-    """Timeout, retries and cancellation of an action's activity, ordinary or local."""
-    length = command.timeout or (_LONG if command.action_key in long_actions else _SHORT)
+    With `awaited` a withdrawal is over when the attempt that runs has ended, however that ends.
+    """
+    length = command.timeout or (_LONG if command.action_key in long_actions else ACTION_TIMEOUT)
+    types = workflow.ActivityCancellationType
     return {
         "start_to_close_timeout": timedelta(seconds=length),
         "retry_policy": retry_policy(command.retry),
-        "cancellation_type": workflow.ActivityCancellationType.TRY_CANCEL,
+        "cancellation_type": types.WAIT_CANCELLATION_COMPLETED if awaited else types.TRY_CANCEL,
     }
 
 
-def heartbeat_timeout(action_key: str, long_actions: Container[str]) -> timedelta | None:
-    """The heartbeat timeout of an action's ordinary activity: 10 s for one that is long, otherwise none."""
-    return _HEARTBEAT if action_key in long_actions else None
+def heartbeat_timeout(action_key: str, awaited: bool, long_actions: Container[str]) -> timedelta | None:
+    """The heartbeat timeout of an action's ordinary activity: an attempt hears of its withdrawal by its heartbeats."""
+    if action_key in long_actions:
+        return _LONG_SILENCE
+    return _SILENCE if awaited else None
 
 
 def retry_policy(retry: Retry) -> RetryPolicy:

@@ -5,6 +5,7 @@ The run does not wait for them: it goes on while they are written, and ends only
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import assert_never
 
 from temporalio import workflow
@@ -22,9 +23,14 @@ from app.contracts import (
 from engine.draft import iso
 from engine.keys import Key
 from engine.protocol import CloseHumanTask, CloseIncident, OpenHumanTask, OpenIncident, ReassignHumanTask
-from workflows.policies import ROW
+from workflows.policies import BRIEFLY, INSISTING, ROW
 
 Recorded = OpenHumanTask | CloseHumanTask | ReassignHumanTask | OpenIncident | CloseIncident
+
+# From this revision on no row is given up while the run is open.
+_INSISTS = 3
+
+_LONGEST_END = timedelta(minutes=1)
 
 
 class StepRecords:
@@ -36,6 +42,7 @@ class StepRecords:
         self._pending: list[TaskRecord | IncidentRecord] = []
         self._latest = 0
         self._writing: asyncio.Task[None] | None = None
+        self._insisting = False
 
     @property
     def busy(self) -> bool:
@@ -54,10 +61,24 @@ class StepRecords:
             self._writing.add_done_callback(self._look_at)
 
     async def written(self) -> None:
-        """Waits until everything is written, also when the run is cancelled meanwhile."""
-        while self._writing is not None:
+        """Waits until everything is written, also when the run is cancelled meanwhile.
+
+        While Postgres is away it waits a minute: then the reconciler closes what is open in the rows of an execution
+        that has ended. How a task was completed is known to the run alone then, as its steps show.
+        """
+        await self._until(lambda: self._writing is None or self._insisting)
+        if self._writing is None:
+            return
+        patience = asyncio.create_task(workflow.sleep(_LONGEST_END, summary="rows of tasks and incidents"))
+        await self._until(lambda: self._writing is None or patience.done())
+        if self._writing is not None:
+            workflow.logger.warning("steps_left_unrecorded", extra={"writes": len(self._pending) + 1})
+        patience.cancel()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             try:
-                await asyncio.shield(self._writing)
+                await workflow.wait_condition(condition)
             except asyncio.CancelledError:
                 continue
 
@@ -72,10 +93,25 @@ class StepRecords:
                 incidents=[record for record in pending if isinstance(record, IncidentRecord)],
             )
             try:
-                await workflow.execute_local_activity(RECORD_STEPS, request, **ROW)
+                await self._record(request)
             except FailureError as error:
                 workflow.logger.warning("steps_not_recorded", extra={"cause": str(error.cause or error)})
         self._writing = None
+
+    async def _record(self, request: RecordSteps) -> None:
+        """Writes rows, however long that takes: what Postgres does not take now, an ordinary activity is tried with
+        until it does, which costs no events. Runs of earlier revisions give up after a minute.
+        """
+        if self._run.engine_revision < _INSISTS:
+            await workflow.execute_local_activity(RECORD_STEPS, request, **ROW)
+            return
+        try:
+            await workflow.execute_local_activity(RECORD_STEPS, request, **BRIEFLY)
+        except FailureError:
+            self._insisting = True
+            await workflow.execute_activity(RECORD_STEPS, request, summary="rows of tasks and incidents", **INSISTING)
+        finally:
+            self._insisting = False
 
 
 def _record(command: Recorded, at: str) -> TaskRecord | IncidentRecord:

@@ -4,9 +4,9 @@ Each request is judged by the state and by what is waiting in the inbox, and is 
 type of the error before anything is recorded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from temporalio.exceptions import ApplicationError
 
@@ -21,13 +21,16 @@ from engine.events import (
     ResumeRequested,
     SignalReceived,
     StepResumed,
+    TimerFired,
     TimerSkipped,
 )
+from engine.keys import Key
 from engine.plan import Plan
 from engine.protocol import Failure
-from engine.signals import fate
+from engine.signals import fate, growing, taker
 from engine.state import Phase, Stage, State
 from engine.tasks import Answer, OpenTask, find_open, find_task, find_timer, node_of
+from engine.units import CONFIRMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,40 @@ class Control:
     item: int | None = None
 
 
-def task_of(plan: Plan, state: State, inbox: Iterable[Event], completion: StepCompletion) -> OpenTask:
+# From this revision on a request is judged by those that wait before it, and what comes to nothing is refused.
+FORESEES = 3
+
+
+def task_of(
+    plan: Plan, state: State, inbox: Collection[Event], completion: StepCompletion, revision: int = FORESEES
+) -> OpenTask:
     """The human step that a completion means; not open when it has been answered, if only in the inbox.
 
-    Raises `EngineError`.
+    Raises `EngineError`: what `find_task` does, and STEP_ALREADY_COMPLETED when another answer was taken.
     """
     answer = Answer(completion.outcome, completion.data)
     task = find_task(plan, state, completion.step_id, completion.visit, completion.item, answer)
-    answered = any(isinstance(event, HumanCompleted) and event.key == task.key for event in inbox)
-    return OpenTask(task.key, task.step_id, task.visit, task.open and not answered, task.item)
+    first: Any = state.answers.get(task.key) if not task.open else None
+    for event in inbox:
+        if first is None and isinstance(event, HumanCompleted) and event.key == task.key:
+            first = {
+                "outcome": event.outcome or CONFIRMED,
+                "comment": event.comment,
+                "data": event.data,
+                "completedBy": event.completed_by,
+            }
+    if first is not None and revision >= FORESEES:
+        _refuse_another(task, first, completion)
+    return OpenTask(task.key, task.step_id, task.visit, task.open and first is None, task.item)
+
+
+def _refuse_another(task: OpenTask, first: dict[str, Any], completion: StepCompletion) -> None:
+    """Raises STEP_ALREADY_COMPLETED unless a completion says what the first one said, whoever says it."""
+    taken = (first["outcome"], first["comment"], first.get("documents", first.get("data")))
+    if taken != (completion.outcome or CONFIRMED, completion.comment, completion.data):
+        whose = "" if first["completedBy"] is None else f" by {first['completedBy']}"
+        message = f"step {task.step_id} has been completed already{whose}, with outcome {first['outcome']}"
+        raise EngineError("STEP_ALREADY_COMPLETED", message)
 
 
 def completed(task: OpenTask, completion: StepCompletion, at: int) -> HumanCompleted:
@@ -58,12 +86,23 @@ def completed(task: OpenTask, completion: StepCompletion, at: int) -> HumanCompl
     )
 
 
-def check_signal(plan: Plan, state: State, inbox: Iterable[Event], signal: SignalDelivery, at: int) -> None:
+def check_signal(
+    plan: Plan, state: State, inbox: Collection[Event], signal: SignalDelivery, at: int, revision: int = FORESEES
+) -> None:
     """Raises `EngineError` when a signal can be neither delivered nor buffered."""
     waiting = sum(isinstance(event, SignalReceived) for event in inbox)
     if waiting and waiting + sum(one.expires > at for one in state.signals) >= plan.limits.buffered_signals:
         raise EngineError("SIGNAL_BUFFER_FULL", f"{waiting} signals wait to be looked at")
-    fate(plan, state, signal.name, signal.correlation_key, signal.id, at)
+    by_name = revision >= FORESEES
+    fate(plan, state, signal.name, signal.correlation_key, signal.id, at, by_name=by_name)
+
+
+def destination(state: State, inbox: Collection[Event], signal: SignalDelivery) -> Key | None:
+    """The step that takes a signal; None where nobody knows yet: it waits, has come before, or comes after others."""
+    if inbox or signal.id in state.receipts:
+        return None
+    key = growing(state, signal.name) or taker(state, signal.name, signal.correlation_key)
+    return None if key is None else Key.parse(key)
 
 
 def received(signal: SignalDelivery, signal_id: str | None, at: int) -> SignalReceived:
@@ -71,50 +110,88 @@ def received(signal: SignalDelivery, signal_id: str | None, at: int) -> SignalRe
     return SignalReceived(signal.name, at, signal.payload, signal.correlation_key, signal_id)
 
 
-def control_of(plan: Plan, state: State, request: ControlRequest, at: int) -> Control:
-    """What an operator's request comes to. Raises `EngineError` when it does not apply."""
+def control_of(
+    plan: Plan, state: State, inbox: Collection[Event], request: ControlRequest, at: int, revision: int = FORESEES
+) -> Control:
+    """What an operator's request comes to once all that waits in the inbox has been applied.
+
+    Raises `EngineError` when it does not apply.
+    """
+    before = inbox if revision >= FORESEES else ()
     match request.what:
         case "PAUSE" | "RESUME" | "CANCEL":
-            return _whole_run(state, request, at)
+            return _whole_run(state, before, request, at)
         case "SKIP_TIMER":
-            _require_running(state)
-            key = find_timer(plan, state, _step(request), request.visit, request.item)
-            return Control(TimerSkipped(key, at), request.step_id, request.visit, request.item)
+            _require_running(state, before)
+            key = find_timer(plan, state, _step(request), request.visit, request.item, _taken(before))
+            place = Key.parse(key)
+            return Control(TimerSkipped(key, at), place.step_id, place.visit, place.item)
         case "RESUME_STEP":
-            return _resume_step(plan, state, request, at)
+            return _resume_step(plan, state, before, request, at)
         case "RETRY_INCIDENT" | "COMPLETE_INCIDENT" | "FAIL_INCIDENT":
-            return _incident(plan, state, request, at)
+            return _incident(plan, state, before, request, at)
         case _:
             assert_never(request.what)
 
 
-def _whole_run(state: State, request: ControlRequest, at: int) -> Control:
+def _taken(inbox: Collection[Event]) -> frozenset[str]:
+    """The keys of what has its answer in the inbox: it will not be there any more."""
+    answering = (IncidentResolved, StepResumed, TimerFired, TimerSkipped)
+    return frozenset(event.key for event in inbox if isinstance(event, answering))
+
+
+def _whole_run(state: State, inbox: Collection[Event], request: ControlRequest, at: int) -> Control:
     if state.phase not in (Phase.RUNNING, Phase.ENDING, Phase.COMPENSATING):
         raise EngineError("EXECUTION_ENDED", "the execution has ended")
+    paused, running = state.paused, state.phase is Phase.RUNNING
+    for event in inbox:
+        match event:
+            case PauseRequested() | ResumeRequested():
+                paused = isinstance(event, PauseRequested)
+            case CancelRequested():
+                paused = running = False
+            case _:
+                pass
     match request.what:
         case "PAUSE":
-            return Control(None if state.paused else PauseRequested(at, request.actor))
+            return Control(None if paused else PauseRequested(at, request.actor))
         case "RESUME":
-            return Control(ResumeRequested(at, request.actor) if state.paused else None)
+            return Control(ResumeRequested(at, request.actor) if paused else None)
         case _:
-            running = state.phase is Phase.RUNNING
             return Control(CancelRequested(at, request.reason, request.compensate) if running else None)
 
 
-def _resume_step(plan: Plan, state: State, request: ControlRequest, at: int) -> Control:
-    _require_running(state)
+def _resume_step(plan: Plan, state: State, inbox: Collection[Event], request: ControlRequest, at: int) -> Control:
+    _require_running(state, inbox)
     node = node_of(plan, _step(request))
     key, work = find_open(
-        state, node, request.visit, request.item, lambda one: one.stage is Stage.SUSPENDED, "suspended"
+        state,
+        node.id,
+        request.visit,
+        request.item,
+        lambda one: one.stage is Stage.SUSPENDED,
+        "suspended",
+        _taken(inbox),
     )
     return Control(StepResumed(key, at, request.data), node.id, work.visit, work.item)
 
 
-def _incident(plan: Plan, state: State, request: ControlRequest, at: int) -> Control:
-    node = node_of(plan, _step(request))
+def _incident(plan: Plan, state: State, inbox: Collection[Event], request: ControlRequest, at: int) -> Control:
+    step_id = _step(request)
+    # What undoes a step outlives it, should the run have gone on with a version that does not have it.
+    if not any(work.step_id == step_id for work in state.work.values()):
+        node_of(plan, step_id)
+    if state.phase is Phase.RUNNING:
+        _require_running(state, inbox)
     try:
         key, work = find_open(
-            state, node, request.visit, request.item, lambda one: one.stage is Stage.INCIDENT, "an incident"
+            state,
+            step_id,
+            request.visit,
+            request.item,
+            lambda one: one.stage is Stage.INCIDENT,
+            "an incident",
+            _taken(inbox),
         )
     except EngineError as error:
         code = "NO_INCIDENT" if error.code == "STEP_NOT_OPEN" else error.code
@@ -128,11 +205,11 @@ def _incident(plan: Plan, state: State, request: ControlRequest, at: int) -> Con
         request.output,
         request.actor,
     )
-    return Control(event, node.id, work.visit, work.item)
+    return Control(event, step_id, work.visit, work.item)
 
 
-def _require_running(state: State) -> None:
-    if state.phase is not Phase.RUNNING:
+def _require_running(state: State, inbox: Collection[Event]) -> None:
+    if state.phase is not Phase.RUNNING or any(isinstance(event, CancelRequested) for event in inbox):
         raise EngineError("EXECUTION_ENDED", "the execution has ended or is ending")
 
 

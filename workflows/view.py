@@ -5,11 +5,11 @@ from heapq import nlargest
 from operator import itemgetter
 
 from app.contracts import FailureView
-from app.run_contracts import RunView, StepView, WaitingFor
+from app.run_contracts import ItemCounts, PauseView, RunView, StepView, WaitingFor
 from engine.draft import iso
-from engine.keys import DELAY, DUE, RETRY, TIMEOUT, role_key
+from engine.keys import DELAY, DUE, RETRY, TIMEOUT, role_key, visit_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, Plan, SignalNode
-from engine.state import ENDED, Phase, Stage, State, StepRecord, StepStatus, Work
+from engine.state import ENDED, Fan, Phase, Stage, State, StepRecord, StepStatus, Work
 
 _ROWS = 40
 _WAITS = 20
@@ -33,15 +33,21 @@ def run_view(plan: Plan, state: State) -> RunView:
     """Every step in plan order, and what the run waits for."""
     still_open = {work.step_id for work in state.work.values()}
     steps = [_step_view(plan, state, step_id, step_id in still_open) for step_id in plan.by_id]
-    return RunView(steps=steps, waiting_for=list(waiting_for(plan, state)))
+    return RunView(steps=steps, waiting_for=list(waiting_for(plan, state)), paused=_pause(state))
+
+
+def _pause(state: State) -> PauseView | None:
+    """The pause that the run is in; one that began before its time was noted is as old as the state."""
+    return PauseView(since=iso(state.paused_at or state.at), by=state.paused_by) if state.paused else None
 
 
 def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
     """What is open, in order of key: since when, from whom, until when. Items that wait alike are one entry."""
     if state.phase in ENDED:
         return
-    if state.paused:
-        yield WaitingFor(step_id="", visit=0, kind="RESUME", since=iso(state.at))
+    pause = _pause(state)
+    if pause is not None:
+        yield WaitingFor(step_id="", visit=0, kind="RESUME", since=pause.since)
     alike: dict[tuple[str, int, str], WaitingFor] = {}
     for key, work in sorted(state.work.items()):
         wait = _wait(plan, state, key, work)
@@ -53,10 +59,30 @@ def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
         else:
             alike[group] = wait
     yield from alike.values()
+    yield from _withdrawn(plan, state)
+
+
+def _withdrawn(plan: Plan, state: State) -> Iterator[WaitingFor]:
+    """What was taken back and has not answered yet, one entry for a visit: the run does not end before it has."""
+    found: dict[tuple[str, int], WaitingFor] = {}
+    for _, work in sorted(state.leaving.items()):
+        if work.step_id not in plan.by_id:
+            continue
+        place = (work.step_id, work.visit)
+        before = found.get(place)
+        if before is not None:
+            found[place] = before.model_copy(update={"count": before.count + 1, "item": None})
+            continue
+        found[place] = WaitingFor(
+            step_id=work.step_id, visit=work.visit, item=work.item, kind="WITHDRAWN", since=iso(work.since)
+        )
+    yield from found.values()
 
 
 def _wait(plan: Plan, state: State, key: str, work: Work) -> WaitingFor:
-    due = min((state.timers[name] for role in _TIMERS if (name := role_key(key, role)) in state.timers), default=None)
+    times = [state.timers[name] for role in _TIMERS if (name := role_key(key, role)) in state.timers]
+    # What is due and goes to nobody else has no timer.
+    due = min(times if work.due is None or work.stage is not Stage.RUNNING else [*times, work.due], default=None)
     return WaitingFor(
         step_id=work.step_id,
         visit=work.visit,
@@ -74,14 +100,14 @@ def waits_for_people(plan: Plan, state: State) -> str | None:
     waited = {
         work.step_id
         for work in state.work.values()
-        if work.stage is Stage.RUNNING and isinstance(plan.node(work.step_id), HumanNode | SignalNode)
+        if work.stage is Stage.RUNNING and isinstance(_node(plan, work.step_id), HumanNode | SignalNode)
     }
     return ", ".join(sorted(waited))[:_LONGEST_KEYWORD] or None
 
 
 def details(plan: Plan, state: State) -> str:
     """Markdown for Temporal's UI: what is waited for, then the steps that have begun."""
-    lines = [f"**{state.phase.value}{' (paused)' if state.paused else ''}**", ""]
+    lines = [f"**{state.phase.value}{_paused(state)}**", ""]
     waits = list(waiting_for(plan, state))
     if waits:
         lines += ["| waiting for | kind | since | from | until |", "|---|---|---|---|---|"]
@@ -96,6 +122,13 @@ def details(plan: Plan, state: State) -> str:
     return "\n".join(lines)
 
 
+def _paused(state: State) -> str:
+    pause = _pause(state)
+    if pause is None:
+        return ""
+    return f" (paused since {pause.since}{'' if pause.by is None else f' by {_cell(pause.by)}'})"
+
+
 def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> StepView:
     node = plan.node(step_id)
     record = state.steps.get(step_id)
@@ -106,6 +139,7 @@ def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> Step
     if still_open and status is StepStatus.COMPLETED:
         # The last visit is over; an earlier one is not.
         status = StepStatus.ACTION_REQUIRED if isinstance(node, HumanNode) else StepStatus.IN_PROGRESS
+    fan = state.fans.get(visit_key(step_id, record.visits))
     return StepView(
         id=step_id,
         name=node.name,
@@ -117,16 +151,30 @@ def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> Step
         error=None
         if error is None
         else FailureView(code=error.code, message=error.message, step_id=error.step_id, attempts=error.attempts),
+        items=None if fan is None else _counts(fan),
     )
+
+
+def _counts(fan: Fan) -> ItemCounts:
+    """Of a step whose items run in chunks, those are open that a chunk has and has not given back."""
+    done, failed = len(fan.results), len(fan.errors)
+    under_way = max(fan.next - len(fan.again) - done - failed, 0) if fan.chunk else fan.open
+    return ItemCounts(total=len(fan.items), open=under_way, done=done, failed=failed)
 
 
 def _kind(plan: Plan, state: State, work: Work) -> str:
     if state.phase is Phase.COMPENSATING:
         return "INCIDENT" if work.stage is Stage.INCIDENT else "COMPENSATION"
-    return _KINDS.get(work.stage) or _kind_of_running(plan.node(work.step_id))
+    return _KINDS.get(work.stage) or _kind_of_running(_node(plan, work.step_id))
 
 
-def _kind_of_running(node: Node) -> str:
+def _node(plan: Plan, step_id: str) -> Node | None:
+    """A step of the plan; None for one of an earlier version, which is only undone."""
+    index = plan.by_id.get(step_id)
+    return None if index is None else plan.nodes[index]
+
+
+def _kind_of_running(node: Node | None) -> str:
     match node:
         case HumanNode():
             return "PERSON"
@@ -141,7 +189,10 @@ def _kind_of_running(node: Node) -> str:
 
 
 def _wait_row(plan: Plan, wait: WaitingFor) -> str:
-    name = f"{_cell(plan.node(wait.step_id).name)} (`{wait.step_id}`)" if wait.step_id else "the execution is paused"
+    node = _node(plan, wait.step_id)
+    name = "the execution is paused"
+    if wait.step_id:
+        name = f"{_cell(wait.step_id if node is None else node.name)} (`{wait.step_id}`)"
     return f"| {name} | {wait.kind} | {wait.since} | {_cell(wait.who or '')} | {wait.until or ''} |"
 
 

@@ -30,4 +30,4 @@ class AuditEventView(Given):
 
 def audit_view(event: AuditEvent) -> AuditEventView:
     """An event as it is shown."""
-    return AuditEventView(**event.model_dump())
+    return AuditEventView(**event.model_dump(exclude={"idempotency_key"}))

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import insert, update
+from sqlalchemy import insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -19,7 +19,7 @@ from app.canonical import canonical_json, digest
 from app.contracts import readable
 from app.db.session import Database
 from app.db.tables import AuditEvent, new_id
-from app.errors import AppError, Unavailable
+from app.errors import AppError, Conflict, Unavailable
 from app.untrusted import made_storable
 
 log = structlog.get_logger(__name__)
@@ -30,12 +30,18 @@ UNKNOWN = "UNKNOWN"
 # Bytes of JSON. A larger document is kept as its size and hash: the audit proves, it does not archive.
 LARGEST_DOCUMENT = 16 * 1024
 
+# What came of what was done, or may have been done: every other result is the code of a refusal.
+_SETTLED = (DONE, "APPLIED", "UNCHANGED", "DELIVERED", "BUFFERED")
+_OPEN = (PENDING, UNKNOWN)
+_MAYBE = "%\\_UNAVAILABLE"
+
 
 @dataclass(slots=True)
 class Deed:
     """What somebody is about to do, and what comes of it; set `result`, `before` and `after` while it is done.
 
-    `action` is a verb in upper case (CANCEL), `entity_kind` what it is done to (EXECUTION).
+    `action` is a verb in upper case (CANCEL), `entity_kind` what it is done to (EXECUTION). `key` makes repetitions of
+    it one: see `find_done`.
     """
 
     action: str
@@ -45,6 +51,7 @@ class Deed:
     execution_id: UUID | None = None
     request: dict[str, Any] | None = None
     reason: str | None = None
+    key: str | None = None
     result: str = DONE
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
@@ -57,14 +64,49 @@ def of_execution(
     actor: str | None,
     request: dict[str, Any] | None = None,
     reason: str | None = None,
+    key: str | None = None,
 ) -> Deed:
     """A deed on an execution."""
-    return Deed(action, "EXECUTION", str(execution_id), actor, execution_id, request, reason)
+    return Deed(action, "EXECUTION", str(execution_id), actor, execution_id, request, reason, key)
+
+
+async def find_done(database: Database, deed: Deed) -> AuditEvent | None:
+    """The event of the same deed, done before under the same key; None when it is still to be done.
+
+    Raises IDEMPOTENCY_CONFLICT when the key was used for something else. What was refused does not use a key up.
+    """
+    if deed.key is None:
+        return None
+    result = col(AuditEvent.result)
+    statement = (
+        select(AuditEvent)
+        .where(
+            col(AuditEvent.execution_id) == deed.execution_id,
+            col(AuditEvent.idempotency_key) == deed.key,
+            or_(result.in_((*_SETTLED, *_OPEN)), result.like(_MAYBE)),
+        )
+        .order_by(col(AuditEvent.id))
+    )
+    async with database.transaction() as session:
+        events = (await session.execute(statement)).scalars().all()
+    if any(event.request != _recorded(deed.request) for event in events):
+        raise Conflict("IDEMPOTENCY_CONFLICT", "The key was used for another request.")
+    return next((event for event in events if event.result in _SETTLED), None)
 
 
 async def record(session: AsyncSession, deed: Deed) -> None:
     """Writes the event of a deed into the transaction that does it."""
     await session.execute(insert(AuditEvent).values(**_values(deed), id=deed.id, result=deed.result))
+
+
+async def find_repeated(database: Database, deed: Deed) -> AuditEvent | None:
+    """Like `find_done`; that somebody has asked again is audited, with what came of it the first time."""
+    done = await find_done(database, deed)
+    if done is not None:
+        deed.result, deed.before, deed.after = done.result, done.before, done.after
+        async with database.transaction() as session:
+            await record(session, deed)
+    return done
 
 
 @asynccontextmanager
@@ -112,6 +154,7 @@ def _values(deed: Deed) -> dict[str, Any]:
         "before": _recorded(deed.before),
         "after": _recorded(deed.after),
         "reason": None if deed.reason is None else readable(deed.reason),
+        "idempotency_key": deed.key,
     }
 
 

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json
+from app.cli.definitions import find_version_id
+from app.cli.mappings import MappingFile, Pairs, read_mappings
 from app.cli.output import AsJson, out, print_json, print_table
-from app.cli.steering import Compensate, Detached, Key, Reason, read_mapping
+from app.cli.steering import Compensate, Detached, Key, Reason
 from app.errors import Invalid
 
 PAGE = 200
@@ -33,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def bulk(
     deed: Annotated[BulkDeed, typer.Argument(help="What is to be done.", show_default=False)],
     template: Annotated[str | None, typer.Option(help="A template's slug or id.")] = None,
-    version_id: Annotated[str | None, typer.Option("--version", help="A version's id.")] = None,
+    version_id: Annotated[str | None, typer.Option("--version", help="A version: slug@1.2.0, or its id.")] = None,
     status: Annotated[str | None, typer.Option(help="CREATED, STARTED, FAILED_TO_START or COMPLETED.")] = None,
     runtime_status: Annotated[str | None, typer.Option(help="IN_PROGRESS, FAILED, CANCELLED …")] = None,
     root: Annotated[str | None, typer.Option(help="Only this root and its descendants.")] = None,
@@ -49,8 +51,9 @@ def bulk(
     signal: Annotated[str | None, typer.Option(help="signal: its name.")] = None,
     payload: Annotated[str | None, typer.Option(help="signal: its payload, JSON or @FILE.")] = None,
     correlation_key: Annotated[str | None, typer.Option(help="signal: which of several that wait.")] = None,
-    to_version: Annotated[str | None, typer.Option("--to", help="migrate: the version's id.")] = None,
-    mapping: Annotated[list[str] | None, typer.Option("--map", help="migrate: OLD=NEW.")] = None,
+    to_version: Annotated[str | None, typer.Option("--to", help="migrate: the version, slug@1.2.0 or its id.")] = None,
+    pairs: Pairs = None,
+    mapping: MappingFile = None,
     reason: Reason = None,
     key: Key = None,
     api: ApiUrl = None,
@@ -60,7 +63,8 @@ def bulk(
 
     Open ones are meant, for retry failed ones, unless a status or ids are given.
     """
-    wanted = {
+    version_id, to_version = _version_ids(api, version_id, to_version)
+    wanted: dict[str, Any] = {
         "template": template,
         "versionId": version_id,
         "status": status,
@@ -71,12 +75,8 @@ def bulk(
         "ids": ids or None,
         "rootOnly": False if children else None,
     }
-    body: dict[str, Any] = {
-        "filter": {name: value for name, value in wanted.items() if value is not None},
-        "dryRun": dry_run,
-        "limit": PAGE if everything else limit,
-        "reason": reason,
-    }
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    body = {"filter": wanted, "dryRun": dry_run, "limit": PAGE if everything else limit, "reason": reason}
     match deed:
         case BulkDeed.CANCEL:
             body |= {"compensate": compensate, "includeDetached": include_detached}
@@ -84,7 +84,7 @@ def bulk(
             given = None if payload is None else read_json(payload)
             body |= {"name": _needed(signal, "--signal"), "payload": given, "correlationKey": correlation_key}
         case BulkDeed.MIGRATE:
-            body |= {"versionId": _needed(to_version, "--to"), "mapping": read_mapping(mapping)}
+            body |= {"versionId": _needed(to_version, "--to"), **read_mappings(pairs, mapping)}
     results = _call(api, deed, body, key, everything=everything)
     _print(results, as_json, dry_run=dry_run)
     if not all(one["ok"] for one in results):
@@ -104,6 +104,14 @@ def _call(
             if not everything or answer["nextCursor"] is None:
                 return results
             body = {**body, "cursor": answer["nextCursor"]}
+
+
+def _version_ids(api: str | None, *references: str | None) -> tuple[str | None, ...]:
+    """Versions by their ids, where they are named; those named by `slug@1.2.0` are looked up."""
+    if not any(references):
+        return references
+    with open_api(api) as calls:
+        return tuple(None if one is None else find_version_id(calls, one) for one in references)
 
 
 def _needed(value: str | None, option: str) -> str:

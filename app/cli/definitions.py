@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import Api, ApiUrl, open_api, read_json_object, segment
-from app.cli.output import AsJson, out, print_fields, print_json, print_problem
+from app.cli.output import AsJson, out, print_fields, print_json, print_problem, print_table, time_of_day
 from app.errors import AppError, NotFound
+
+versions = typer.Typer(help="The versions of templates.", no_args_is_help=True)
 
 DefinitionFile = Annotated[Path, typer.Argument(metavar="FILE", help="A definition, as JSON.", show_default=False)]
 
@@ -91,6 +93,36 @@ def activate(
         _print_version(changed)
 
 
+@versions.command("list")
+def list_versions(
+    template: Annotated[str, typer.Argument(help="The template's slug or id.", show_default=False)],
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a template's versions, the newest first."""
+    with open_api(api) as calls:
+        found = calls.first(limit, f"/templates/{segment(template)}/versions")
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("id", "version", "status", "active", "published", "note"),
+        [
+            (
+                one["id"],
+                one["version"],
+                one["status"],
+                "yes" if one["active"] else "no",
+                time_of_day(one["publishedAt"]),
+                one["versionNote"],
+            )
+            for one in found
+        ],
+        empty="no versions",
+    )
+
+
 def publish_definition(
     api: Api,
     document: dict[str, Any],
@@ -121,6 +153,12 @@ def find_version(api: Api, slug: str, version: str) -> dict[str, Any]:
         if found["version"] == version or found["id"] == version.lower():
             return found
     raise NotFound("version", f"{version} of {slug}")
+
+
+def find_version_id(api: Api, reference: str) -> str:
+    """The id of a version named by `slug@1.2.0`; an id is taken as it is. Raises `NotFound` VERSION_NOT_FOUND."""
+    slug, sign, number = reference.rpartition("@")
+    return str(find_version(api, slug, number)["id"]) if sign else reference
 
 
 def _save_draft(api: Api, slug: str, version: str, document: dict[str, Any], note: str | None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 from operator import itemgetter
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from app.cli.api_client import Api, ApiUrl, acting, open_api, read_json, segment
 from app.cli.output import AsJson, duration, out, print_fields, print_json, print_table, time_of_day
-from app.errors import AppError
+from app.errors import AppError, Conflict
 
 app = typer.Typer(help="See and steer executions.", no_args_is_help=True)
 
@@ -27,6 +26,7 @@ def list_(
     entity_type: Annotated[str | None, typer.Option(help="SERVICE_CATALOG or PRODUCT.")] = None,
     entity_id: Annotated[str | None, typer.Option(help="The service code or the product's id.")] = None,
     root: Annotated[str | None, typer.Option(help="Only the descendants of this root, and itself.")] = None,
+    roots: Annotated[bool, typer.Option("--roots", help="No children.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     api: ApiUrl = None,
     as_json: AsJson = False,
@@ -39,10 +39,10 @@ def list_(
         "entityType": entity_type,
         "entityId": entity_id,
         "rootId": root,
-        "limit": min(limit, 100),
+        "rootsOnly": "true" if roots else None,
     }
     with open_api(api) as calls:
-        found = list(islice(calls.pages("/executions", **wanted), limit))
+        found = calls.first(limit, "/executions", **wanted)
     if as_json:
         print_json(found)
         return
@@ -70,6 +70,9 @@ def show(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on until it is over; with --json, one event a line.")
     ] = False,
+    output: Annotated[
+        bool, typer.Option("--output", help="Print its output alone, whole, as JSON; leave with 1 when it has none.")
+    ] = False,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -84,7 +87,12 @@ def show(
         return
     with open_api(api) as calls:
         found = calls.get(f"/executions/{segment(execution_id)}")
-        steps = _steps(calls, execution_id)
+        steps = [] if output else _steps(calls, execution_id)
+    if output:
+        if "output" not in found:
+            raise Conflict("NO_OUTPUT", f"The execution has no output: it is {found.get('runtimeStatus') or 'open'}.")
+        print_json(found["output"])
+        return
     if as_json:
         print_json({**found, "steps": steps})
         return
@@ -95,6 +103,7 @@ def show(
             "template": f"{found['template']} {found['version']}",
             "status": found["status"],
             "runtime status": found.get("runtimeStatus"),
+            "paused": said_of_pause(found.get("paused")),
             "started": time_of_day(found.get("startedAt")),
             "ended": time_of_day(found.get("endedAt")),
             "parent": found.get("parentId"),
@@ -106,20 +115,7 @@ def show(
         }
     )
     out.print()
-    print_table(
-        ("step", "name", "status", "visits", "took"),
-        [
-            (
-                step["id"],
-                step["name"],
-                step["status"],
-                step["visits"],
-                duration(step.get("startedAt"), step.get("endedAt")),
-            )
-            for step in steps
-        ],
-        empty="no steps yet",
-    )
+    print_table(STEP_COLUMNS, [step_row(step) for step in steps], empty="no steps yet")
     _print_waiting(found.get("waitingFor") or [])
 
 
@@ -129,20 +125,21 @@ def step(
     step_id: Annotated[str, typer.Argument(metavar="STEP", help="The step's id.", show_default=False)],
     visit: Annotated[int | None, typer.Option(min=1, help="Only this visit.")] = None,
     item: Annotated[int | None, typer.Option(min=0, help="Only this item, counted from 0.")] = None,
+    chunk: Annotated[str | None, typer.Option(help="The key of a CHUNK: the calls of its run.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many calls at most.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="`nextCursor` of the page before.")] = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a step was given and what came of it, the newest first."""
-    wanted = {"visit": visit, "item": item, "limit": limit, "cursor": cursor}
+    wanted = {"visit": visit, "item": item, "chunk": chunk, "limit": limit, "cursor": cursor}
     with open_api(api) as calls:
         found = calls.get(f"/executions/{segment(execution_id)}/steps/{segment(step_id)}", **wanted)
     if as_json:
         print_json(found)
         return
-    print_fields({name: found.get(name) for name in ("stepId", "name", "type", "status", "error", "problem")})
-    for call in (call for one in found["visits"] for call in one["calls"]):
+    print_fields({name: found.get(name) for name in ("stepId", "name", "type", "status", "items", "error", "problem")})
+    for call in [*found["signals"], *(call for one in found["visits"] for call in one["calls"])]:
         out.print()
         print_fields(
             {
@@ -150,8 +147,12 @@ def step(
                 "kind": call["kind"],
                 "what": call["name"],
                 "status": call["status"],
+                "by": call.get("who"),
+                "reason": call.get("reason"),
+                "answer": call.get("answer"),
                 "attempts": call.get("attempts"),
                 "execution": call.get("executionId"),
+                "items": call.get("items"),
                 "input": call.get("input"),
                 "output": call.get("output"),
                 "error": call.get("error"),
@@ -162,6 +163,10 @@ def step(
             }
         )
     _print_waiting([wait for one in found["visits"] for wait in one["waitingFor"]])
+    if len(found["runs"]) > 1:
+        out.print()
+        rows = [(run["runId"], run["began"], time_of_day(run["startedAt"]), run.get("actor")) for run in found["runs"]]
+        print_table(("run", "began by", "at", "by"), rows)
     if found["nextCursor"]:
         out.print(f"There may be older ones: --cursor {found['nextCursor']}", style="dim", soft_wrap=True)
 
@@ -254,17 +259,44 @@ def _in_order(children: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(children, key=place)
 
 
+STEP_COLUMNS = ("step", "name", "status", "visits", "items", "took")
+
+
+def step_row(step: dict[str, Any]) -> tuple[Any, ...]:
+    """A step in a table under `STEP_COLUMNS`."""
+    items = step.get("items")
+    counted = None
+    if items is not None:
+        failed = f", {items['failed']} failed" if items["failed"] else ""
+        counted = f"{items['done']} of {items['total']}{failed}"
+    took = duration(step.get("startedAt"), step.get("endedAt"))
+    return step["id"], step["name"], step["status"], step["visits"], counted, took
+
+
+def said_of_pause(paused: dict[str, Any] | None) -> str | None:
+    """Since when, and by whom, an execution is paused."""
+    if paused is None:
+        return None
+    return f"since {time_of_day(paused['since'])}" + (f" by {paused['by']}" if paused.get("by") else "")
+
+
+def _which_item(wait: dict[str, Any]) -> str | int | None:
+    """The item of a wait; how many wait where one entry stands for several."""
+    return f"{wait['count']} items" if wait.get("count", 1) > 1 else wait.get("item")
+
+
 def _print_waiting(waiting: list[dict[str, Any]]) -> None:
     if not waiting:
         return
     out.print()
     print_table(
-        ("waits for", "step", "visit", "who", "since", "until"),
+        ("waits for", "step", "visit", "item", "who", "since", "until"),
         [
             (
                 one["kind"],
                 one["stepId"],
                 one["visit"],
+                _which_item(one),
                 one.get("who"),
                 time_of_day(one["since"]),
                 time_of_day(one.get("until")),

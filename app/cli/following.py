@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.api_client import Api, segment
-from app.cli.output import duration, fields_table, out, print_line, rows_table, styled, time_of_day
+from app.cli.executions import STEP_COLUMNS, said_of_pause, step_row
+from app.cli.output import fields_table, out, print_line, rows_table, styled, time_of_day
 from app.errors import Unavailable
 
 # Seconds: how long a stream may say nothing, its comments included, and how long before a lost one is taken up again.
@@ -151,23 +152,15 @@ def _drawn(picture: Picture) -> Group:
             "execution": execution.get("id"),
             "name": execution.get("name"),
             "runtime status": execution.get("runtimeStatus"),
+            "paused": said_of_pause(execution.get("paused")),
             "output": execution.get("output"),
             "error": execution.get("error"),
             "problem": execution.get("problem"),
         }
     )
     steps = rows_table(
-        ("step", "name", "status", "visits", "took"),
-        [
-            (
-                step["id"],
-                step["name"],
-                step["status"],
-                step["visits"],
-                duration(step.get("startedAt"), step.get("endedAt")),
-            )
-            for step in picture.steps.values()
-        ],
+        STEP_COLUMNS,
+        [step_row(step) for step in picture.steps.values()],
     )
     parts: list[Table | Text] = [about, Text(), steps]
     for wait in execution.get("waitingFor") or []:

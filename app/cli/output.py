@@ -13,7 +13,10 @@ from rich.text import Text
 
 from app.errors import AppError
 
-_UNLESS_TERMINAL = 160
+# Columns: what is piped or redirected is for programs, which need ids whole and a row on one line.
+_UNLESS_TERMINAL = 100_000
+# Characters of a structured value in a table: what is longer is for `--json`.
+_LONGEST_VALUE = 400
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _UNLESS_TERMINAL)
 err = Console(highlight=False, stderr=True)
@@ -86,7 +89,14 @@ def styled(value: Any) -> Text:
     if value is None:
         return Text("-", style="dim")
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
-    return Text(text, style=_COLOURS.get(text, ""))
+    return Text(compact(text), style=_COLOURS.get(text, ""))
+
+
+def compact(text: str) -> str:
+    """A text as long as a table has room for; it says when there was more."""
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    return f"{text[:_LONGEST_VALUE]}… ({len(text):,} characters; --json has them all)"
 
 
 def print_refusal(error: AppError, as_json: bool) -> None:

@@ -85,9 +85,13 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def serve_api(
-    settings: Settings, listening: asyncio.Future[str] | None = None, temporal: Temporal | None = None
-) -> None:
+async def serve_api(settings: Settings) -> None:
+    """An API with a process of its own, until it is cancelled. Raises as `serve_api_with` does."""
+    async with temporal_of(settings) as temporal:
+        await serve_api_with(temporal, settings)
+
+
+async def serve_api_with(temporal: Temporal, settings: Settings, listening: asyncio.Future[str] | None = None) -> None:
     """The API until it is cancelled; `listening` is given its URL once it answers.
 
     `temporal` is shared with a worker in the same process, if there is one.
@@ -97,10 +101,6 @@ async def serve_api(
     url = database_url(settings)
     with _bound_socket(settings) as bound:
         database = Database(url, settings.database)
-        own = None if temporal is not None else PayloadStorage(url, settings.payloads, settings.database)
-        if own is not None:
-            temporal = Temporal(settings.temporal, own.converter)
-        assert temporal is not None
         app = create_app(settings, database, temporal)
         server = _QuietServer(app)
         serving = asyncio.create_task(server.serve(sockets=[bound]))
@@ -115,8 +115,6 @@ async def serve_api(
             server.should_exit = True
             await serving
             await database.close()
-            if own is not None:
-                await own.close()
             log.info("api_stopped")
 
 
@@ -125,14 +123,14 @@ async def serve_worker(settings: Settings, *, with_api: bool = False) -> None:
     if not with_api:
         await worker.serve(settings)
         return
-    async with _shared_temporal(settings) as temporal, asyncio.TaskGroup() as group:
+    async with temporal_of(settings) as temporal, asyncio.TaskGroup() as group:
         group.create_task(worker.serve(settings, beside=temporal))
-        group.create_task(serve_api(settings, temporal=temporal))
+        group.create_task(serve_api_with(temporal, settings))
 
 
 @contextlib.asynccontextmanager
-async def _shared_temporal(settings: Settings) -> AsyncIterator[Temporal]:
-    """The connection of an API that has a worker beside it."""
+async def temporal_of(settings: Settings) -> AsyncIterator[Temporal]:
+    """The connection to Temporal, with the storage of large values. Raises `Invalid` NOT_CONFIGURED."""
     storage = PayloadStorage(database_url(settings), settings.payloads, settings.database)
     try:
         yield Temporal(settings.temporal, storage.converter)
@@ -152,10 +150,10 @@ async def everything(settings: Settings) -> AsyncIterator[dict[str, str | None]]
         await migrate(database_url(whole))
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         working = asyncio.Event()
-        async with _shared_temporal(whole) as temporal, asyncio.TaskGroup() as group:
+        async with temporal_of(whole) as temporal, asyncio.TaskGroup() as group:
             parts = [
                 group.create_task(worker.serve(whole, working, beside=temporal)),
-                group.create_task(serve_api(whole, listening, temporal)),
+                group.create_task(serve_api_with(temporal, whole, listening)),
                 group.create_task(_until(died)),
             ]
             try:

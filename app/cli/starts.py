@@ -137,12 +137,13 @@ def _print_started(answer: dict[str, Any], as_json: bool) -> None:
         return
     print_fields(
         {
-            "execution": answer.get("executionId") or answer.get("id"),
+            "execution": answer.get("executionId"),
             "status": answer.get("status"),
             "reason": answer.get("statusReason"),
             "runtime status": answer.get("runtimeStatus"),
             "output": answer.get("output"),
             "error": answer.get("error"),
+            "problem": answer.get("problem"),
         }
     )
 

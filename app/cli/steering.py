@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json, segment
+from app.cli.definitions import find_version_id
 from app.cli.executions import ExecutionId
+from app.cli.mappings import MappingFile, Pairs, mapping_of
 from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
-from app.errors import Invalid
 
 StepId = Annotated[str, typer.Argument(metavar="STEP", help="The step's id.", show_default=False)]
 Reason = Annotated[str | None, typer.Option(help="Why, for the audit.")]
@@ -80,17 +81,20 @@ def cancel(
     compensate: Compensate = True,
     include_detached: Detached = False,
     reason: Reason = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Cancel an execution and its descendants."""
     body = {"compensate": compensate, "includeDetached": include_detached, "reason": reason}
-    _say(_post(api, execution_id, "cancel", body), as_json, f"Cancelling {execution_id}.")
+    _say(_post(api, execution_id, "cancel", body, key), as_json, f"Cancelling {execution_id}.")
 
 
-def terminate(execution_id: ExecutionId, reason: Reason = None, api: ApiUrl = None, as_json: AsJson = False) -> None:
+def terminate(
+    execution_id: ExecutionId, reason: Reason = None, key: Key = None, api: ApiUrl = None, as_json: AsJson = False
+) -> None:
     """End an execution and its descendants at once, undoing nothing."""
-    answer = _post(api, execution_id, "terminate", {"reason": reason})
+    answer = _post(api, execution_id, "terminate", {"reason": reason}, key)
     _say(answer, as_json, f"Terminated {answer['terminated']} execution(s).")
 
 
@@ -100,12 +104,13 @@ def resume_step(
     data: Annotated[str | None, typer.Option(help="What the action is told: JSON, or @FILE.")] = None,
     visit: Visit = None,
     item: Item = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Enter a suspended action again."""
     body = {"visit": visit, "item": item, "data": _given(data)}
-    answer = _post(api, execution_id, f"steps/{segment(step_id)}/resume", body)
+    answer = _post(api, execution_id, f"steps/{segment(step_id)}/resume", body, key)
     _say(answer, as_json, f"Resumed {step_id}.")
 
 
@@ -115,12 +120,13 @@ def skip_timer(
     visit: Visit = None,
     item: Item = None,
     reason: Reason = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a step's timer fire now."""
     body = {"visit": visit, "item": item, "reason": reason}
-    answer = _post(api, execution_id, f"steps/{segment(step_id)}/skip-timer", body)
+    answer = _post(api, execution_id, f"steps/{segment(step_id)}/skip-timer", body, key)
     _say(answer, as_json, f"Skipped the timer of {step_id}.")
 
 
@@ -133,6 +139,7 @@ def incident(
     visit: Visit = None,
     item: Item = None,
     reason: Reason = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -143,7 +150,7 @@ def incident(
     given = {name: value for name, value in body.items() if value is not None}
     if parameters is not None:
         given["parameters"] = _given(parameters)
-    answer = _post(api, execution_id, f"incidents/{segment(step_id)}", given)
+    answer = _post(api, execution_id, f"incidents/{segment(step_id)}", given, key)
     _say(answer, as_json, f"{step_id}: {action}.")
 
 
@@ -196,16 +203,27 @@ def resume_from(
 
 def migrate(
     execution_id: ExecutionId,
-    version_id: Annotated[str, typer.Argument(metavar="VERSION_ID", help="The version to go on with.")],
-    mapping: Annotated[list[str] | None, typer.Option("--map", help="OLD=NEW: what an open step has become.")] = None,
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="The version to go on with: slug@1.2.0, or its id.")
+    ],
+    pairs: Pairs = None,
+    mapping: MappingFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it can be done.")] = False,
     reason: Reason = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Let an open execution go on with another version. A dry run that finds that it cannot leaves with 1."""
-    body = {"versionId": version_id, "mapping": read_mapping(mapping), "dryRun": dry_run, "reason": reason}
-    answer = _post(api, execution_id, "migrate", body)
+    with open_api(api) as calls:
+        version_id = find_version_id(calls, version)
+    body = {
+        "versionId": version_id,
+        "mapping": mapping_of(execution_id, pairs, mapping),
+        "dryRun": dry_run,
+        "reason": reason,
+    }
+    answer = _post(api, execution_id, "migrate", body, key)
     if as_json:
         print_json(answer)
     else:
@@ -251,17 +269,6 @@ def audit(
         ],
         empty="nothing was done",
     )
-
-
-def read_mapping(pairs: list[str] | None) -> dict[str, str]:
-    """`OLD=NEW` for each. Raises `Invalid` MAPPING_INVALID."""
-    mapping = {}
-    for pair in pairs or []:
-        old, sign, new = pair.partition("=")
-        if not (old and sign and new):
-            raise Invalid("MAPPING_INVALID", f"A mapping is written OLD=NEW; this is {pair}.")
-        mapping[old] = new
-    return mapping
 
 
 def _given(text: str | None) -> Any:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from app.errors import Conflict, Invalid, Unavailable
+from app.errors import AppError, Conflict, Invalid, Unavailable
 from app.settings import DatabaseSettings
 
 DRIVER = "postgresql+asyncpg"
@@ -82,9 +82,15 @@ def translated() -> Iterator[None]:
     except (OSError, TimeoutError, PoolTimeout, InterfaceError) as error:
         raise unreachable() from error
     except DBAPIError as error:
-        raise (unreachable() if error.connection_invalidated else _meaning(error, sqlstate(error))) from error
+        meaning = unreachable() if error.connection_invalidated else _meaning(sqlstate(error))
+        if meaning is None:
+            raise
+        raise meaning from error
     except PostgresError as error:
-        raise _meaning(error, str(error.sqlstate or "")) from error
+        meaning = _meaning(str(error.sqlstate or ""))
+        if meaning is None:
+            raise
+        raise meaning from error
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:
@@ -110,8 +116,8 @@ def sqlstate(error: DBAPIError) -> str:
     return str(getattr(error.orig, "sqlstate", None) or "")
 
 
-def _meaning(error: Exception, state: str) -> Exception:
-    """What an error with this SQLSTATE is to users; the error itself when it is a bug."""
+def _meaning(state: str) -> AppError | None:
+    """What an error with this SQLSTATE is to users; None when it is a bug."""
     match state[:2]:
         case "08" | "28" | "3D" | "53" | "57":
             # Connections, authorisation, no such database, resources, intervention: nothing a caller could mend.
@@ -121,4 +127,4 @@ def _meaning(error: Exception, state: str) -> Exception:
         case "22":
             return Invalid("VALUE_NOT_STORABLE", "A value in the request cannot be stored.")
         case _:
-            return error
+            return None

@@ -1,6 +1,13 @@
-"""The words that rows of tasks, incidents and lineage use for what they are."""
+"""The words that rows of links, tasks, incidents and lineage use for what they are."""
 
 from enum import StrEnum
+
+
+class EntityType(StrEnum):
+    """What a template can be linked to."""
+
+    SERVICE_CATALOG = "SERVICE_CATALOG"
+    PRODUCT = "PRODUCT"
 
 
 class TaskStatus(StrEnum):

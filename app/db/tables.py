@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from app.db.columns import json_document, one_of, reference, timestamp
-from app.db.statuses import LineageKind, LineageStatus, Resolution, TaskStatus
+from app.db.statuses import EntityType, LineageKind, LineageStatus, Resolution, TaskStatus
 
 
 def new_id() -> UUID:
@@ -47,13 +47,6 @@ class VersionStatus(StrEnum):
     DRAFT = "DRAFT"
     PUBLISHED = "PUBLISHED"
     DEPRECATED = "DEPRECATED"
-
-
-class EntityType(StrEnum):
-    """What a template can be linked to."""
-
-    SERVICE_CATALOG = "SERVICE_CATALOG"
-    PRODUCT = "PRODUCT"
 
 
 class RecordStatus(StrEnum):
@@ -300,7 +293,7 @@ class DeadLetter(SQLModel, table=True):
     """A run that failed for good, with the state to retry it from.
 
     The state is `json`, not `jsonb`: a retry needs it to the letter, with the order of members and with characters
-    that `jsonb` cannot hold.
+    that `jsonb` cannot hold. It is JSON's null where nobody could be asked for it; a retry asks again.
     """
 
     __tablename__ = "dead_letter"
@@ -316,7 +309,7 @@ class DeadLetter(SQLModel, table=True):
     message: str
     attempts: int = 1
     failed_execution_id: UUID | None = None
-    state: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    state: dict[str, Any] | None = Field(sa_column=Column(JSON, nullable=False))
     created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
     retried_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
 
@@ -370,6 +363,12 @@ class AuditEvent(SQLModel, table=True):
         Index("ix_audit_event_actor_id", "actor", "id"),
         Index("ix_audit_event_action_id", "action", "id"),
         Index("ix_audit_event_at", "at"),
+        Index(
+            "ix_audit_event_key",
+            "execution_id",
+            "idempotency_key",
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -384,6 +383,7 @@ class AuditEvent(SQLModel, table=True):
     after: dict[str, Any] | None = Field(default=None, sa_column=json_document())
     result: str = Field(max_length=100)
     reason: str | None = None
+    idempotency_key: str | None = None
 
 
 class PayloadBlob(SQLModel, table=True):

@@ -15,9 +15,8 @@ from app.dead_letters.queries import (
     list_dead_letters,
 )
 from app.dead_letters.schemas import DeadLetterDetail, DeadLetterView, PurgeRequest, PurgeView, dead_letter_view
-from app.dependencies import Actor, Cursor, DatabasePart, IdempotencyKey, Limit, RepairPart, SessionPart, TemporalPart
+from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, RepairPart, SessionPart, TemporalPart
 from app.errors import NotFound
-from app.executions.control import Caller
 from app.executions.control_schemas import ReasonGiven, ReopenedView
 from app.executions.reopening import reopen
 from app.problem_details import problem_responses
@@ -91,14 +90,12 @@ async def retry(
     database: DatabasePart,
     temporal: TemporalPart,
     repair: RepairPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ReopenedView:
     """The same as retrying its execution. Codes: DEAD_LETTER_NOT_FOUND, EXECUTION_OPEN, NOTHING_FAILED …"""
     async with database.transaction() as session:
         await service.check_dead_letter(session, execution)
     reason = None if request is None else request.reason
-    caller = Caller(actor, idempotency_key)
     return await reopen(database, temporal, repair, execution, None, caller, reason)
 
 

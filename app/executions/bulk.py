@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from app.audit.service import Deed, audited
@@ -11,12 +10,11 @@ from app.db.session import Database
 from app.errors import AppError, Invalid
 from app.executions.bulk_schemas import BulkFilter, BulkRequest, BulkResult, BulkView
 from app.executions.ending import AT_ONCE
-from app.executions.listing import Lister
+from app.executions.listing import Lister, Place, read_place, write_place
 from app.executions.queries import ExecutionFilter
 from app.executions.runs import RuntimeStatus
 from app.executions.schemas import ExecutionSummary
 from app.temporal import Temporal
-from app.wire import bad_cursor, decode_cursor, encode_cursor
 
 PAGE = 100
 
@@ -45,7 +43,7 @@ async def run_bulk(
     Where something is down (503), those that have not had their turn get the same result without being tried.
     """
     wanted = _wanted(request.filter, bulk)
-    before = _read_cursor(request.cursor)
+    before = read_place(request.cursor)
     if request.dry_run:
         found, following = await _find(database, temporal, wanted, before, request.limit)
         results = await _do_each(found, bulk.try_out or _matched)
@@ -86,7 +84,7 @@ async def _find(
     database: Database,
     temporal: Temporal,
     wanted: ExecutionFilter,
-    before: tuple[datetime, UUID] | None,
+    before: Place | None,
     limit: int,
 ) -> tuple[list[ExecutionSummary], str | None]:
     """Those that match, the newest first, and the cursor to the rest."""
@@ -99,7 +97,7 @@ async def _find(
             return found, None
         before = listed.following
         if len(found) >= limit:
-            return found, encode_cursor(before[0].isoformat(), str(before[1]))
+            return found, write_place(before)
 
 
 async def _do_each(found: Sequence[ExecutionSummary], act: Act) -> list[BulkResult]:
@@ -141,13 +139,3 @@ def _view(results: list[BulkResult], following: str | None, *, dry_run: bool) ->
         results=results,
         next_cursor=following,
     )
-
-
-def _read_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
-    if cursor is None:
-        return None
-    created_at, execution_id = decode_cursor(cursor, 2)
-    try:
-        return datetime.fromisoformat(created_at), UUID(execution_id)
-    except ValueError as error:
-        raise bad_cursor() from error

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from app.dependencies import Actor, DatabasePart, IdempotencyKey, RepairPart, TemporalPart
+from app.dependencies import Actor, CallerPart, DatabasePart, RepairPart, TemporalPart
 from app.executions import control, ending, migrating
 from app.executions.bulk import Bulk, run_bulk
 from app.executions.bulk_schemas import (
@@ -83,17 +83,15 @@ async def signal(
     request: BulkSignalRequest,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> BulkView:
     """To open ones, unless the filter says otherwise; each takes a signal with the same key once."""
     delivery = SignalDelivery(name=request.name, payload=request.payload, correlation_key=request.correlation_key)
-    caller = Caller(actor, idempotency_key)
 
     async def act(execution_id: UUID) -> str:
         return (await control.send_signal(database, temporal, execution_id, delivery, caller)).status
 
-    return await run_bulk(database, temporal, Bulk("SIGNAL", act), request, actor)
+    return await run_bulk(database, temporal, Bulk("SIGNAL", act), request, caller.actor)
 
 
 @router.post("/retry", summary="Retry many executions", name="retryExecutions")
@@ -102,30 +100,31 @@ async def retry(
     database: DatabasePart,
     temporal: TemporalPart,
     repair: RepairPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> BulkView:
     """Failed ones, unless the filter says otherwise."""
-    caller = Caller(actor, idempotency_key)
 
     async def act(execution_id: UUID) -> str:
         reopened = await reopen(database, temporal, repair, execution_id, None, caller, request.reason)
         return reopened.status
 
-    return await run_bulk(database, temporal, Bulk("RETRY", act, for_closed=True), request, actor)
+    return await run_bulk(database, temporal, Bulk("RETRY", act, for_closed=True), request, caller.actor)
 
 
 @router.post("/migrate", summary="Migrate many executions", name="migrateExecutions")
 async def migrate(
     request: BulkMigrateRequest, database: DatabasePart, temporal: TemporalPart, actor: Actor = None
 ) -> BulkView:
-    """Open ones, unless the filter says otherwise; a dry run asks each and gives its verdict."""
+    """Open ones, unless the filter says otherwise; a dry run asks each and gives its verdict.
+
+    `mapping` says for all of them which step an open step has become, `overrides` for single ones.
+    """
 
     async def ask(execution_id: UUID, dry_run: bool) -> str:
         how = MigrateRequest.model_validate(
             {
                 "versionId": request.version_id,
-                "mapping": request.mapping,
+                "mapping": request.mapping_of(execution_id),
                 "dryRun": dry_run,
                 "reason": request.reason,
             }

@@ -54,11 +54,26 @@ class BulkSignalRequest(BulkRequest):
     correlation_key: str | None = Field(default=None, max_length=200)
 
 
+class MigrationOverride(Taken):
+    """What is different for one execution: its `mapping` goes over the others' (`{"a": "a"}` takes an entry back)."""
+
+    mapping: dict[str, str] = Field(default={}, max_length=1_000)
+
+
 class BulkMigrateRequest(BulkRequest):
-    """See the migration of one execution; a dry run asks each run for its verdict."""
+    """See the migration of one execution; a dry run asks each run for its verdict.
+
+    `mapping` is for all of them, `overrides` for single ones, by the execution's id.
+    """
 
     version_id: UUID
     mapping: dict[str, str] = Field(default={}, max_length=1_000)
+    overrides: dict[UUID, MigrationOverride] = Field(default={}, max_length=LARGEST_BULK)
+
+    def mapping_of(self, execution_id: UUID) -> dict[str, str]:
+        """The mapping of one execution."""
+        override = self.overrides.get(execution_id)
+        return self.mapping if override is None else self.mapping | override.mapping
 
 
 class BulkResult(Given):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 
-from app.audit.service import Deed, audited, of_execution
+from app.audit.service import Deed, audited, find_done, find_repeated, of_execution
 from app.db.session import Database
 from app.db.tables import RecordStatus
 from app.errors import Conflict
@@ -48,7 +48,11 @@ async def complete_step(
     """
     row = await get_row(database, execution_id)
     asked = request.model_dump(mode="json", exclude_unset=True) | {"stepId": step_id}
-    async with audited(database, of_execution("COMPLETE_STEP", execution_id, caller.actor, asked)) as deed:
+    key = caller.update_id(step_id)
+    begun = of_execution("COMPLETE_STEP", execution_id, caller.actor, asked, key=key)
+    # The first answer to this very request has the step's output: it is the run's to give.
+    await find_done(database, begun)
+    async with audited(database, begun) as deed:
         await _check_running(temporal, row, caller, Conflict("STEP_NOT_OPEN", "The execution has not begun."))
         completion = StepCompletion(
             step_id=step_id,
@@ -59,7 +63,7 @@ async def complete_step(
             item=request.item,
             data=request.data,
         )
-        answer = await updates.complete_step(temporal, execution_id, completion, caller.update_id(step_id))
+        answer = await updates.complete_step(temporal, execution_id, completion, key)
         deed.after = {"visit": answer["visit"], "status": answer["status"]}
     log.info("step_completed", execution_id=str(execution_id), step_id=step_id, actor=caller.actor)
     return answer
@@ -68,13 +72,21 @@ async def complete_step(
 async def send_signal(
     database: Database, temporal: Temporal, execution_id: UUID, signal: SignalDelivery, caller: Caller
 ) -> SignalReceipt:
-    """Hands a signal to the run, which keeps one that comes early. Raises SIGNAL_UNKNOWN, SIGNAL_BUFFER_FULL …"""
+    """Hands a signal to the run, which keeps one that comes early.
+
+    Raises SIGNAL_UNKNOWN, SIGNAL_BUFFER_FULL, IDEMPOTENCY_CONFLICT (the key was used for another signal) …
+    """
     row = await get_row(database, execution_id)
     asked = {"name": signal.name, "correlationKey": signal.correlation_key, "payload": signal.payload}
-    async with audited(database, of_execution("SIGNAL", execution_id, caller.actor, asked)) as deed:
+    key = caller.update_id("signal")
+    begun = of_execution("SIGNAL", execution_id, caller.actor, asked, key=key)
+    done = await find_repeated(database, begun)
+    if done is not None:
+        return SignalReceipt.model_validate({"status": done.result})
+    async with audited(database, begun) as deed:
         await _check_running(temporal, row, caller, not_yet_started())
-        given = signal.model_copy(update={"id": caller.key})
-        receipt = await updates.deliver_signal(temporal, execution_id, given, caller.update_id("signal"))
+        given = signal.model_copy(update={"id": caller.key, "actor": caller.actor})
+        receipt = await updates.deliver_signal(temporal, execution_id, given, key)
         deed.result = receipt.status
     log.info("signal_sent", execution_id=str(execution_id), signal=signal.name, status=receipt.status)
     return receipt
@@ -85,21 +97,26 @@ async def steer(
 ) -> ControlReceipt:
     """Pause, resume, resume a step, skip a timer, resolve an incident: what the run says to it.
 
-    Raises EXECUTION_ENDED, NOT_YET_STARTED, the run's own refusals, and WORKER_UNAVAILABLE.
+    Raises EXECUTION_ENDED, NOT_YET_STARTED, the run's own refusals, IDEMPOTENCY_CONFLICT, and WORKER_UNAVAILABLE.
     """
     row = await get_row(database, execution_id)
-    async with audited(database, _deed(execution_id, request, caller)) as deed:
+    begun = _deed(execution_id, request, caller)
+    done = await find_repeated(database, begun)
+    if done is not None:
+        return ControlReceipt.model_validate({"status": done.result, **(done.after or {})})
+    async with audited(database, begun) as deed:
         await _check_running(temporal, row, caller, not_yet_started())
         given = request.model_copy(update={"actor": caller.actor})
         receipt = await updates.control(temporal, execution_id, given, caller.update_id(request.what))
         deed.result = receipt.status
+        deed.after = receipt.model_dump(mode="json", by_alias=True, exclude={"status"}, exclude_none=True) or None
     log.info("execution_steered", execution_id=str(execution_id), what=request.what, status=receipt.status)
     return receipt
 
 
 def _deed(execution_id: UUID, request: ControlRequest, caller: Caller) -> Deed:
     said = request.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"what", "reason"})
-    return of_execution(request.what, execution_id, caller.actor, said, request.reason)
+    return of_execution(request.what, execution_id, caller.actor, said, request.reason, caller.update_id(request.what))
 
 
 async def _check_running(temporal: Temporal, row: ExecutionRow, caller: Caller, unless_begun: Conflict) -> None:

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
-from app.dependencies import Actor, DatabasePart, IdempotencyKey, RepairPart, SettingsPart, TemporalPart
+from app.db.session import Database
+from app.dependencies import CallerPart, DatabasePart, RepairPart, SettingsPart, TemporalPart
 from app.executions import control, ending, migrating, replaying
 from app.executions.control import Caller
 from app.executions.control_schemas import (
@@ -34,7 +35,8 @@ from app.executions.parameters import ExecutionId, StepId
 from app.executions.reading import get_row
 from app.executions.reopening import reopen
 from app.problem_details import problem_responses
-from app.run_contracts import ControlReceipt, ControlRequest, SignalDelivery
+from app.run_contracts import ControlRequest, SignalDelivery
+from app.temporal import Temporal
 
 router = APIRouter(prefix="/executions/{execution}", tags=["control"], responses=problem_responses(404, 409, 422, 503))
 
@@ -53,15 +55,13 @@ async def complete(
     request: StepCompletionRequest,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> CompletedStep:
     """Answers when the run has taken note.
 
     Codes: STEP_NOT_OPEN, STEP_NOT_FOUND, OUTCOME_UNKNOWN, FORM_INVALID, DOCUMENTS_INVALID, AMBIGUOUS,
     EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
-    caller = Caller(actor, idempotency_key)
     answer = await control.complete_step(database, temporal, execution, step, request, caller)
     done = CompletedStep(
         execution_id=execution,
@@ -84,15 +84,14 @@ async def signal(
     correlation_key: Annotated[str | None, Query(alias="correlationKey", max_length=200)] = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> SignalView:
     """DELIVERED when a step waited for it, BUFFERED when it came early.
 
     Codes: SIGNAL_UNKNOWN, SIGNAL_BUFFER_FULL, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
     delivery = SignalDelivery(name=name, payload=payload, correlation_key=correlation_key)
-    receipt = await control.send_signal(database, temporal, execution, delivery, Caller(actor, idempotency_key))
+    receipt = await control.send_signal(database, temporal, execution, delivery, caller)
     return SignalView(execution_id=execution, name=name, status=receipt.status)
 
 
@@ -103,16 +102,14 @@ async def pause(
     request: ReasonGiven | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ControlView:
     """No new work starts, in its children neither; what runs finishes, timers keep their deadlines.
 
     Codes: NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
-    asked = ControlRequest(what="PAUSE", reason=None if request is None else request.reason)
-    caller = Caller(actor, idempotency_key)
-    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+    asked = ControlRequest(what="PAUSE", reason=_reason(request))
+    return await _steered(database, temporal, execution, asked, caller)
 
 
 @router.post("/resume", summary="Resume an execution", response_model_exclude_unset=True, name="resumeExecution")
@@ -122,13 +119,11 @@ async def resume(
     request: ReasonGiven | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ControlView:
     """Ends a pause. Codes: NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE."""
-    asked = ControlRequest(what="RESUME", reason=None if request is None else request.reason)
-    caller = Caller(actor, idempotency_key)
-    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+    asked = ControlRequest(what="RESUME", reason=_reason(request))
+    return await _steered(database, temporal, execution, asked, caller)
 
 
 @router.post("/cancel", status_code=202, summary="Cancel an execution", name="cancelExecution")
@@ -138,14 +133,14 @@ async def cancel(
     request: CancelRequest | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
+    caller: CallerPart,
 ) -> CancelView:
     """With its descendants, and with compensation unless told otherwise; a second cancel changes nothing.
 
     Codes: EXECUTION_ENDED, NOT_YET_STARTED; WORKER_UNAVAILABLE without compensation.
     """
     how = request or CancelRequest()
-    status = await ending.cancel_execution(database, temporal, execution, how, Caller(actor))
+    status = await ending.cancel_execution(database, temporal, execution, how, caller)
     return CancelView(execution_id=execution, status=status)
 
 
@@ -156,11 +151,10 @@ async def terminate(
     request: ReasonGiven | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
+    caller: CallerPart,
 ) -> TerminateView:
     """At once, with every open descendant, without compensation. Codes: EXECUTION_ENDED, TEMPORAL_UNAVAILABLE."""
-    reason = None if request is None else request.reason
-    count = await ending.terminate_execution(database, temporal, execution, reason, Caller(actor))
+    count = await ending.terminate_execution(database, temporal, execution, _reason(request), caller)
     return TerminateView(execution_id=execution, terminated=count)
 
 
@@ -174,8 +168,7 @@ async def resume_step(
     request: StepResumption | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ControlView:
     """The action is entered again with `data`.
 
@@ -183,8 +176,7 @@ async def resume_step(
     """
     given = request or StepResumption()
     asked = _about_step("RESUME_STEP", step, given).model_copy(update={"data": given.data})
-    caller = Caller(actor, idempotency_key)
-    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+    return await _steered(database, temporal, execution, asked, caller)
 
 
 @router.post(
@@ -197,16 +189,14 @@ async def skip_timer(
     request: StepChoice | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ControlView:
     """What a step waits for in time has come: a delay, a timeout, a pause between attempts.
 
     Codes: NO_TIMER, STEP_NOT_FOUND, STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
     asked = _about_step("SKIP_TIMER", step, request or StepChoice())
-    caller = Caller(actor, idempotency_key)
-    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+    return await _steered(database, temporal, execution, asked, caller)
 
 
 @router.post(
@@ -219,8 +209,7 @@ async def resolve_incident(
     request: IncidentResolution,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ControlView:
     """Retry the step (with other parameters, if they are given), complete it by hand with an output, or let it fail.
 
@@ -235,8 +224,7 @@ async def resolve_incident(
     if request.action == "retry" and "parameters" in request.model_fields_set:
         given = {"parameters": request.parameters, "edit_parameters": True}
     asked = _about_step(what[request.action], step, request).model_copy(update=given)
-    caller = Caller(actor, idempotency_key)
-    return _view(execution, await control.steer(database, temporal, execution, asked, caller))
+    return await _steered(database, temporal, execution, asked, caller)
 
 
 @router.post(
@@ -255,14 +243,12 @@ async def replay(
     database: DatabasePart,
     temporal: TemporalPart,
     settings: SettingsPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ReplayView:
     """A new execution of the same version, with the same trigger and context.
 
     Codes: TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, IDEMPOTENCY_CONFLICT, CONTEXT_INVALID, TEMPORAL_UNAVAILABLE.
     """
-    caller = Caller(actor, idempotency_key)
     how = request or ReplayRequest()
     started = await replaying.replay_execution(database, temporal, settings, execution, how, caller)
     if started.repeated:
@@ -281,16 +267,14 @@ async def retry(
     database: DatabasePart,
     temporal: TemporalPart,
     repair: RepairPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ReopenedView:
     """The same execution goes on from its failed steps, in a new Temporal run.
 
     Codes: EXECUTION_OPEN, EXECUTION_NEVER_STARTED, RETRY_FROM_ROOT, RETRY_FROM_PARENT, NOTHING_FAILED, COMPENSATED,
     STATE_GONE, START_REFUSED, WORKER_UNAVAILABLE.
     """
-    reason = None if request is None else request.reason
-    return await reopen(database, temporal, repair, execution, None, Caller(actor, idempotency_key), reason)
+    return await reopen(database, temporal, repair, execution, None, caller, _reason(request))
 
 
 @router.post("/resume-from", status_code=202, summary="Go on from a step", name="resumeFrom")
@@ -301,14 +285,12 @@ async def resume_from(
     database: DatabasePart,
     temporal: TemporalPart,
     repair: RepairPart,
-    actor: Actor = None,
-    idempotency_key: IdempotencyKey = None,
+    caller: CallerPart,
 ) -> ReopenedView:
     """The same execution goes on from a completed step, with an edited context or output, in a new Temporal run.
 
     Codes: STEP_NOT_FOUND, STEP_NOT_RUN, ITEM_NOT_FOUND, CONTEXT_NEEDED, OUTPUT_NOT_TAKEN, and those of retry.
     """
-    caller = Caller(actor, idempotency_key)
     return await reopen(database, temporal, repair, execution, request, caller, request.reason)
 
 
@@ -319,14 +301,14 @@ async def migrate(
     request: MigrateRequest,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
+    caller: CallerPart,
 ) -> MigrateView:
     """A dry run says SAFE, NEEDS_MAPPING or IMPOSSIBLE, and why; without `dryRun` the last two are refusals.
 
     Codes: MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
     VERSION_OF_OTHER_TEMPLATE, VERSION_UNCHANGED, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
-    return await migrating.migrate_execution(database, temporal, execution, request, Caller(actor))
+    return await migrating.migrate_execution(database, temporal, execution, request, caller)
 
 
 @router.get("/lineage", summary="Read what an execution's runs came from", name="getExecutionLineage")
@@ -342,10 +324,17 @@ async def lineage(execution: ExecutionId, database: DatabasePart) -> LineageList
 Steering = Literal["RESUME_STEP", "SKIP_TIMER", "RETRY_INCIDENT", "COMPLETE_INCIDENT", "FAIL_INCIDENT"]
 
 
+def _reason(request: ReasonGiven | None) -> str | None:
+    return None if request is None else request.reason
+
+
 def _about_step(what: Steering, step_id: str, choice: StepChoice) -> ControlRequest:
     return ControlRequest(what=what, step_id=step_id, visit=choice.visit, item=choice.item, reason=choice.reason)
 
 
-def _view(execution_id: UUID, receipt: ControlReceipt) -> ControlView:
+async def _steered(
+    database: Database, temporal: Temporal, execution_id: UUID, asked: ControlRequest, caller: Caller
+) -> ControlView:
+    receipt = await control.steer(database, temporal, execution_id, asked, caller)
     about = {name: value for name, value in receipt.model_dump().items() if value is not None}
     return ControlView(execution_id=execution_id, **about)

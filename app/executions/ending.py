@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.audit.service import audited, of_execution
+from app.audit.service import audited, find_repeated, of_execution
 from app.db.session import Database
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.errors import AppError, Conflict, Unavailable
@@ -56,11 +56,16 @@ async def cancel_execution(
 
     With compensation it is Temporal's own cancel, which needs no worker to be taken; without, the run must be asked.
     Raises EXECUTION_ENDED (unless detached children are meant, too, and some are open), NOT_YET_STARTED for a child
-    that its parent is about to start.
+    that its parent is about to start, IDEMPOTENCY_CONFLICT.
     """
     row = await get_row(database, execution_id)
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason"})
-    async with audited(database, of_execution("CANCEL", execution_id, caller.actor, said, request.reason)) as deed:
+    key = caller.update_id("cancel")
+    begun = of_execution("CANCEL", execution_id, caller.actor, said, request.reason, key)
+    done = await find_repeated(database, begun)
+    if done is not None and done.after is not None:
+        return RecordStatus(done.after["status"])
+    async with audited(database, begun) as deed:
         deed.before = {"status": row.status}
         detached = await _detached_below(database, execution_id) if request.include_detached else []
         status = row.status
@@ -125,7 +130,12 @@ async def terminate_execution(
     ended already.
     """
     row = await get_row(database, execution_id)
-    async with audited(database, of_execution("TERMINATE", execution_id, caller.actor, reason=reason)) as deed:
+    key = caller.update_id("terminate")
+    begun = of_execution("TERMINATE", execution_id, caller.actor, reason=reason, key=key)
+    done = await find_repeated(database, begun)
+    if done is not None and done.after is not None:
+        return int(done.after["terminated"])
+    async with audited(database, begun) as deed:
         deed.before = {"status": row.status}
         said = _reason("terminated", caller, reason)
         count = 0

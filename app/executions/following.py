@@ -172,10 +172,15 @@ def _differences(before: _Look, now: _Look) -> Iterator[tuple[EventName, BaseMod
     for step in now.steps or ():
         if known.get(step.id) != step:
             yield "step", step
-    if before.execution.waiting_for != now.execution.waiting_for:
-        yield "waiting", WaitingView(waiting_for=now.execution.waiting_for)
+    was, waits = _waiting(before.execution), _waiting(now.execution)
+    if was != waits:
+        yield "waiting", waits
     if _status(before.execution) != _status(now.execution):
         yield "status", _status(now.execution)
+
+
+def _waiting(execution: ExecutionView) -> WaitingView:
+    return WaitingView(waiting_for=execution.waiting_for, paused=execution.paused)
 
 
 def _status(execution: ExecutionView) -> StatusView:

@@ -5,7 +5,6 @@ it afterwards has been seen already. Nothing is kept but the answers to calls wh
 """
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -16,73 +15,46 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 
-from app.contracts import key_of_summary
-from app.run_contracts import COMPLETE_STEP
+from app.contracts import BATCH_WORKFLOW, TELL_CHILD, key_of_summary
+from app.run_contracts import COMPLETE_STEP, CONTROL, DELIVER_SIGNAL
+from engine.keys import COMPENSATE, DATA, Key
 
 LOCAL_ACTIVITY = "core_local_activity"
 OWN = "millrace."
 
-_DATA = "data/"
-_COMPENSATE = "compensate"
 _CHILD = "execution/"
-_KEY = re.compile(
-    r"(?P<step_id>.+)#(?P<visit>\d+)(?:/item/(?P<item>\d+))?(?:/round/(?P<round>\d+))?(?:/(?P<role>.+))?", re.DOTALL
-)
+_ASKED = (COMPLETE_STEP, CONTROL, DELIVER_SIGNAL)
 
 
 class CallKind(StrEnum):
-    """What a step had done: an action, a child, a person's answer, a timer, a datasource, a compensator."""
+    """What a step had done: an action, a child, a chunk of its items, a timer, a datasource, a compensator; or what
+    was done to it: a person's answer, a signal, an operator's request.
+    """
 
     ACTION = "ACTION"
     CHILD = "CHILD"
+    CHUNK = "CHUNK"
     PERSON = "PERSON"
+    SIGNAL = "SIGNAL"
+    CONTROL = "CONTROL"
     TIMER = "TIMER"
     DATA = "DATA"
     COMPENSATION = "COMPENSATION"
 
 
 class CallStatus(StrEnum):
-    """How far a call has come. RETRIED is an attempt of a local activity that failed and was followed by another."""
+    """How far a call has come. RETRIED is an attempt of a local activity that failed and was followed by another;
+    SKIPPED is a timer that an operator did not want to wait for.
+    """
 
     OPEN = "OPEN"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     RETRIED = "RETRIED"
+    SKIPPED = "SKIPPED"
     CANCELLED = "CANCELLED"
     TIMED_OUT = "TIMED_OUT"
     TERMINATED = "TERMINATED"
-
-
-@dataclass(frozen=True, slots=True)
-class CallKey:
-    """The key of a call taken apart; `role` says what it did for the step when it was not the step's own work."""
-
-    step_id: str
-    visit: int
-    item: int | None = None
-    round: int | None = None
-    role: str | None = None
-
-    @classmethod
-    def read(cls, text: str) -> "CallKey | None":
-        """Reads a key; None for what is none, such as the id of an activity that belongs to no step."""
-        found = _KEY.fullmatch(text)
-        if found is None:
-            return None
-        item, number = found["item"], found["round"]
-        return cls(
-            found["step_id"],
-            int(found["visit"]),
-            None if item is None else int(item),
-            None if number is None else int(number),
-            found["role"],
-        )
-
-    def __str__(self) -> str:
-        item = "" if self.item is None else f"/item/{self.item}"
-        number = "" if self.round is None else f"/round/{self.round}"
-        role = "" if self.role is None else f"/{self.role}"
-        return f"{self.step_id}#{self.visit}{item}{number}{role}"
 
 
 @dataclass(slots=True)
@@ -90,10 +62,12 @@ class Call:
     """One thing that a step had done. Payloads are as history holds them; `event_id` is of the event that began it.
 
     `local` tells that it ran beside the workflow: `output` is then `{"input": …, "output": …}`. The input of a child is
-    the whole `ExecutionStart`, that of a person the whole `StepCompletion`, and the output the whole answer.
+    the whole `ExecutionStart`, that of what was asked of the run the whole request, and the output the whole answer; a
+    plain Temporal signal has neither request nor answer, and its payload is the input (`plain`). Until it is known
+    which step took a signal, its key names no step. `who` is the person, the sender or the operator.
     """
 
-    key: CallKey
+    key: Key
     kind: CallKind
     event_id: int
     name: str
@@ -109,6 +83,9 @@ class Call:
     due_at: datetime | None = None
     execution_id: str | None = None
     local: bool = False
+    plain: bool = False
+    who: str | None = None
+    run_id: str = ""
 
     @property
     def size(self) -> int:
@@ -123,10 +100,10 @@ class StepHistory:
         self._step_id = step_id
         self._answers: dict[int, list[HistoryEvent]] = {}
 
-    def take(self, event: HistoryEvent, completion: Any = None) -> Call | None:
-        """The call that the event began, if it began one of the step.
+    def take(self, event: HistoryEvent, request: Any = None) -> Call | None:
+        """The call that the event began, if it began one of the step; or a signal, which may be another step's.
 
-        `completion` is the decoded argument of an update that completes a human step.
+        `request` is the decoded argument of an update that is about steps.
         """
         name = event.WhichOneof("attributes") or ""
         answered = _ANSWERS.get(name)
@@ -135,20 +112,20 @@ class StepHistory:
             self._answers.setdefault(opened_by, []).append(event)
             return None
         answers = self._answers.pop(event.event_id, [])
-        call = _begun(event, name, completion)
-        if call is None or call.key.step_id != self._step_id:
+        call = _begun(event, name, request)
+        if call is None or (call.kind is not CallKind.SIGNAL and call.key.step_id != self._step_id):
             return None
         for answer in reversed(answers):
             _apply(call, answer)
         return call
 
 
-def completes_a_step(event: HistoryEvent) -> Payloads | None:
-    """The arguments of the update that the event accepted, when it is one that completes a human step."""
+def asked_about_steps(event: HistoryEvent) -> Payloads | None:
+    """The arguments of the update that the event accepted, when it is one that is about steps."""
     if not event.HasField("workflow_execution_update_accepted_event_attributes"):
         return None
     given = event.workflow_execution_update_accepted_event_attributes.accepted_request.input
-    return given.args if given.name == COMPLETE_STEP else None
+    return given.args if given.name in _ASKED else None
 
 
 def at(time: Timestamp) -> datetime:
@@ -181,7 +158,7 @@ _ENDS = {
 }
 
 
-def _begun(event: HistoryEvent, name: str, completion: Any) -> Call | None:
+def _begun(event: HistoryEvent, name: str, request: Any) -> Call | None:
     match name:
         case "activity_task_scheduled_event_attributes":
             return _activity(event)
@@ -190,7 +167,9 @@ def _begun(event: HistoryEvent, name: str, completion: Any) -> Call | None:
         case "timer_started_event_attributes":
             return _timer(event)
         case "workflow_execution_update_accepted_event_attributes":
-            return _completion(event, completion)
+            return _asked(event, request)
+        case "workflow_execution_signaled_event_attributes":
+            return _plain_signal(event)
         case "marker_recorded_event_attributes":
             return _local_activity(event)
         case _:
@@ -199,7 +178,7 @@ def _begun(event: HistoryEvent, name: str, completion: Any) -> Call | None:
 
 def _activity(event: HistoryEvent) -> Call | None:
     scheduled = event.activity_task_scheduled_event_attributes
-    key = CallKey.read(scheduled.activity_id)
+    key = Key.read(scheduled.activity_id)
     if key is None:
         return None
     return Call(
@@ -214,13 +193,15 @@ def _activity(event: HistoryEvent) -> Call | None:
 
 def _child(event: HistoryEvent) -> Call | None:
     initiated = event.start_child_workflow_execution_initiated_event_attributes
-    key = _summary_key(event)
+    is_chunk = initiated.workflow_type.name == BATCH_WORKFLOW
+    # The run of a chunk has its key in its own id: `batch/<execution>/<key>`.
+    key = Key.read(initiated.workflow_id.split("/", 2)[-1]) if is_chunk else _summary_key(event)
     if key is None:
         return None
     is_execution = initiated.workflow_id.startswith(_CHILD)
     return Call(
         key,
-        CallKind.CHILD,
+        CallKind.CHUNK if is_chunk else CallKind.CHILD,
         event.event_id,
         initiated.workflow_type.name,
         input=_first(initiated.input),
@@ -240,14 +221,41 @@ def _timer(event: HistoryEvent) -> Call | None:
     return Call(key, CallKind.TIMER, event.event_id, name, scheduled_at=armed_at, due_at=due_at)
 
 
-def _completion(event: HistoryEvent, completion: Any) -> Call | None:
-    if not isinstance(completion, dict) or not isinstance(completion.get("stepId"), str):
+def _asked(event: HistoryEvent, request: Any) -> Call | None:
+    given = asked_about_steps(event)
+    if given is None or not isinstance(request, dict):
         return None
+    accepted = event.workflow_execution_update_accepted_event_attributes.accepted_request
+    step_id = request.get("stepId")
     # Without a visit it is the one that was open, which the answer names.
-    key = CallKey(completion["stepId"], completion.get("visit") or 0, completion.get("item"))
-    given = completes_a_step(event)
-    accepted_at = at(event.event_time)
-    return Call(key, CallKind.PERSON, event.event_id, COMPLETE_STEP, input=_first(given), started_at=accepted_at)
+    key = Key("" if step_id is None else str(step_id), request.get("visit") or 0, request.get("item"))
+    match accepted.input.name:
+        case what if what == DELIVER_SIGNAL:
+            kind, name = CallKind.SIGNAL, str(request.get("name"))
+        case what if what == CONTROL:
+            kind, name = CallKind.CONTROL, str(request.get("what"))
+        case what:
+            kind, name = CallKind.PERSON, what
+    who = request.get("completedBy" if kind is CallKind.PERSON else "actor")
+    return Call(key, kind, event.event_id, name, input=_first(given), started_at=at(event.event_time), who=who)
+
+
+def _plain_signal(event: HistoryEvent) -> Call | None:
+    signaled = event.workflow_execution_signaled_event_attributes
+    if signaled.signal_name == TELL_CHILD:
+        return None
+    sent_at = at(event.event_time)
+    return Call(
+        Key("", 0),
+        CallKind.SIGNAL,
+        event.event_id,
+        signaled.signal_name,
+        status=CallStatus.COMPLETED,
+        input=_first(signaled.input),
+        started_at=sent_at,
+        closed_at=sent_at,
+        plain=True,
+    )
 
 
 def _local_activity(event: HistoryEvent) -> Call | None:
@@ -255,7 +263,7 @@ def _local_activity(event: HistoryEvent) -> Call | None:
     if marker.marker_name != LOCAL_ACTIVITY:
         return None
     about = _json(_first(marker.details["data"])) if "data" in marker.details else None
-    key = CallKey.read(str(about.get("activity_id"))) if isinstance(about, dict) else None
+    key = Key.read(str(about.get("activity_id"))) if isinstance(about, dict) else None
     if not isinstance(about, dict) or key is None or str(about.get("activity_type")).startswith(OWN):
         return None
     failure = marker.failure if marker.HasField("failure") else None
@@ -263,6 +271,8 @@ def _local_activity(event: HistoryEvent) -> Call | None:
         # It could not run beside the workflow, which says nothing of the action; an ordinary activity follows.
         return None
     status = CallStatus.COMPLETED if failure is None else CallStatus.FAILED
+    began_at = _moment(about.get("original_schedule_time"))
+    closed_at = _moment(about.get("complete_time")) or at(event.event_time)
     if about.get("backoff") is not None:
         status = CallStatus.RETRIED
     elif failure is not None and failure.HasField("canceled_failure_info"):
@@ -276,8 +286,9 @@ def _local_activity(event: HistoryEvent) -> Call | None:
         output=_first(marker.details["result"]) if "result" in marker.details else None,
         failure=failure,
         attempts=about.get("attempt"),
-        scheduled_at=_moment(about.get("original_schedule_time")),
-        closed_at=_moment(about.get("complete_time")) or at(event.event_time),
+        scheduled_at=began_at,
+        # Both are times of a worker, and its clock may have been put back between them.
+        closed_at=closed_at if began_at is None else max(began_at, closed_at),
         local=True,
     )
 
@@ -311,16 +322,16 @@ def _apply_outcome(call: Call, outcome: Any) -> None:
         call.status, call.output = CallStatus.COMPLETED, _first(outcome.success)
 
 
-def _kind(key: CallKey) -> CallKind:
+def _kind(key: Key) -> CallKind:
     role = key.role or ""
-    if role.startswith(_DATA):
+    if role.startswith(f"{DATA}/"):
         return CallKind.DATA
-    return CallKind.COMPENSATION if role.startswith(_COMPENSATE) else CallKind.ACTION
+    return CallKind.COMPENSATION if role.startswith(COMPENSATE) else CallKind.ACTION
 
 
-def _summary_key(event: HistoryEvent) -> CallKey | None:
+def _summary_key(event: HistoryEvent) -> Key | None:
     summary = _json(event.user_metadata.summary) if event.user_metadata.HasField("summary") else None
-    return CallKey.read(key_of_summary(summary)) if isinstance(summary, str) else None
+    return Key.read(key_of_summary(summary)) if isinstance(summary, str) else None
 
 
 def _first(payloads: Payloads | None) -> Payload | None:

@@ -1,6 +1,7 @@
 """Questions about lineage: what an execution's runs came from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -53,8 +54,26 @@ async def find_by_key(session: AsyncSession, execution_id: UUID, key: str) -> Ex
     return (await session.execute(statement)).scalar_one_or_none()
 
 
-async def list_pending(session: AsyncSession, kinds: Sequence[str], before: datetime, limit: int) -> Sequence[UUID]:
-    """Turns that were decided before a time and perhaps not made."""
+@dataclass(slots=True)
+class Pages:
+    """How far one who comes again and again has come with the turns that are left: those that cannot be made yet must
+    not keep the others from theirs.
+    """
+
+    after: UUID | None = None
+
+    async def following(
+        self, session: AsyncSession, kinds: Sequence[str], before: datetime, limit: int
+    ) -> Sequence[UUID]:
+        """The next turns that were decided before a time and perhaps not made; after the last it begins anew."""
+        found = await _list_pending(session, kinds, before, self.after, limit)
+        self.after = found[-1] if len(found) == limit else None
+        return found
+
+
+async def _list_pending(
+    session: AsyncSession, kinds: Sequence[str], before: datetime, after: UUID | None, limit: int
+) -> Sequence[UUID]:
     statement = (
         select(col(ExecutionLineage.id))
         .where(
@@ -65,6 +84,8 @@ async def list_pending(session: AsyncSession, kinds: Sequence[str], before: date
         .order_by(col(ExecutionLineage.id))
         .limit(limit)
     )
+    if after is not None:
+        statement = statement.where(col(ExecutionLineage.id) > after)
     return (await session.execute(statement)).scalars().all()
 
 

@@ -17,12 +17,29 @@ from app.executions.reading import current_status, summary
 from app.executions.runs import RuntimeStatus, find_runs
 from app.executions.schemas import ExecutionSummary
 from app.temporal import Temporal
+from app.wire import bad_cursor, decode_cursor, encode_cursor
 
 # Open rows that one visibility query is asked about, and how many such queries a page may cost.
 _CHUNK = 500
 _MOST_CHUNKS = 20
 
 Place = tuple[datetime, UUID]
+
+
+def write_place(place: Place | None) -> str | None:
+    """A place as a cursor."""
+    return None if place is None else encode_cursor(place[0].isoformat(), str(place[1]))
+
+
+def read_place(cursor: str | None) -> Place | None:
+    """The place that a cursor names. Raises CURSOR_INVALID."""
+    if cursor is None:
+        return None
+    created_at, execution_id = decode_cursor(cursor, 2)
+    try:
+        return datetime.fromisoformat(created_at), UUID(execution_id)
+    except ValueError as error:
+        raise bad_cursor() from error
 
 
 @dataclass(frozen=True, slots=True)

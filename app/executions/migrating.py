@@ -1,12 +1,13 @@
 """Migration: an open execution goes on with another version of its template, if its run says that it can."""
 
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from app.audit.service import audited, of_execution
+from app.audit.service import audited, find_repeated, of_execution
 from app.db.session import Database
 from app.db.statuses import LineageKind, LineageStatus
 from app.db.tables import ExecutionLineage, VersionStatus, WorkflowExecution, WorkflowTemplateVersion, new_id
@@ -18,9 +19,19 @@ from app.executions.queries import ExecutionRow
 from app.executions.reading import get_row
 from app.run_contracts import MigrationReport, MigrationRequest
 from app.temporal import Temporal
-from app.versions.queries import find_version
+from app.versions.queries import definition_text, find_version
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An execution that is to go on with a version; `definition` is the version's, to the letter."""
+
+    row: ExecutionRow
+    version: WorkflowTemplateVersion
+    definition: str
+    asked: MigrationRequest
 
 
 async def migrate_execution(
@@ -29,35 +40,46 @@ async def migrate_execution(
     """Asks the run whether it can go on with the version and, unless it is a dry run, lets it.
 
     Raises EXECUTION_ENDED, NOT_YET_STARTED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED, VERSION_OF_OTHER_TEMPLATE,
-    VERSION_UNCHANGED, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE (with every finding), WORKER_UNAVAILABLE.
+    VERSION_UNCHANGED, IDEMPOTENCY_CONFLICT, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE (with every finding),
+    WORKER_UNAVAILABLE.
     """
     row = await get_row(database, execution_id)
     if request.dry_run:
-        version = await _target(database, temporal, row, request)
-        return _view(execution_id, version, await _tried(temporal, row, version, request, caller))
+        move = await _move_of(database, temporal, row, request, caller)
+        return _view(execution_id, move.version, await _tried(temporal, move))
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"})
-    async with audited(database, of_execution("MIGRATE", execution_id, caller.actor, said, request.reason)) as deed:
+    key = caller.update_id("migrate")
+    begun = of_execution("MIGRATE", execution_id, caller.actor, said, request.reason, key)
+    done = await find_repeated(database, begun)
+    if done is not None and done.after is not None:
+        async with database.transaction() as session:
+            made = await find_version(session, UUID(done.after["versionId"]))
+        if made is not None:
+            return _view(execution_id, made, MigrationReport(verdict="SAFE", migrated=True))
+    async with audited(database, begun) as deed:
         deed.before = {"versionId": str(row.version_id), "version": row.version}
-        version = await _target(database, temporal, row, request)
+        move = await _move_of(database, temporal, row, request, caller)
+        version = move.version
         # First without doing it: a refusal of the run itself has one sentence, this has every finding.
-        report = await _tried(temporal, row, version, request, caller)
+        report = await _tried(temporal, move)
         if report.verdict != "SAFE":
             raise _refused(report)
-        report = await _migrate(database, temporal, row, version, request, caller)
+        report = await _migrate(database, temporal, move, request.reason)
         deed.after = {"versionId": str(version.id), "version": version.version}
     log.info("execution_migrated", execution_id=str(execution_id), version=version.version)
     return _view(execution_id, version, report)
 
 
-async def _target(
-    database: Database, temporal: Temporal, row: ExecutionRow, request: MigrateRequest
-) -> WorkflowTemplateVersion:
+async def _move_of(
+    database: Database, temporal: Temporal, row: ExecutionRow, request: MigrateRequest, caller: Caller
+) -> Move:
     if row.status not in OPEN:
         raise runs.ended()
     async with database.transaction() as session:
         version = await find_version(session, request.version_id)
-    if version is None:
-        raise NotFound("version", request.version_id)
+        if version is None:
+            raise NotFound("version", request.version_id)
+        definition = await definition_text(session, version.id)
     if version.template_id != row.template_id:
         raise Invalid("VERSION_OF_OTHER_TEMPLATE", f"Version {version.id} is not one of template {row.template}.")
     if version.status == VersionStatus.DRAFT:
@@ -66,44 +88,38 @@ async def _target(
         raise Conflict("VERSION_UNCHANGED", f"The execution runs {version.version} already.")
     if await runs.find_run(temporal, row.id) is None:
         raise not_yet_started()
-    return version
+    asked = MigrationRequest(
+        version_id=version.id,
+        version=version.version,
+        mapping=request.mapping,
+        dry_run=request.dry_run,
+        actor=caller.actor,
+    )
+    return Move(row, version, definition, asked)
 
 
-async def _tried(
-    temporal: Temporal,
-    row: ExecutionRow,
-    version: WorkflowTemplateVersion,
-    request: MigrateRequest,
-    caller: Caller,
-) -> MigrationReport:
-    asked = _asked(version, request, caller).model_copy(update={"dry_run": True})
-    return await updates.migrate(temporal, row.id, asked)
+async def _tried(temporal: Temporal, move: Move) -> MigrationReport:
+    asked = move.asked.model_copy(update={"dry_run": True})
+    return await updates.migrate(temporal, move.row.id, asked, move.definition)
 
 
-async def _migrate(
-    database: Database,
-    temporal: Temporal,
-    row: ExecutionRow,
-    version: WorkflowTemplateVersion,
-    request: MigrateRequest,
-    caller: Caller,
-) -> MigrationReport:
+async def _migrate(database: Database, temporal: Temporal, move: Move, note: str | None) -> MigrationReport:
     """The run first, then its row. Should this process die in between, the reconciler asks the run what it runs."""
     lineage = ExecutionLineage(
         id=new_id(),
-        execution_id=row.id,
+        execution_id=move.row.id,
         kind=LineageKind.MIGRATE,
         status=LineageStatus.PENDING,
-        actor=caller.actor,
-        note=request.reason,
-        from_version_id=row.version_id,
-        to_version_id=version.id,
-        mapping=request.mapping,
+        actor=move.asked.actor,
+        note=note,
+        from_version_id=move.row.version_id,
+        to_version_id=move.version.id,
+        mapping=move.asked.mapping,
     )
     async with database.transaction() as session:
         session.add(lineage)
     try:
-        report = await updates.migrate(temporal, row.id, _asked(version, request, caller), f"migrate:{lineage.id}")
+        report = await updates.migrate(temporal, move.row.id, move.asked, move.definition, f"migrate:{lineage.id}")
     except AppError as error:
         if error.status < 500:
             await _settle(database, lineage.id, False, f"{error.code}: {error.message}")
@@ -111,7 +127,7 @@ async def _migrate(
     if not report.migrated:
         await _settle(database, lineage.id, False, report.verdict)
         raise _refused(report)
-    await _settle(database, lineage.id, True, request.reason)
+    await _settle(database, lineage.id, True, note)
     return report
 
 
@@ -138,17 +154,6 @@ async def _settle(database: Database, lineage_id: UUID, migrated: bool, note: st
                 .where(col(WorkflowExecution.id) == lineage.execution_id)
                 .values(version_id=lineage.to_version_id)
             )
-
-
-def _asked(version: WorkflowTemplateVersion, request: MigrateRequest, caller: Caller) -> MigrationRequest:
-    return MigrationRequest(
-        version_id=version.id,
-        version=version.version,
-        definition=version.definition,
-        mapping=request.mapping,
-        dry_run=request.dry_run,
-        actor=caller.actor,
-    )
 
 
 def _refused(report: MigrationReport) -> AppError:

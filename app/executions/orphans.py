@@ -22,6 +22,21 @@ async def end_orphans(database: Database, temporal: Temporal) -> int:
 
     Raises `Unavailable`.
     """
+    ended = 0
+    after: UUID | None = None
+    while True:
+        found = await _list_orphans(database, after)
+        for parent_id in dict.fromkeys(above for _, above in found):
+            await terminate_batches(temporal, parent_id, "the execution was ended")
+        for child_id, _ in found:
+            ended += await cancel_run(temporal, child_id, "the parent was ended")
+        if len(found) < BATCH:
+            return ended
+        after = found[-1][0]
+
+
+async def _list_orphans(database: Database, after: UUID | None) -> list[tuple[UUID, UUID]]:
+    """The next children, each with its parent."""
     parent = aliased(WorkflowExecution)
     statement = (
         select(col(WorkflowExecution.id), col(parent.id))
@@ -34,11 +49,7 @@ async def end_orphans(database: Database, temporal: Temporal) -> int:
         .order_by(col(WorkflowExecution.id))
         .limit(BATCH)
     )
+    if after is not None:
+        statement = statement.where(col(WorkflowExecution.id) > after)
     async with database.transaction() as session:
-        found: list[tuple[UUID, UUID]] = [(row[0], row[1]) for row in await session.execute(statement)]
-    for parent_id in dict.fromkeys(above for _, above in found):
-        await terminate_batches(temporal, parent_id, "the execution was ended")
-    ended = 0
-    for child_id, _ in found:
-        ended += await cancel_run(temporal, child_id, "the parent was ended")
-    return ended
+        return [(row[0], row[1]) for row in await session.execute(statement)]

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.db.session import Connection
+from app.db.statuses import EntityType
 from app.db.tables import (
     ClosedAs,
-    EntityType,
     RecordStatus,
     WorkflowExecution,
     WorkflowTemplate,
@@ -240,10 +240,10 @@ def _conditions(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions.append(col(WorkflowExecution.created_at) > wanted.created_after)
     if wanted.created_before is not None:
         conditions.append(col(WorkflowExecution.created_at) < wanted.created_before)
-    return conditions + _of_bulk(wanted)
+    return conditions + _more_conditions(wanted)
 
 
-def _of_bulk(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
+def _more_conditions(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.ids is not None:
         conditions.append(col(WorkflowExecution.id).in_(wanted.ids))

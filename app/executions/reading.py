@@ -118,6 +118,8 @@ async def _read_open(temporal: Temporal, row: ExecutionRow) -> tuple[ExecutionVi
         await _add_outcome(temporal, view)
         return view, said
     view = _view(temporal, row, run.status, None if said is None else said.waiting_for)
+    if said is not None and said.paused is not None:
+        view.paused = said.paused
     if run.failing_attempt is not None:
         view.problem = ReadingProblem(
             code="WORKFLOW_TASK_FAILING",

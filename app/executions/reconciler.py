@@ -8,7 +8,7 @@ Any number of processes may do this at the same time.
 import json
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -24,8 +24,9 @@ from app.db.statuses import LineageKind
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.errors import Invalid, Unavailable
 from app.executions.ending import CANCEL_UNCONFIRMED
+from app.executions.failed_runs import find_dead_letters
 from app.executions.lifecycle import close_execution
-from app.executions.lineage import list_pending
+from app.executions.lineage import Pages
 from app.executions.migrating import settle_pending
 from app.executions.orphans import end_orphans
 from app.executions.queries import find_left_created, list_open, list_started_before
@@ -52,13 +53,16 @@ PAGE = 100
 
 @dataclass(slots=True)
 class Sweep:
-    """How far the search for closed runs has come; each pass looks at one page of open rows.
+    """How far the search for closed runs has come; each pass looks at one page of open rows, and at one page of the
+    runs that wait `to_begin` and of the migrations that wait `to_settle`.
 
     A run that Temporal does not know is lost when its execution began longer ago than `lost_after`.
     """
 
     after: UUID | None = None
     lost_after: timedelta = LOST_AFTER
+    to_begin: Pages = field(default_factory=Pages)
+    to_settle: Pages = field(default_factory=Pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ async def reconcile_once(
     started, refused = await _start_left_created(database, temporal, older_than)
     await _confirm_cancels(database, temporal)
     closed = await _close_never_started(database)
-    reopened = await _finish_turns(database, temporal, older_than)
+    reopened = await _finish_turns(database, temporal, older_than, sweep)
     closed += await _close_closed_runs(database, temporal, sweep)
     # Once in each round of the sweep: these look at every row that could be left over.
     if sweep.after is None:
@@ -98,13 +102,13 @@ async def reconcile_once(
     return Reconciled(started, refused, closed, reopened)
 
 
-async def _finish_turns(database: Database, temporal: Temporal, older_than: timedelta) -> int:
+async def _finish_turns(database: Database, temporal: Temporal, older_than: timedelta, sweep: Sweep) -> int:
     """Begins runs of executions that were reopened, and finds out what became of migrations; how many began."""
     before = datetime.now(UTC) - older_than
     begun = 0
     async with database.transaction() as session:
-        to_begin = await list_pending(session, REOPENING, before, BATCH)
-        to_settle = await list_pending(session, MIGRATION, before - LONGEST_UPDATE, BATCH)
+        to_begin = await sweep.to_begin.following(session, REOPENING, before, BATCH)
+        to_settle = await sweep.to_settle.following(session, MIGRATION, before - LONGEST_UPDATE, BATCH)
     for lineage_id in to_begin:
         try:
             begun += await begin(database, temporal, lineage_id) is not None
@@ -208,6 +212,8 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
     sweep.after = ids[-1] if len(ids) == PAGE else None
     runs = await find_runs(temporal, ids)
     running = [execution_id for execution_id, run in runs.items() if run.status == RuntimeStatus.IN_PROGRESS]
+    failed = [execution_id for execution_id, run in runs.items() if run.status == RuntimeStatus.FAILED]
+    letters = await find_dead_letters(database, temporal, failed)
     closed = 0
     async with database.transaction() as session:
         # A child that could not say so itself: Postgres was away when it began.
@@ -220,12 +226,14 @@ async def _close_closed_runs(database: Database, temporal: Temporal, sweep: Swee
         for execution_id, run in runs.items():
             if run.status == RuntimeStatus.IN_PROGRESS or run.closed_at is None:
                 continue
+            letter = letters.get(execution_id)
             request = CloseExecution.model_validate(
                 {
                     "executionId": execution_id,
                     "closedAs": run.status.value,
-                    "reason": "closed by the reconciler",
+                    "reason": "closed by the reconciler" if letter is None else f"{letter.code}: {letter.message}",
                     "endedAt": run.closed_at.isoformat(),
+                    "deadLetter": letter,
                 }
             )
             # Visibility lags: the run that it shows may be one that a retry has followed since.

@@ -133,7 +133,8 @@ async def _ended(database: Database, temporal: Temporal, row: ExecutionRow) -> E
     if run is not None and run.status == runs.RuntimeStatus.IN_PROGRESS:
         raise execution_open()
     run_id = None if run is None else run.run_id
-    if letter is not None and letter.retried_at is None and row.closed_as == ClosedAs.FAILED:
+    kept = letter is not None and letter.retried_at is None and row.closed_as == ClosedAs.FAILED
+    if kept and letter is not None and letter.state is not None:
         return Ended(letter.state, row.version_id, run_id)
     dump = None if run is None else await runs.find_state(temporal, row.id)
     if dump is None or dump.state is None:

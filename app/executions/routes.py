@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -11,7 +11,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import AwareDatetime, BeforeValidator
 
-from app.db.tables import EntityType, RecordStatus
+from app.db.statuses import EntityType
+from app.db.tables import RecordStatus
 from app.dependencies import (
     Actor,
     Cursor,
@@ -26,7 +27,7 @@ from app.dependencies import (
 from app.errors import Invalid, NotFound
 from app.executions import reading, service
 from app.executions.following import Subscription, is_end
-from app.executions.listing import Lister, Place
+from app.executions.listing import Lister, read_place, write_place
 from app.executions.parameters import ExecutionId, StepId
 from app.executions.queries import ExecutionFilter, find_target
 from app.executions.runs import RuntimeStatus
@@ -40,9 +41,10 @@ from app.executions.schemas import (
     StepsView,
 )
 from app.executions.starting import StartRequest
-from app.executions.step_reading import Wanted, read_step
+from app.executions.step_reading import read_step
+from app.executions.step_scan import Wanted
 from app.problem_details import problem_responses
-from app.wire import Page, bad_cursor, decode_cursor, encode_cursor
+from app.wire import Page
 
 router = APIRouter(tags=["executions"], responses=problem_responses(404, 422, 503))
 
@@ -138,6 +140,7 @@ async def list_(
     runtime_status: Annotated[RuntimeStatus | None, Query(alias="runtimeStatus")] = None,
     root_id: Annotated[UUID | None, Query(alias="rootId")] = None,
     parent_id: Annotated[UUID | None, Query(alias="parentId")] = None,
+    roots_only: Annotated[bool, Query(alias="rootsOnly", description="no children")] = False,
     created_after: Annotated[AwareDatetime | None, Query(alias="createdAfter")] = None,
     created_before: Annotated[AwareDatetime | None, Query(alias="createdBefore")] = None,
     cursor: Cursor = None,
@@ -156,11 +159,12 @@ async def list_(
         runtime_status=runtime_status,
         root_id=root_id,
         parent_id=parent_id,
+        root_only=roots_only,
         created_after=created_after,
         created_before=created_before,
     )
-    listed = await Lister(database, temporal, wanted).page(_read_cursor(cursor), limit)
-    return Page(items=listed.items, next_cursor=_write_cursor(listed.following))
+    listed = await Lister(database, temporal, wanted).page(read_place(cursor), limit)
+    return Page(items=listed.items, next_cursor=write_place(listed.following))
 
 
 @router.get(
@@ -217,7 +221,8 @@ async def _listen(
 )
 async def events(subscription: Annotated[Subscription | None, Depends(_listen)], settings: SettingsPart) -> Response:
     """Server-sent events whose data are JSON: `snapshot` {execution, steps} first; then `step` (a step that changed),
-    `waiting` {waitingFor}, `status` {status, runtimeStatus, problem}; at last `end` {runtimeStatus, output or error}.
+    `waiting` {waitingFor, paused}, `status` {status, runtimeStatus, problem}; at last `end` {runtimeStatus, output or
+    error}.
 
     A comment comes every 15 s while nothing happens. Whoever reconnects gets a fresh snapshot.
     Codes: EXECUTION_NOT_FOUND.
@@ -255,26 +260,13 @@ async def step(
     temporal: TemporalPart,
     visit: Annotated[int | None, Query(ge=1, description="only this visit")] = None,
     item: Annotated[int | None, Query(ge=0, description="only this item, counted from 0")] = None,
+    chunk: Annotated[str | None, Query(max_length=200, description="the key of a CHUNK: the calls of its run")] = None,
     cursor: Cursor = None,
     limit: Limit = 20,
 ) -> StepDetail:
     """Its visits with inputs, outputs, errors and attempts, the newest first, from history; `limit` counts calls.
 
-    Codes: EXECUTION_NOT_FOUND, STEP_NOT_FOUND, RUN_NOT_FOUND, CURSOR_INVALID, TEMPORAL_UNAVAILABLE.
+    Codes: EXECUTION_NOT_FOUND, STEP_NOT_FOUND, CHUNK_NOT_FOUND, RUN_NOT_FOUND, CURSOR_INVALID, TEMPORAL_UNAVAILABLE.
     """
-    wanted = Wanted(step, visit, item)
+    wanted = Wanted(step, visit, item, chunk)
     return await read_step(database, temporal, execution, wanted, cursor=cursor, limit=limit)
-
-
-def _write_cursor(place: Place | None) -> str | None:
-    return None if place is None else encode_cursor(place[0].isoformat(), str(place[1]))
-
-
-def _read_cursor(cursor: str | None) -> Place | None:
-    if cursor is None:
-        return None
-    created_at, execution_id = decode_cursor(cursor, 2)
-    try:
-        return datetime.fromisoformat(created_at), UUID(execution_id)
-    except ValueError as error:
-        raise bad_cursor() from error

@@ -133,13 +133,14 @@ async def find_outcome(temporal: Temporal, execution_id: UUID, within: float = R
     except TimeoutError:
         return None
     except WorkflowFailureError as error:
-        return _ended_badly(error.cause)
+        return outcome_of_failure(error.cause)
     except RPCError as error:
         _raise_unless_not_found(error)
         return None
 
 
-def _ended_badly(cause: BaseException) -> Outcome:
+def outcome_of_failure(cause: BaseException) -> Outcome:
+    """How a run ended whose result cannot be had, from the cause that Temporal gives."""
     match cause:
         case CancelledError():
             return Outcome(RuntimeStatus.CANCELLED, error=FailureView(code="CANCELLED", message=cause.message))
@@ -171,7 +172,12 @@ async def view_run(temporal: Temporal, execution_id: UUID) -> RunView | None:
 
     Raises `Unavailable`: WORKER_UNAVAILABLE when no worker answers.
     """
-    return await _ask(temporal, execution_id, STEPS_QUERY, RunView)
+    return await _ask(temporal, workflow_id(execution_id), STEPS_QUERY, RunView)
+
+
+async def view_chunk(temporal: Temporal, execution_id: UUID, key: str) -> RunView | None:
+    """What the run of a chunk of a step's items is doing, as `view_run` says it of an execution."""
+    return await _ask(temporal, batch_workflow_id(execution_id, key), STEPS_QUERY, RunView)
 
 
 async def find_state(temporal: Temporal, execution_id: UUID) -> StateDump | None:
@@ -179,11 +185,11 @@ async def find_state(temporal: Temporal, execution_id: UUID) -> StateDump | None
 
     Raises `Unavailable`: WORKER_UNAVAILABLE when no worker answers.
     """
-    return await _ask(temporal, execution_id, STATE_QUERY, StateDump)
+    return await _ask(temporal, workflow_id(execution_id), STATE_QUERY, StateDump)
 
 
-async def _ask(temporal: Temporal, execution_id: UUID, query: str, kind: type[Answer]) -> Answer | None:
-    handle = await handle_of(temporal, execution_id)
+async def _ask(temporal: Temporal, of: str, query: str, kind: type[Answer]) -> Answer | None:
+    handle: WorkflowHandle[Any, Any] = (await temporal.client()).get_workflow_handle(of)
     within = timedelta(seconds=QUERY_WITHIN)
     try:
         answer: Answer = await handle.query(query, result_type=kind, rpc_timeout=within)

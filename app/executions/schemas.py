@@ -1,13 +1,14 @@
 """Executions on the wire."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from app.db.tables import EntityType, RecordStatus
+from app.db.statuses import EntityType
+from app.db.tables import RecordStatus
 from app.executions.history import CallKind, CallStatus
 from app.executions.runs import RuntimeStatus
-from app.run_contracts import StepView, WaitingFor
+from app.run_contracts import ItemCounts, PauseView, StepView, WaitingFor
 from app.versions.schemas import SemanticVersion
 from app.wire import Given, JsonObject, Name, Taken
 
@@ -75,11 +76,14 @@ class ExecutionSummary(Given):
 
 
 class ExecutionView(ExecutionSummary):
-    """One execution. `waitingFor` is null when nobody could be asked; `problem` then says why."""
+    """One execution. `waitingFor` is null when nobody could be asked; `problem` then says why. `paused` is there while
+    it is paused.
+    """
 
     output: Any = None
     error: ErrorView | None = None
     waiting_for: list[WaitingFor] | None
+    paused: PauseView | None = None
     problem: ReadingProblem | None = None
 
 
@@ -128,6 +132,7 @@ class WaitingView(Given):
     """The event `waiting`: what an execution waits for now; null when nobody could say."""
 
     waiting_for: list[WaitingFor] | None
+    paused: PauseView | None
 
 
 class StatusView(Given):
@@ -146,24 +151,43 @@ class EndView(Given):
     error: ErrorView | None = None
 
 
-class StepCall(Given):
-    """One thing that a step had done; what is not known is left out.
+class ChunkItems(Given):
+    """A chunk of a step's items, numbered from 0, and what they have come to; what is not known is left out."""
 
-    `kind` is ACTION, CHILD, PERSON, TIMER, DATA (reading a datasource) or COMPENSATION; `name` the action's key, the
-    child's template, or what the timer is for. `local` tells that it ran beside the workflow, without a server round
-    trip. `attempts` and `lastFailure` are also those of a call that is under way.
+    first: int
+    last: int | None = None
+    open: int | None = None
+    done: int | None = None
+    failed: int | None = None
+
+
+class StepCall(Given):
+    """One thing that a step had done, or that was done to it; what is not known is left out.
+
+    `kind` is ACTION, CHILD, CHUNK (a run of some of very many items: read its calls with `chunk=<key>`), PERSON,
+    SIGNAL, CONTROL (an operator's request), TIMER, DATA (reading a datasource) or COMPENSATION; `name` the action's
+    key, the child's template, the signal's name, what was requested, or what the timer is for. `local` tells that it
+    ran beside the workflow, without a server round trip. `attempts` and `lastFailure` are also those of a call that is
+    under way. `who` is the person, sender or operator; `answer` what the run said to a signal (DELIVERED, BUFFERED) or
+    a request (APPLIED, UNCHANGED). `runId` is the Temporal run that it happened in.
     """
 
     key: str
     item: int | None = None
     round: int | None = None
     role: str | None = None
+    run_id: str | None = None
     kind: CallKind
     name: str
     status: CallStatus
     local: bool = False
     attempts: int | None = None
     execution_id: UUID | None = None
+    items: ChunkItems | None = None
+    who: str | None = None
+    reason: str | None = None
+    correlation_key: str | None = None
+    answer: str | None = None
     input: Any = None
     output: Any = None
     error: ErrorView | None = None
@@ -182,12 +206,30 @@ class StepVisit(Given):
     calls: list[StepCall]
 
 
+class StepRun(Given):
+    """One Temporal run of the execution, and why it began: STARTED, CONTINUED (history had grown long), RETRY, RESUME.
+
+    `actor`, `note` and `stepId` (where it was resumed from) are those of a retry or resumption. What Temporal has
+    forgotten is null.
+    """
+
+    run_id: str
+    began: Literal["STARTED", "CONTINUED", "RETRY", "RESUME"] | None
+    started_at: datetime | None
+    previous_run_id: str | None
+    actor: str | None = None
+    note: str | None = None
+    step_id: str | None = None
+
+
 class StepDetail(Given):
     """A step of an execution, with its visits from history, the newest first.
 
     `status`, `visitCount` and the times are the run's own and null when no worker could be asked; `problem` then says
-    why. A visit may go on in the next page. `truncated` tells that the page ended early for its cost, or that Temporal
-    has forgotten the earlier part of the history.
+    why. `items` counts those of an open step over items. A visit may go on in the next page. `signals` are signals of
+    the step's name that no receipt ties to a visit: those that waited in the buffer, and plain Temporal signals.
+    `runs` are the runs that the page was read from. `truncated` tells that the page ended early for its cost, or that
+    Temporal has forgotten the earlier part of the history.
     """
 
     execution_id: UUID
@@ -199,7 +241,10 @@ class StepDetail(Given):
     started_at: datetime | None
     ended_at: datetime | None
     error: ErrorView | None
+    items: ItemCounts | None
     visits: list[StepVisit]
+    signals: list[StepCall]
+    runs: list[StepRun]
     next_cursor: str | None
     truncated: bool
     problem: ReadingProblem | None = None

@@ -30,6 +30,7 @@ from app.contracts import (
     ATTRIBUTE_VERSION,
     SEARCH_ATTRIBUTES,
     ExecutionStart,
+    summary,
     workflow_id,
 )
 from app.db.session import Connection
@@ -43,9 +44,6 @@ from engine.errors import EngineError
 from engine.schema import violations
 
 log = structlog.get_logger(__name__)
-
-# Bytes; the server takes 400.
-LONGEST_SUMMARY = 380
 
 INSERT = """
     INSERT INTO workflow_execution
@@ -310,7 +308,7 @@ def _summary(launch: Launch) -> str:
     text = f"{named}{launch.template_name} v{start.version}"
     if start.entity_type is not None:
         text += f" · {start.entity_type} {start.entity_id}"
-    return text.encode()[:LONGEST_SUMMARY].decode(errors="ignore")
+    return summary(text)
 
 
 def _search_attributes(start: ExecutionStart, usable: frozenset[str]) -> TypedSearchAttributes:

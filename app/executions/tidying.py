@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
-from app.db.tables import DeadLetter
+from app.dead_letters.queries import delete_dead_letters
 
 # The time is the execution's end, in the run's own time: should it be resumed, what it opens then is later.
 CANCEL_TASKS = """
     UPDATE human_task AS task
-    SET status = 'CANCELLED', closed_at = execution.ended_at, updated_at = now(),
+    SET status = 'CANCELLED', closed_at = greatest(task.opened_at, execution.ended_at), updated_at = now(),
         recorded_at = greatest(task.recorded_at, execution.ended_at)
     FROM workflow_execution AS execution
     WHERE execution.id = task.execution_id AND execution.ended_at IS NOT NULL
@@ -40,6 +39,4 @@ async def close_left_open(session: AsyncSession, ids: Sequence[UUID] | None = No
 
 async def purge_dead_letters(session: AsyncSession, older_than: timedelta) -> int:
     """Deletes dead letters of that age; how many."""
-    old = col(DeadLetter.created_at) < datetime.now(UTC) - older_than
-    deleted = await session.execute(delete(DeadLetter).where(old).returning(col(DeadLetter.id)))
-    return len(deleted.all())
+    return await delete_dead_letters(session, datetime.now(UTC) - older_than, None)

@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from temporalio.client import RPCTimeoutOrCancelledError, WorkflowUpdateFailedError
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.contracts import Contract
 from app.errors import AppError, Unavailable
 from app.executions.runs import ended, handle_of, worker_unavailable
+from app.payloads.content import definition_payload
 from app.payloads.errors import PayloadUnavailable
 from app.run_contracts import (
     COMPLETE_STEP,
@@ -76,10 +78,11 @@ async def control(
 
 
 async def migrate(
-    temporal: Temporal, execution_id: UUID, request: MigrationRequest, update_id: str | None = None
+    temporal: Temporal, execution_id: UUID, request: MigrationRequest, definition: str, update_id: str | None = None
 ) -> MigrationReport:
-    """Moves the run to another version, or says why it cannot."""
-    return await _update(temporal, execution_id, MIGRATE, request, update_id, MigrationReport)
+    """Moves the run to another version, whose definition is given as the database has it; or says why it cannot."""
+    stored = RawValue(definition_payload(definition))
+    return await _update(temporal, execution_id, MIGRATE, request, update_id, MigrationReport, stored)
 
 
 async def _update(
@@ -89,13 +92,14 @@ async def _update(
     argument: Contract,
     update_id: str | None,
     kind: type[Answer],
+    *more: RawValue,
 ) -> Answer:
     handle = await handle_of(temporal, execution_id)
     within = timedelta(seconds=UPDATE_WITHIN)
     try:
         async with asyncio.timeout(UPDATE_WITHIN):
             answer: Answer = await handle.execute_update(
-                name, argument, id=update_id, result_type=kind, rpc_timeout=within
+                name, args=[argument, *more], id=update_id, result_type=kind, rpc_timeout=within
             )
     except WorkflowUpdateFailedError as error:
         raise _refusal(error) from error

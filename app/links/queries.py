@@ -7,7 +7,8 @@ from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.db.tables import EntityType, WorkflowTemplate, WorkflowTemplateLink
+from app.db.statuses import EntityType
+from app.db.tables import WorkflowTemplate, WorkflowTemplateLink
 
 LinkAndSlug = tuple[WorkflowTemplateLink, str]
 

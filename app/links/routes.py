@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from app.db.tables import EntityType
-from app.dependencies import Cursor, Limit, SessionPart
+from app.db.statuses import EntityType
+from app.dependencies import Actor, Cursor, Limit, SessionPart
 from app.links import service
 from app.links.queries import LinkAndSlug, list_links
 from app.links.schemas import LinkPut, LinkView
@@ -28,10 +28,15 @@ PATH = "/{entityType}/{entityId:path}"
     name="putLink",
 )
 async def put(
-    entity_type: Type, entity_id: EntityId, request: LinkPut, session: SessionPart, response: Response
+    entity_type: Type,
+    entity_id: EntityId,
+    request: LinkPut,
+    session: SessionPart,
+    response: Response,
+    actor: Actor = None,
 ) -> LinkView:
     """201 when new, 200 when it was there. Codes: LINK_EXISTS, TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED."""
-    found, created = await service.put_link(session, entity_type, entity_id, request.template_id)
+    found, created = await service.put_link(session, entity_type, entity_id, request.template_id, actor)
     response.status_code = 201 if created else 200
     return _view(found)
 
@@ -43,9 +48,9 @@ async def get(entity_type: Type, entity_id: EntityId, session: SessionPart) -> L
 
 
 @router.delete(PATH, status_code=204, summary="Delete an entity's link", name="deleteLink")
-async def delete(entity_type: Type, entity_id: EntityId, session: SessionPart) -> None:
+async def delete(entity_type: Type, entity_id: EntityId, session: SessionPart, actor: Actor = None) -> None:
     """Codes: LINK_NOT_FOUND."""
-    await service.delete_link(session, entity_type, entity_id)
+    await service.delete_link(session, entity_type, entity_id, actor)
 
 
 @router.get("", summary="List links", name="listLinks")

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.db.tables import EntityType
+from app.db.statuses import EntityType
 from app.wire import Given, Taken
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 from temporalio import activity
@@ -50,7 +50,7 @@ class PatientDriver(StorageDriver):
 
     async def store(self, context: StorageDriverStoreContext, payloads: Sequence[Payload]) -> list[StorageDriverClaim]:
         """What the driver gives. Raises `PayloadUnavailable`."""
-        return await self._tried("stored", lambda: self._driver.store(context, payloads))
+        return await self._tried("store", lambda: self._driver.store(context, payloads))
 
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
@@ -58,7 +58,7 @@ class PatientDriver(StorageDriver):
         """What the driver gives. Raises `PayloadUnavailable`."""
         return await self._tried("read", lambda: self._driver.retrieve(context, claims))
 
-    async def _tried(self, done: str, call: Callable[[], Awaitable[Result]]) -> Result:
+    async def _tried(self, what: Literal["store", "read"], call: Callable[[], Awaitable[Result]]) -> Result:
         give_up = time.monotonic() + _time_left(self._patience)
         pause = _FIRST_PAUSE
         while True:
@@ -67,7 +67,8 @@ class PatientDriver(StorageDriver):
             # The SDK's S3 driver raises RuntimeError for whatever its client raised, ValueError for wrong content.
             except (Unavailable, RuntimeError, ValueError) as error:
                 if time.monotonic() + pause > give_up:
-                    log.warning("payload_not_" + done, driver=self.name(), cause=str(error))
+                    log.warning("payload_unavailable", what=what, driver=self.name(), cause=str(error))
+                    done = "stored" if what == "store" else "read"
                     message = f"a value kept outside history cannot be {done} now: {error}"
                     raise PayloadUnavailable("PAYLOAD_STORE_UNAVAILABLE", message) from error
             await asyncio.sleep(pause)

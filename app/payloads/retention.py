@@ -11,7 +11,7 @@ show the history, and a dead letter may be retried. One very old open execution 
 it began; what is deleted too late costs disk, what is deleted too early costs a run.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import text
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
@@ -41,16 +41,24 @@ DELETE = text("""
 """)
 
 
+COUNT = text("SELECT count(*), coalesce(sum(size), 0) FROM payload_blob WHERE last_used_at < :horizon")
+
+
+async def count_purgeable(database: Database, keep: timedelta) -> tuple[int, int]:
+    """How many values `purge_blobs` would delete now, and their bytes. Raises what that raises."""
+    horizon = await _horizon(database, keep)
+    async with database.transaction() as session:
+        count, size = (await session.execute(COUNT, {"horizon": horizon})).one()
+    return int(count), int(size)
+
+
 async def purge_blobs(database: Database, keep: timedelta) -> int:
     """Deletes values last used more than `keep` ago that no execution that matters can refer to; how many.
 
     `keep` must be longer than Temporal's retention and the life of a dead letter. Raises ValueError below two days,
     `Unavailable` when PostgreSQL cannot be reached.
     """
-    if keep < 2 * SLACK:
-        raise ValueError("values must be kept for two days at least")
-    async with database.transaction() as session:
-        horizon = (await session.execute(HORIZON, {"keep": keep, "slack": SLACK})).scalar_one()
+    horizon = await _horizon(database, keep)
     deleted = 0
     while True:
         async with database.transaction() as session:
@@ -59,6 +67,15 @@ async def purge_blobs(database: Database, keep: timedelta) -> int:
         deleted += count
         if count < BATCH:
             return deleted
+
+
+async def _horizon(database: Database, keep: timedelta) -> datetime:
+    """Values last used before this time are of no use to any execution that matters."""
+    if keep < 2 * SLACK:
+        raise ValueError("values must be kept for two days at least")
+    async with database.transaction() as session:
+        found: datetime = (await session.execute(HORIZON, {"keep": keep, "slack": SLACK})).scalar_one()
+    return found
 
 
 async def keep_for(temporal: Temporal, settings: PayloadSettings) -> timedelta:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import TemplateStatus, WorkflowTemplate
-from app.dependencies import Cursor, Limit, SessionPart
+from app.dependencies import Actor, Cursor, Limit, SessionPart
 from app.problem_details import problem_responses
 from app.templates import service
 from app.templates.queries import TemplateFilter, find_active_number, list_templates
@@ -22,9 +22,9 @@ STATE = problem_responses(404, 409)
 
 
 @router.post("", status_code=201, summary="Create a template", responses=problem_responses(409), name="createTemplate")
-async def create(request: TemplateCreate, session: SessionPart) -> TemplateView:
+async def create(request: TemplateCreate, session: SessionPart, actor: Actor = None) -> TemplateView:
     """In status DRAFT, without versions. Codes: SLUG_INVALID, SLUG_TAKEN."""
-    return _view(await service.create_template(session, request), None)
+    return _view(await service.create_template(session, request, actor), None)
 
 
 @router.get("", summary="List templates", name="listTemplates")
@@ -53,34 +53,36 @@ async def get(template: Reference, session: SessionPart) -> TemplateView:
 
 
 @router.patch("/{template}", summary="Change a template", responses=STATE, name="changeTemplate")
-async def change(template: Reference, request: TemplateChange, session: SessionPart) -> TemplateView:
+async def change(
+    template: Reference, request: TemplateChange, session: SessionPart, actor: Actor = None
+) -> TemplateView:
     """What is left out stays. Codes: SLUG_FIXED, SLUG_TAKEN, SLUG_INVALID."""
     changes = request.model_dump(exclude_unset=True)
-    return await _answer(session, await service.change_template(session, template, changes))
+    return await _answer(session, await service.change_template(session, template, changes, actor))
 
 
 @router.delete("/{template}", status_code=204, summary="Delete a template", responses=STATE, name="deleteTemplate")
-async def delete(template: Reference, session: SessionPart) -> None:
+async def delete(template: Reference, session: SessionPart, actor: Actor = None) -> None:
     """With its versions and links. Codes: TEMPLATE_IN_USE when it has executions."""
-    await service.delete_template(session, template)
+    await service.delete_template(session, template, actor)
 
 
 @router.post("/{template}/pause", summary="Pause a template", responses=STATE, name="pauseTemplate")
-async def pause(template: Reference, session: SessionPart) -> TemplateView:
+async def pause(template: Reference, session: SessionPart, actor: Actor = None) -> TemplateView:
     """Nothing new starts; what runs goes on. Codes: TEMPLATE_NOT_ACTIVE."""
-    return await _answer(session, await service.pause_template(session, template))
+    return await _answer(session, await service.pause_template(session, template, actor))
 
 
 @router.post("/{template}/resume", summary="Resume a template", responses=STATE, name="resumeTemplate")
-async def resume(template: Reference, session: SessionPart) -> TemplateView:
+async def resume(template: Reference, session: SessionPart, actor: Actor = None) -> TemplateView:
     """From PAUSED or ARCHIVED. Codes: TEMPLATE_NOT_PAUSED."""
-    return await _answer(session, await service.resume_template(session, template))
+    return await _answer(session, await service.resume_template(session, template, actor))
 
 
 @router.post("/{template}/archive", summary="Archive a template", responses=NOT_FOUND, name="archiveTemplate")
-async def archive(template: Reference, session: SessionPart) -> TemplateView:
+async def archive(template: Reference, session: SessionPart, actor: Actor = None) -> TemplateView:
     """Nothing new starts and nothing is edited; what runs goes on."""
-    return await _answer(session, await service.archive_template(session, template))
+    return await _answer(session, await service.archive_template(session, template, actor))
 
 
 async def _answer(session: AsyncSession, template: WorkflowTemplate) -> TemplateView:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from app.audit.changes import Facts, record_change
 from app.db.tables import TemplateStatus, WorkflowTemplate
 from app.errors import Conflict, Invalid, NotFound
 from app.templates.queries import find_template, has_been_published, has_executions
@@ -17,7 +18,7 @@ from app.templates.schemas import TemplateCreate
 from app.versions.queries import as_uuid
 
 
-async def create_template(session: AsyncSession, request: TemplateCreate) -> WorkflowTemplate:
+async def create_template(session: AsyncSession, request: TemplateCreate, actor: str | None = None) -> WorkflowTemplate:
     """A new template, in status DRAFT. Raises SLUG_INVALID, SLUG_TAKEN."""
     fields = request.model_dump()
     slug = request.slug or slug_of(request.name)
@@ -25,6 +26,7 @@ async def create_template(session: AsyncSession, request: TemplateCreate) -> Wor
     template = WorkflowTemplate(**(fields | {"slug": slug}))
     session.add(template)
     await _flush_slug(session, slug)
+    await record_change(session, "CREATE_TEMPLATE", ("TEMPLATE", template.id), actor, None, _facts(template))
     return template
 
 
@@ -36,7 +38,9 @@ async def get_template(session: AsyncSession, reference: str, *, lock: bool = Fa
     return template
 
 
-async def change_template(session: AsyncSession, reference: str, changes: Mapping[str, Any]) -> WorkflowTemplate:
+async def change_template(
+    session: AsyncSession, reference: str, changes: Mapping[str, Any], actor: str | None = None
+) -> WorkflowTemplate:
     """Sets the fields given. Raises SLUG_FIXED once a version was published, SLUG_TAKEN, SLUG_INVALID."""
     template = await get_template(session, reference, lock=True)
     slug = changes.get("slug", template.slug)
@@ -44,13 +48,15 @@ async def change_template(session: AsyncSession, reference: str, changes: Mappin
         _refuse_ambiguous_slug(slug)
         if await has_been_published(session, template.id):
             raise Conflict("SLUG_FIXED", f"{template.slug} has been published: its slug stays.")
+    before = _facts(template)
     for name, value in changes.items():
         setattr(template, name, value)
     await _flush_slug(session, slug)
+    await record_change(session, "CHANGE_TEMPLATE", ("TEMPLATE", template.id), actor, before, _facts(template))
     return template
 
 
-async def delete_template(session: AsyncSession, reference: str) -> None:
+async def delete_template(session: AsyncSession, reference: str, actor: str | None = None) -> None:
     """Deletes a template with its versions and links. Raises TEMPLATE_IN_USE when it was ever run."""
     template = await get_template(session, reference, lock=True)
     in_use = Conflict("TEMPLATE_IN_USE", f"{template.slug} has executions; archive it instead.")
@@ -60,29 +66,32 @@ async def delete_template(session: AsyncSession, reference: str) -> None:
         await session.execute(delete(WorkflowTemplate).where(col(WorkflowTemplate.id) == template.id))
     except IntegrityError as error:
         raise in_use from error
+    await record_change(session, "DELETE_TEMPLATE", ("TEMPLATE", template.id), actor, _facts(template), None)
 
 
-async def pause_template(session: AsyncSession, reference: str) -> WorkflowTemplate:
+async def pause_template(session: AsyncSession, reference: str, actor: str | None = None) -> WorkflowTemplate:
     """ACTIVE → PAUSED: nothing new starts. Raises TEMPLATE_NOT_ACTIVE for any other status."""
     template = await get_template(session, reference, lock=True)
     if template.status not in (TemplateStatus.ACTIVE, TemplateStatus.PAUSED):
         raise Conflict("TEMPLATE_NOT_ACTIVE", f"{template.slug} is {template.status}.")
-    return await _set_status(session, template, TemplateStatus.PAUSED)
+    return await _set_status(session, template, "PAUSE_TEMPLATE", actor, TemplateStatus.PAUSED)
 
 
-async def resume_template(session: AsyncSession, reference: str) -> WorkflowTemplate:
+async def resume_template(session: AsyncSession, reference: str, actor: str | None = None) -> WorkflowTemplate:
     """PAUSED or ARCHIVED → ACTIVE, or DRAFT when no version is active."""
     template = await get_template(session, reference, lock=True)
     if template.status == TemplateStatus.DRAFT:
         raise Conflict("TEMPLATE_NOT_PAUSED", f"{template.slug} is a draft: activate a version.")
     active = template.active_version_id is not None
-    return await _set_status(session, template, TemplateStatus.ACTIVE if active else TemplateStatus.DRAFT)
+    return await _set_status(
+        session, template, "RESUME_TEMPLATE", actor, TemplateStatus.ACTIVE if active else TemplateStatus.DRAFT
+    )
 
 
-async def archive_template(session: AsyncSession, reference: str) -> WorkflowTemplate:
+async def archive_template(session: AsyncSession, reference: str, actor: str | None = None) -> WorkflowTemplate:
     """Any status → ARCHIVED: nothing new starts, nothing is edited, what runs goes on."""
     template = await get_template(session, reference, lock=True)
-    return await _set_status(session, template, TemplateStatus.ARCHIVED)
+    return await _set_status(session, template, "ARCHIVE_TEMPLATE", actor, TemplateStatus.ARCHIVED)
 
 
 def refuse_archived(template: WorkflowTemplate) -> None:
@@ -112,7 +121,16 @@ async def _flush_slug(session: AsyncSession, slug: str) -> None:
         raise Conflict("SLUG_TAKEN", f"Another template has the slug {slug}.") from error
 
 
-async def _set_status(session: AsyncSession, template: WorkflowTemplate, status: TemplateStatus) -> WorkflowTemplate:
+async def _set_status(
+    session: AsyncSession, template: WorkflowTemplate, action: str, actor: str | None, status: TemplateStatus
+) -> WorkflowTemplate:
+    before = _facts(template)
     template.status = status
     await session.flush()
+    await record_change(session, action, ("TEMPLATE", template.id), actor, before, _facts(template))
     return template
+
+
+def _facts(template: WorkflowTemplate) -> Facts:
+    """What the audit says of a template."""
+    return template.model_dump(mode="json", exclude={"id", "created_at", "updated_at"})

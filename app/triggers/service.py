@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from app.db.session import Database
-from app.db.tables import EntityType
+from app.db.statuses import EntityType
 from app.executions.queries import find_linked_target
 from app.executions.service import Started, start_execution
 from app.executions.starting import StartRequest

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, SQLColumnExpression, Text, and_, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -48,15 +48,13 @@ async def find_version(
     return await session.get(WorkflowTemplateVersion, version_id, with_for_update=lock or None, populate_existing=lock)
 
 
-async def find_template_version(
-    session: AsyncSession, template_id: UUID, version: str
-) -> WorkflowTemplateVersion | None:
-    """A template's version by its number."""
-    statement = select(WorkflowTemplateVersion).where(
-        col(WorkflowTemplateVersion.template_id) == template_id,
-        col(WorkflowTemplateVersion.version) == version,
+async def definition_text(session: AsyncSession, version_id: UUID) -> str:
+    """A version's definition to the letter: what runs are given, and their payload's name is the hash of."""
+    statement = select(cast(col(WorkflowTemplateVersion.definition), Text)).where(
+        col(WorkflowTemplateVersion.id) == version_id
     )
-    return (await session.execute(statement)).scalar_one_or_none()
+    text: str = (await session.execute(statement)).scalar_one()
+    return text
 
 
 async def list_versions(

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import WorkflowTemplate, WorkflowTemplateVersion
-from app.dependencies import Cursor, Limit, SessionPart
+from app.dependencies import Actor, Cursor, Limit, SessionPart
 from app.problem_details import problem_responses
 from app.templates.service import get_template
 from app.versions import service
@@ -42,9 +42,9 @@ STATE = problem_responses(409)
     responses=STATE,
     name="createVersion",
 )
-async def create(template: Reference, request: VersionCreate, session: SessionPart) -> VersionView:
+async def create(template: Reference, request: VersionCreate, session: SessionPart, actor: Actor = None) -> VersionView:
     """A draft may have problems; the answer lists them. Codes: VERSION_EXISTS, DEFINITION_INVALID."""
-    owner, (version, problems) = await service.create_version(session, template, request)
+    owner, (version, problems) = await service.create_version(session, template, request, actor)
     return _view(owner, version, problems)
 
 
@@ -67,16 +67,16 @@ async def get(version: VersionId, session: SessionPart) -> VersionView:
 
 
 @router.patch("/versions/{version}", summary="Edit a draft", responses=STATE, name="changeVersion")
-async def change(version: VersionId, request: VersionChange, session: SessionPart) -> VersionView:
+async def change(version: VersionId, request: VersionChange, session: SessionPart, actor: Actor = None) -> VersionView:
     """What is left out stays. Codes: VERSION_NOT_DRAFT, VERSION_EXISTS, DEFINITION_INVALID."""
     changes = request.model_dump(exclude_unset=True)
-    return await _answer(session, *await service.change_version(session, version, changes))
+    return await _answer(session, *await service.change_version(session, version, changes, actor))
 
 
 @router.delete("/versions/{version}", status_code=204, summary="Delete a draft", responses=STATE, name="deleteVersion")
-async def delete(version: VersionId, session: SessionPart) -> None:
+async def delete(version: VersionId, session: SessionPart, actor: Actor = None) -> None:
     """Codes: VERSION_NOT_DRAFT."""
-    await service.delete_version(session, version)
+    await service.delete_version(session, version, actor)
 
 
 @router.post("/versions/{version}/validate", summary="Validate a version", name="validateVersion")
@@ -87,21 +87,21 @@ async def validate(version: VersionId, session: SessionPart) -> ValidationView:
 
 
 @router.post("/versions/{version}/publish", summary="Publish a draft", responses=STATE, name="publishVersion")
-async def publish(version: VersionId, session: SessionPart) -> VersionView:
+async def publish(version: VersionId, session: SessionPart, actor: Actor = None) -> VersionView:
     """From then on the definition never changes. Codes: VERSION_NOT_DRAFT, DEFINITION_INVALID."""
-    return await _answer(session, *await service.publish_version(session, version))
+    return await _answer(session, *await service.publish_version(session, version, actor))
 
 
 @router.post("/versions/{version}/activate", summary="Activate a version", responses=STATE, name="activateVersion")
-async def activate(version: VersionId, session: SessionPart) -> VersionView:
+async def activate(version: VersionId, session: SessionPart, actor: Actor = None) -> VersionView:
     """New executions run it; running ones keep theirs. Codes: VERSION_NOT_PUBLISHED, TEMPLATE_ARCHIVED."""
-    return _view(*await service.activate_version(session, version), None)
+    return _view(*await service.activate_version(session, version, actor), None)
 
 
 @router.post("/versions/{version}/deprecate", summary="Deprecate a version", responses=STATE, name="deprecateVersion")
-async def deprecate(version: VersionId, session: SessionPart) -> VersionView:
+async def deprecate(version: VersionId, session: SessionPart, actor: Actor = None) -> VersionView:
     """Codes: VERSION_NOT_PUBLISHED, VERSION_ACTIVE."""
-    return _view(*await service.deprecate_version(session, version), None)
+    return _view(*await service.deprecate_version(session, version, actor), None)
 
 
 @router.get("/versions/{version}/plan", summary="Read a version's plan", name="planVersion")

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from app.audit.changes import Facts, record_change
 from app.canonical import digest
 from app.db.tables import TemplateStatus, VersionStatus, WorkflowTemplate, WorkflowTemplateVersion
 from app.errors import Conflict, Invalid, NotFound
@@ -48,7 +49,7 @@ async def validate_definition(
 
 
 async def create_version(
-    session: AsyncSession, template_reference: str, request: VersionCreate
+    session: AsyncSession, template_reference: str, request: VersionCreate, actor: str | None = None
 ) -> tuple[WorkflowTemplate, Saved]:
     """A new draft. Raises VERSION_EXISTS, DEFINITION_INVALID for what is not a definition at all."""
     template = await get_template(session, template_reference, lock=True)
@@ -67,6 +68,7 @@ async def create_version(
     )
     session.add(version)
     await _flush_number(session, version)
+    await record_change(session, "CREATE_VERSION", ("VERSION", version.id), actor, None, _facts(template, version))
     return template, (version, problems)
 
 
@@ -78,38 +80,47 @@ async def get_version(session: AsyncSession, version_id: UUID) -> WorkflowTempla
     return version
 
 
-async def change_version(session: AsyncSession, version_id: UUID, changes: Mapping[str, Any]) -> Saved:
+async def change_version(
+    session: AsyncSession, version_id: UUID, changes: Mapping[str, Any], actor: str | None = None
+) -> Saved:
     """Sets the fields given. Raises VERSION_NOT_DRAFT, VERSION_EXISTS, DEFINITION_INVALID."""
-    _, version = await _lock_draft(session, version_id)
+    template, version = await _lock_draft(session, version_id)
+    before = _facts(template, version)
     for name, value in changes.items():
         setattr(version, name, normalised(value) if name == "definition" else value)
     problems = await _readable(session, version.definition, version.template_id)
     version.definition_hash = digest(version.definition)
     await _flush_number(session, version)
+    await record_change(session, "CHANGE_VERSION", ("VERSION", version.id), actor, before, _facts(template, version))
     return version, problems
 
 
-async def publish_version(session: AsyncSession, version_id: UUID) -> Saved:
+async def publish_version(session: AsyncSession, version_id: UUID, actor: str | None = None) -> Saved:
     """DRAFT → PUBLISHED. Raises VERSION_NOT_DRAFT, DEFINITION_INVALID with every problem.
 
     The row stays locked from before the validation to the commit: what is published is what was judged.
     """
-    _, version = await _lock_draft(session, version_id)
+    template, version = await _lock_draft(session, version_id)
+    before = _facts(template, version)
     problems = await validate_definition(session, version.definition, version.template_id)
     if has_errors(problems):
         raise _definition_invalid(problems)
     version.status = VersionStatus.PUBLISHED
     version.published_at = datetime.now(UTC)
     await session.flush()
+    await record_change(session, "PUBLISH_VERSION", ("VERSION", version.id), actor, before, _facts(template, version))
     return version, problems
 
 
-async def activate_version(session: AsyncSession, version_id: UUID) -> tuple[WorkflowTemplate, WorkflowTemplateVersion]:
+async def activate_version(
+    session: AsyncSession, version_id: UUID, actor: str | None = None
+) -> tuple[WorkflowTemplate, WorkflowTemplateVersion]:
     """Makes a version the one that new executions run; a deprecated one is PUBLISHED again (rollback).
 
     Raises VERSION_NOT_PUBLISHED for a draft, TEMPLATE_ARCHIVED.
     """
     template, version = await _lock(session, version_id)
+    before = _facts(template, version)
     refuse_archived(template)
     if version.status == VersionStatus.DRAFT:
         raise _not_published(version)
@@ -118,27 +129,32 @@ async def activate_version(session: AsyncSession, version_id: UUID) -> tuple[Wor
     if template.status == TemplateStatus.DRAFT:
         template.status = TemplateStatus.ACTIVE
     await session.flush()
+    await record_change(session, "ACTIVATE_VERSION", ("VERSION", version.id), actor, before, _facts(template, version))
     return template, version
 
 
 async def deprecate_version(
-    session: AsyncSession, version_id: UUID
+    session: AsyncSession, version_id: UUID, actor: str | None = None
 ) -> tuple[WorkflowTemplate, WorkflowTemplateVersion]:
     """PUBLISHED → DEPRECATED. Raises VERSION_NOT_PUBLISHED for a draft, VERSION_ACTIVE for the active one."""
     template, version = await _lock(session, version_id)
+    before = _facts(template, version)
     if version.status == VersionStatus.DRAFT:
         raise _not_published(version)
     if template.active_version_id == version.id:
         raise Conflict("VERSION_ACTIVE", f"{version.version} is active; activate another version first.")
     version.status = VersionStatus.DEPRECATED
     await session.flush()
+    await record_change(session, "DEPRECATE_VERSION", ("VERSION", version.id), actor, before, _facts(template, version))
     return template, version
 
 
-async def delete_version(session: AsyncSession, version_id: UUID) -> None:
+async def delete_version(session: AsyncSession, version_id: UUID, actor: str | None = None) -> None:
     """Deletes a draft. Raises VERSION_NOT_DRAFT."""
-    _, version = await _lock_draft(session, version_id)
+    template, version = await _lock_draft(session, version_id)
+    before = _facts(template, version)
     await session.execute(delete(WorkflowTemplateVersion).where(col(WorkflowTemplateVersion.id) == version.id))
+    await record_change(session, "DELETE_VERSION", ("VERSION", version.id), actor, before, None)
 
 
 async def plan_version(session: AsyncSession, version_id: UUID) -> Plan:
@@ -169,6 +185,18 @@ async def _lock_draft(session: AsyncSession, version_id: UUID) -> tuple[Workflow
         raise Conflict("VERSION_NOT_DRAFT", f"{version.version} is {version.status}: only a draft can be changed.")
     refuse_archived(template)
     return template, version
+
+
+def _facts(template: WorkflowTemplate, version: WorkflowTemplateVersion) -> Facts:
+    """What the audit says of a version, and of its template as far as the version's life is also the template's. Of the
+    definition it has the hash.
+    """
+    return {
+        "template": template.slug,
+        "template_status": str(template.status),
+        "active_version_id": None if template.active_version_id is None else str(template.active_version_id),
+        **version.model_dump(mode="json", include={"version", "version_note", "definition_hash", "status"}),
+    }
 
 
 async def _readable(session: AsyncSession, document: Mapping[str, Any], template_id: UUID) -> tuple[Problem, ...]:

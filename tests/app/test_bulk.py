@@ -11,6 +11,7 @@ from temporalio.converter import DataConverter
 
 from app.contracts import CloseExecution
 from app.db.session import Database
+from app.executions.bulk_schemas import BulkMigrateRequest
 from app.executions.lifecycle import close_execution
 from app.settings import Settings
 from app.temporal import Temporal
@@ -162,3 +163,36 @@ async def test_a_bulk_form_that_does_not_say_what_is_meant_is_refused(
     api: httpx.AsyncClient, path: str, body: Json, code: str
 ) -> None:
     refused(await api.post(f"/executions/bulk/{path}", json=body), 422, code)
+
+
+async def test_single_executions_of_a_bulk_migration_may_have_a_mapping_of_their_own(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    template, ids = await several(api, 2)
+    version = await publish(api, template, version="3.0.0")
+    body = {
+        "filter": {"template": template["slug"]},
+        "versionId": version["id"],
+        "overrides": {ids[0]: {"mapping": {"confirm": "note"}}},
+    }
+    answer = await ok(await api.post("/executions/bulk/migrate", json=body))
+    assert [one["result"] for one in answer["results"]] == ["MIGRATED", "MIGRATION_NEEDS_MAPPING"]
+    [turn] = (await ok(await api.get(f"/executions/{ids[0]}/lineage")))["items"]
+    assert turn["toVersionId"] == version["id"]
+    assert (await audit(api, ids[0]))[0]["request"]["mapping"] == {"confirm": "note"}
+    unfit = {**body, "overrides": {"someone": {}}}
+    refused(await api.post("/executions/bulk/migrate", json=unfit), 422, "REQUEST_INVALID")
+
+
+def test_what_goes_over_the_mapping_of_all_is_taken_name_by_name() -> None:
+    one, other = uuid4(), uuid4()
+    request = BulkMigrateRequest.model_validate(
+        {
+            "filter": {"template": "t"},
+            "versionId": uuid4(),
+            "mapping": {"a": "b", "c": "d"},
+            "overrides": {one: {"mapping": {"a": "a"}}},
+        }
+    )
+    assert request.mapping_of(one) == {"a": "a", "c": "d"}
+    assert request.mapping_of(other) == {"a": "b", "c": "d"}

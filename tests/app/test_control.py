@@ -42,7 +42,7 @@ async def test_a_signal_reaches_the_run_with_its_payload_key_and_receipt(
     answer = await api.post(path, json=[1, {"a": None}], params={"correlationKey": "k"}, headers=ANN)
     assert await ok(answer) == {"executionId": execution_id, "name": name, "status": status}
     assert await asked(temporal_client, execution_id) == [
-        {"name": name, "payload": [1, {"a": None}], "correlation_key": "k", "id": None}
+        {"name": name, "payload": [1, {"a": None}], "correlation_key": "k", "id": None, "actor": "ann"}
     ]
     [event] = await audit(api, execution_id)
     assert (event["action"], event["actor"], event["result"]) == ("SIGNAL", "ann", status)

@@ -82,7 +82,7 @@ async def test_a_snapshot_comes_first_then_what_changes_then_the_end(api: httpx.
         await ok(await api.post(f"/executions/{execution_id}/steps/confirm/complete", json={"outcome": "approved"}))
         heard = [await listener.next() for _ in range(3)]
         assert [event for event, _ in heard] == ["waiting", "status", "end"]
-        assert heard[0][1] == {"waitingFor": []}
+        assert heard[0][1] == {"waitingFor": [], "paused": None}
         assert heard[1][1]["runtimeStatus"] == "COMPLETED"
         assert heard[2][1] == {"runtimeStatus": "COMPLETED", "output": {"confirmed": True}}
         assert await listener.is_over()

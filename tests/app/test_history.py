@@ -11,7 +11,8 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
 from app.contracts import LONGEST_SUMMARY, key_of_summary, keyed_summary
-from app.executions.history import Call, CallKey, CallKind, CallStatus, StepHistory, completes_a_step
+from app.executions.history import Call, CallKind, CallStatus, StepHistory, asked_about_steps
+from engine.keys import Key
 
 HISTORIES = Path(__file__).parents[1] / "workflows" / "histories"
 
@@ -27,7 +28,7 @@ def calls_of(events: list[HistoryEvent], step_id: str) -> list[Call]:
     reader = StepHistory(step_id)
     found = []
     for event in reversed(events):
-        given = completes_a_step(event)
+        given = asked_about_steps(event)
         call = reader.take(event, None if given is None else json.loads(given.payloads[0].data))
         if call is not None:
             found.append(call)
@@ -93,7 +94,7 @@ def test_every_action_of_every_recording_belongs_to_exactly_one_step(file: Path)
         for event in events
         if event.HasField("activity_task_scheduled_event_attributes")
     ]
-    steps = {key.step_id for text in scheduled if (key := CallKey.read(text)) is not None}
+    steps = {key.step_id for text in scheduled if (key := Key.read(text)) is not None}
     found = [
         str(call.key)
         for step_id in sorted(steps)
@@ -106,21 +107,21 @@ def test_every_action_of_every_recording_belongs_to_exactly_one_step(file: Path)
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("fetch#2", CallKey("fetch", 2)),
-        ("fetch#2/item/17", CallKey("fetch", 2, 17)),
-        ("fetch#2/round/3", CallKey("fetch", 2, None, 3)),
-        ("fetch#2/item/17/round/3", CallKey("fetch", 2, 17, 3)),
-        ("fetch#2/item/0/data/customer", CallKey("fetch", 2, 0, None, "data/customer")),
-        ("fetch#2/compensate", CallKey("fetch", 2, None, None, "compensate")),
-        ("a#b#1/timeout", CallKey("a#b", 1, None, None, "timeout")),
+        ("fetch#2", Key("fetch", 2)),
+        ("fetch#2/item/17", Key("fetch", 2, 17)),
+        ("fetch#2/round/3", Key("fetch", 2, None, 3)),
+        ("fetch#2/item/17/round/3", Key("fetch", 2, 17, 3)),
+        ("fetch#2/item/0/data/customer", Key("fetch", 2, 0, None, "data/customer")),
+        ("fetch#2/compensate", Key("fetch", 2, None, None, "compensate")),
+        ("a#b#1/timeout", Key("a#b", 1, None, None, "timeout")),
         ("10", None),
         ("fetch#", None),
         ("#1", None),
         ("yield", None),
     ],
 )
-def test_a_key_is_read_and_written_as_the_engine_writes_it(text: str, key: CallKey | None) -> None:
-    assert CallKey.read(text) == key
+def test_a_key_is_read_and_written_as_the_engine_writes_it(text: str, key: Key | None) -> None:
+    assert Key.read(text) == key
     if key is not None:
         assert str(key) == text
 
@@ -162,6 +163,12 @@ def test_a_local_activity_is_read_from_its_marker() -> None:
     assert call.scheduled_at is not None
     assert call.closed_at is not None
     assert (call.closed_at - call.scheduled_at).total_seconds() == pytest.approx(0.021, abs=0.001)
+
+
+def test_a_worker_s_clock_that_was_put_back_ends_nothing_before_it_began() -> None:
+    [call] = calls_of([_marker(ABOUT | {"complete_time": {"seconds": 1795231700, "nanos": 0}}, {})], "fetch")
+    assert call.scheduled_at is not None
+    assert call.closed_at == call.scheduled_at
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,28 @@ async def test_while_temporal_is_away_closed_rows_are_listed_and_open_ones_have_
         assert {item["runtimeStatus"] for item in started} == {None}
         assert {item["status"] for item in started} == {"STARTED"}
         assert set(mixed["IN_PROGRESS"]) < {item["id"] for item in started}
+
+
+async def test_children_are_left_out_when_only_roots_are_asked_for(
+    api: httpx.AsyncClient, database: Database, template: Json
+) -> None:
+    owner = await ok(await api.get(f"/templates/{template['id']}"))
+    root, child = new_id(), new_id()
+    async with database.transaction() as session:
+        for execution_id, parent in ((root, None), (child, root)):
+            session.add(
+                WorkflowExecution(
+                    id=execution_id,
+                    name="of a family",
+                    version_id=UUID(owner["activeVersionId"]),
+                    template_id=UUID(owner["id"]),
+                    parent_id=parent,
+                    root_id=root,
+                    context={},
+                )
+            )
+            await session.flush()
+    whole = await ok(await api.get("/executions", params={"rootId": str(root)}))
+    assert {one["id"] for one in whole["items"]} == {str(root), str(child)}
+    roots = await ok(await api.get("/executions", params={"rootId": str(root), "rootsOnly": "true"}))
+    assert [one["id"] for one in roots["items"]] == [str(root)]

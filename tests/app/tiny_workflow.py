@@ -132,7 +132,7 @@ class TinyWorkflow:
             raise ApplicationError("no timer", type="NO_TIMER", non_retryable=True)
 
     @workflow.update(name=MIGRATE)
-    async def migrate(self, request: MigrationRequest) -> MigrationReport:
+    async def migrate(self, request: MigrationRequest, definition: RawValue) -> MigrationReport:
         if request.version == "2.0.0" or request.mapping:
             if not request.dry_run:
                 self._version = (request.version_id, request.version)

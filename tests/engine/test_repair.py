@@ -7,10 +7,10 @@ import pytest
 from engine.errors import EngineError
 from engine.events import ActionSuspended, PauseRequested, StepResumed
 from engine.interpreter import resume
-from engine.protocol import Complete, RunAction
+from engine.protocol import Complete, Fail, RunAction
 from engine.repair import Point, resume_from, retry_failed
 from engine.state import State
-from tests.documents import action, arrow, batch, confirm, document, expr, join, line, parallel, put, split, step
+from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, parallel, put, split, step
 from tests.engine.world import BEGAN, World
 
 UNDO = {"actionKey": "test.undo"}
@@ -53,22 +53,68 @@ def test_a_retry_makes_the_failed_step_s_attempt_again_under_the_same_key() -> N
 
 
 def test_a_retry_takes_up_the_branches_that_were_withdrawn_with_the_failed_one() -> None:
-    world = World(parallel("a", "b", "c")).done("c#1").failed("a#1").done("b#1")
+    world = World(parallel("a", "b", "c")).done("c#1").failed("a#1").settle()
     retried(world)
     assert world.keys() == ["a#1", "b#1"]
     world.done("a#1").done("b#1")
     assert isinstance(world.ended, Complete)
 
 
+def test_a_retry_does_not_do_again_what_was_withdrawn_and_succeeded_all_the_same() -> None:
+    world = World(parallel("a", "b") | {"output": expr("__steps__.b")}).failed("a#1").done("b#1", "late")
+    retried(world)
+    assert world.keys() == ["a#1"]
+    assert world.statuses()["b"] == "COMPLETED"
+    assert world.done("a#1").output == "late"
+
+
+def test_what_succeeded_late_is_undone_once_after_a_retry_that_fails_too() -> None:
+    definition = parallel("a", "b")
+    next(one for one in definition["steps"] if one["id"] == "b")["compensate"] = UNDO
+    world = World(definition).cancelled(compensate=False).failed("a#1").done("b#1")
+    retried(world).failed("a#1")
+    assert world.keys() == ["b#1/compensate"]
+    world.done("b#1/compensate")
+    assert isinstance(world.ended, Fail)
+
+
+def test_a_retry_goes_on_with_the_iteration_after_one_that_succeeded_late() -> None:
+    definition = parallel("a", "b") | {"output": expr("__steps__.b")}
+    next(one for one in definition["steps"] if one["id"] == "b")["repeat"] = {"while": "__iteration__ < 2"}
+    world = World(definition).failed("a#1").done("b#1/round/0", 0)
+    retried(world)
+    assert world.keys() == ["a#1", "b#1/round/1"]
+    assert world.done("a#1").done("b#1/round/1", 1).output == [0, 1]
+
+
+def test_a_late_success_whose_output_cannot_be_written_is_done_again_and_undone_once() -> None:
+    definition = parallel("a", "b")
+    wrong = [{"targetPath": "x", "value": expr("$error('no')")}]
+    next(one for one in definition["steps"] if one["id"] == "b").update(compensate=UNDO, outputMapping=wrong)
+    world = World(definition).cancelled(compensate=False).failed("a#1").done("b#1")
+    retried(world)
+    assert world.keys() == ["a#1", "b#1"]
+    world.failed("a#1").done("b#1")
+    assert world.keys() == ["b#1/compensate"]
+
+
 def test_a_retry_of_a_batch_begins_only_what_has_no_result_again_as_another_child() -> None:
     world = World(line(batch("all", "[1..3]", concurrency=3), output=expr("__steps__.all")))
     world.done("all#1/item/0", "x").failed("all#1/item/1")
-    world.done("all#1/item/2", "late")
+    world.settle()
     retried(world)
     assert world.keys() == ["all#1/item/1", "all#1/item/2"]
     spawned: Any = world.open["all#1/item/1"]
     assert spawned.attempt == 2
     assert world.done("all#1/item/1", "y").done("all#1/item/2", "z").output == ["x", "y", "z"]
+
+
+def test_a_retry_of_a_batch_keeps_what_items_gave_that_were_withdrawn() -> None:
+    world = World(line(batch("all", "[1..3]", concurrency=3), output=expr("__steps__.all")))
+    world.done("all#1/item/0", "x").failed("all#1/item/1").done("all#1/item/2", "late")
+    retried(world)
+    assert world.keys() == ["all#1/item/1"]
+    assert world.done("all#1/item/1", "y").output == ["x", "y", "late"]
 
 
 def test_a_retry_asks_the_person_again_who_had_not_answered() -> None:
@@ -106,6 +152,7 @@ def test_what_was_compensated_is_not_retried() -> None:
     with pytest.raises(EngineError) as refused:
         retry_failed(world.plan, world.state, world.tick())
     assert refused.value.code == "COMPENSATED"
+    assert "replay" in str(refused.value)
     assert code_of(world, "b") == "COMPENSATED"
     resumed(world, "a")
     assert world.keys() == ["a#2"]
@@ -249,3 +296,65 @@ def test_a_chunked_batch_that_repeats_is_withdrawn_under_its_own_keys() -> None:
     again = {"until": "__iteration__ = 1"}
     world = World(beside(batch("all", "[1..600]", concurrency=2, repeat=again))).failed("bad#1")
     assert world.withdrawn == {"all#1/batch/0", "all#1/batch/300"}
+
+
+def test_a_delay_that_was_pending_is_over_at_the_time_it_was_set_for() -> None:
+    world = World(beside(step("later", "SYS_DELAY", duration="PT1H"))).failed("bad#1")
+    world.tick(600_000)
+    assert retried(world).keys() == ["bad#1", "later#1/delay"]
+    assert world.command("later#1/delay").due == BEGAN + 3_600_000
+    world.fire("later#1/delay").done("bad#1")
+    assert isinstance(world.ended, Complete)
+    assert world.state.steps["later"].visits == 1
+
+
+def test_a_delay_that_has_come_due_meanwhile_is_over_at_once() -> None:
+    world = World(beside(step("later", "SYS_DELAY", duration="PT1H"))).failed("bad#1")
+    world.tick(7_200_000)
+    assert retried(world).command("later#1/delay").due == BEGAN + 3_600_000 < world.at
+    assert isinstance(world.fire("later#1/delay").done("bad#1").ended, Complete)
+
+
+def test_a_delay_beside_the_step_that_a_run_is_resumed_from_keeps_its_end() -> None:
+    world = World(beside(step("later", "SYS_DELAY", duration="PT1H"))).failed("bad#1")
+    assert resumed(world, "bad").command("later#1/delay").due == BEGAN + 3_600_000
+
+
+def test_whoever_was_asked_keeps_the_time_left_and_the_one_it_escalates_to() -> None:
+    escalation = {"assignment": {"candidateGroups": ["chiefs"]}}
+    person = confirm("person", timeout="PT2H", dueIn="PT1H", escalation=escalation)
+    world = World(beside(person)).failed("bad#1")
+    world.tick(600_000)
+    retried(world)
+    assert world.command("person#1").due == BEGAN + 3_600_000
+    assert world.command("person#1/due").due == BEGAN + 3_600_000
+    assert world.command("person#1/timeout").due == BEGAN + 7_200_000
+
+
+def test_a_wait_whose_time_is_over_meanwhile_times_out_and_its_next_attempt_has_all_its_time() -> None:
+    waits = step("wait", "SYS_WAIT_SIGNAL", signal="paid", timeout="PT1H", retry={"maxAttempts": 2, "jitter": 0})
+    world = World(beside(waits)).failed("bad#1")
+    world.tick(7_200_000)
+    retried(world).fire("wait#1/timeout").fire("wait#1/retry")
+    assert world.command("wait#1/timeout").due == world.at + 3_600_000
+
+
+def test_each_item_that_was_asked_keeps_the_time_left() -> None:
+    each = confirm("ask", forEach={"iterable": {"type": "EXPRESSION", "expr": {"src": "[1..2]"}}}, timeout="PT1H")
+    world = World(beside(each)).failed("bad#1")
+    world.tick(600_000)
+    retried(world)
+    assert {world.command(f"ask#1/item/{item}/timeout").due for item in range(2)} == {BEGAN + 3_600_000}
+
+
+def test_a_terminated_run_s_delay_keeps_its_end() -> None:
+    world = World(line(step("later", "SYS_DELAY", duration="PT1H")))
+    assert retried(world).command("later#1/delay").due == BEGAN + 3_600_000
+
+
+def test_a_child_that_is_spawned_again_has_all_its_time() -> None:
+    each = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1]"}}}
+    for fields, key in (({}, "sub#1"), ({"forEach": each}, "sub#1/item/0")):
+        world = World(beside(child("sub", timeout="PT1H", **fields))).failed("bad#1").failed(key, "CANCELLED")
+        world.tick(600_000)
+        assert retried(world).command(f"{key}/timeout").due == world.state.at + 3_600_000

@@ -71,6 +71,16 @@ async def sleep(seconds: float) -> float:
     return seconds
 
 
+@action("test.finish")
+async def finish(seconds: float) -> float:
+    """Takes its time, and cannot be stopped."""
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.1)
+    return seconds
+
+
 @action("test.ask")
 async def ask(call: Call, question: str) -> Any:
     """Suspends itself with a question, and gives back what it was resumed with."""
@@ -87,7 +97,7 @@ async def choosy(n: Any, bad: list[Any]) -> Any:
     return n
 
 
-ACTIONS = (echo, fail, sleep, ask, choosy)
+ACTIONS = (echo, fail, sleep, finish, ask, choosy)
 
 
 class Executions:

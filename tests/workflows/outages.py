@@ -22,7 +22,7 @@ from app.payloads.errors import PayloadUnavailable
 from app.processes import OwnProcess
 from tests.documents import action, batch, child, confirm, expr, line, step
 from tests.workflows.counterpart import Counterpart, call, serving_counterpart
-from tests.workflows.harness import Executions, Handle, executions_on
+from tests.workflows.harness import Executions, Handle, event_types, executions_on
 from tests.workflows.killing import Workers
 
 
@@ -150,3 +150,31 @@ async def away(house: House, seconds: float) -> None:
     assert len(await executions.rows(spawning)) == 6
     assert (await executions.closed(failing)).closed_as == "FAILED"
     assert house.counterpart.calls["/away-once"] == 1
+
+
+async def recorded(house: House, seconds: float) -> None:
+    """Takes Postgres away for so long while a run asks a person: the row is there after, and retries cost no events."""
+    executions = house.executions
+    handle = await executions.start(line(step("paid", "SYS_WAIT_SIGNAL", signal="paid"), confirm("ask")))
+    await executions.waits_for(handle, "paid")
+    await house.postgres.process.stop()
+    begun = asyncio.get_running_loop().time()
+    await executions.deliver(handle, "paid")
+    await executions.waits_for(handle, "ask")
+    while "activity_task_scheduled" not in await event_types(handle):
+        assert asyncio.get_running_loop().time() - begun < 20, "nothing but local activities is tried"
+        await asyncio.sleep(0.2)
+    count = len(await event_types(handle))
+    await asyncio.sleep(max(0.0, seconds - (asyncio.get_running_loop().time() - begun)))
+    assert len(await event_types(handle)) == count
+    house.postgres = await start_postgres(house.home, house.started.append)
+    for _ in range(400):
+        async with executions.database.driver() as connection:
+            statuses = await connection.fetch("SELECT status FROM human_task WHERE step_id = 'ask' AND key = 'ask#1'")
+        if [row["status"] for row in statuses if row["status"] == "OPEN"]:
+            break
+        await asyncio.sleep(0.1)
+    else:
+        raise AssertionError("the row was never written")
+    await executions.complete(handle, "ask")
+    await ends_well(house, handle)

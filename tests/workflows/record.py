@@ -25,7 +25,16 @@ from app.settings import Settings
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split
 from tests.workflows.harness import Executions, Handle, executions_on
 from tests.workflows.memory_blobs import dump_blobs
-from tests.workflows.recorded_runs import migrated, steered, undone
+from tests.workflows.recorded_runs import (
+    asked_together,
+    awaited,
+    migrated,
+    moved,
+    rows_insisted_on,
+    steered,
+    undone,
+    withdrawn_chunk,
+)
 
 FOLDER = Path(__file__).with_name("histories")
 LEAF = "recorded-leaf"
@@ -192,6 +201,11 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "steered": steered,
     "undone": undone,
     "migrated": migrated,
+    "awaited": awaited,
+    "rows-insisted-on": rows_insisted_on,
+    "withdrawn-chunk": withdrawn_chunk,
+    "moved": moved,
+    "asked-together": asked_together,
 }
 
 

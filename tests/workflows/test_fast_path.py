@@ -115,7 +115,7 @@ async def test_an_accept_hands_down_which_actions_are_short_and_which_are_long(
 ) -> None:
     temporal = Temporal(settings.temporal, executions.converter)
     async with working(settings, temporal):
-        others = [act(name, actionKey=f"fast.{name}", parameters={"n": 2}) for name in ("report", "order")]
+        others = [act(name, actionKey=f"fast.{name}", parameters={"n": 2}, timeout=60) for name in ("report", "order")]
         handle = await accepted(executions, settings, temporal, add_one("one"), *others)
         await asyncio.wait_for(handle.result(), 20)
     events = (await handle.fetch_history()).events
@@ -124,7 +124,7 @@ async def test_an_accept_hands_down_which_actions_are_short_and_which_are_long(
     assert (start.local_actions, start.long_actions) == (["fast.add"], ["fast.report"])
     scheduled = "activity_task_scheduled_event_attributes"
     found = [getattr(event, scheduled) for event in events if event.HasField(scheduled)]
-    assert [(one.activity_id, one.heartbeat_timeout.seconds) for one in found] == [("report#1", 10), ("order#1", 0)]
+    assert [(one.activity_id, one.heartbeat_timeout.seconds) for one in found] == [("report#1", 10), ("order#1", 30)]
 
 
 async def test_what_the_reconciler_starts_is_told_the_same(executions: Executions, settings: Settings) -> None:

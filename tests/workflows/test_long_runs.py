@@ -10,13 +10,13 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
-from app.contracts import workflow_id
+from app.contracts import TELL_CHILD, ChildOrder, workflow_id
 from app.embedded import start_temporal
 from app.processes import OwnProcess
 from app.run_contracts import COMPLETE_STEP, StepCompletion
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
 from tests.workflows.counterpart import Counterpart, call
-from tests.workflows.harness import Executions, Handle, executions_on
+from tests.workflows.harness import Executions, Handle, executions_on, failure_of
 from tests.workflows.killing import SOON, Workers
 from tests.workflows.test_step_reading import read
 
@@ -195,6 +195,46 @@ async def test_a_cancel_while_the_run_drains_ends_it_as_cancelled(running: Execu
         await handle.result()
     assert isinstance(ended.value.cause, CancelledError)
     assert (await running.row(handle)).closed_as == "CANCELLED"
+
+
+def with_slow(definition: dict[str, Any], seconds: float, **fields: Any) -> dict[str, Any]:
+    """The same with a slow action that takes so long."""
+    slow = next(one for one in definition["steps"] if one["id"] == "slow")
+    slow.update(parameters={"seconds": seconds}, timeout=seconds + 30)
+    return definition | fields
+
+
+async def test_a_long_action_does_not_hold_up_the_rest_of_a_run_with_a_long_history(running: Executions) -> None:
+    handle = await running.start(with_slow(beside_a_slow_action(), 40), {"n": 0})
+    begun = asyncio.get_running_loop().time()
+    await running.complete(handle, "person", comment="early")
+    await drains(handle)
+    latest = running.client.get_workflow_handle(handle.id)
+    while (await running.memory(latest))["context"]["n"] < 20:
+        assert asyncio.get_running_loop().time() - begun < 30, "the run stands still"
+        await asyncio.sleep(0.2)
+    assert await asyncio.wait_for(handle.result(), 60) == "early"
+
+
+async def test_the_deadline_of_a_run_that_drains_is_kept(running: Executions) -> None:
+    limits = {"executionTimeout": 6}
+    handle = await running.start(with_slow(beside_a_slow_action(), 40, limits=limits), {"n": 0})
+    await drains(handle)
+    begun = asyncio.get_running_loop().time()
+    failure = await asyncio.wait_for(failure_of(handle), 30)
+    assert failure["code"] == "EXECUTION_TIMED_OUT"
+    assert asyncio.get_running_loop().time() - begun < 12, "the deadline waited for the drain"
+
+
+async def test_a_pause_from_the_parent_is_applied_while_the_run_drains(running: Executions) -> None:
+    handle = await running.start(with_slow(beside_a_slow_action(), 20), {"n": 0})
+    await drains(handle)
+    await handle.signal(TELL_CHILD, ChildOrder(what="PAUSE"))
+    begun = asyncio.get_running_loop().time()
+    while not (await running.memory(handle)).get("paused"):
+        assert asyncio.get_running_loop().time() - begun < 5
+        await asyncio.sleep(0.1)
+    await handle.terminate()
 
 
 async def test_a_child_that_stays_open_is_adopted_by_the_new_run(running: Executions) -> None:

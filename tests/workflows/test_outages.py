@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.workflows.outages import House, a_house, away, restarted
+from tests.workflows.outages import House, a_house, away, recorded, restarted
 
 # Seconds; the soak takes longer.
 AWAY = 3.0
@@ -25,3 +25,7 @@ async def test_runs_go_on_when_temporal_has_been_restarted(house: House, number:
 
 async def test_runs_go_on_when_postgres_has_been_away(house: House) -> None:
     await away(house, AWAY)
+
+
+async def test_a_task_that_was_opened_while_postgres_was_away_is_listed_afterwards(house: House) -> None:
+    await recorded(house, AWAY * 3)

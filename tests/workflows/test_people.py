@@ -79,7 +79,8 @@ async def test_items_are_completed_by_number_and_none_by_guessing(running: Execu
     assert await refused(running.complete(handle, "ask")) == "AMBIGUOUS"
     assert await refused(running.complete(handle, "ask", item=7)) == "STEP_NOT_OPEN"
     second = await running.complete(handle, "ask", item=1, comment="two")
-    assert await running.complete(handle, "ask", item=1, comment="other") == second
+    assert await running.complete(handle, "ask", item=1, comment="two") == second
+    assert await refused(running.complete(handle, "ask", item=1, comment="other")) == "STEP_ALREADY_COMPLETED"
     await running.complete(handle, "ask", item=0, comment="one")
     assert await handle.result() == ["one", "two"]
 

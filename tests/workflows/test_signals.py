@@ -4,6 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 
 from tests.documents import action, arrow, document, expr, join, line, split, step
 from tests.workflows.harness import Executions, event_types, refused
@@ -166,3 +168,26 @@ async def test_a_wait_that_takes_too_long_leaves_by_its_timeout(running: Executi
     )
     handle = await running.start(definition)
     assert await handle.result() == {"late": "STEP_TIMED_OUT"}
+
+
+async def test_a_signal_by_a_name_that_no_step_takes_is_refused_with_the_names_there_are(running: Executions) -> None:
+    each = step("all", "HUMAN_CONFIRM", forEach={"iterable": {"type": "EXPRESSION", "expr": {"src": "[1]"}}})
+    handle = await running.start(line(wait("w"), each))
+    await running.waits_for(handle, "w")
+    with pytest.raises(WorkflowUpdateFailedError) as refusal:
+        await running.deliver(handle, "payed")
+    assert isinstance(refusal.value.cause, ApplicationError)
+    assert refusal.value.cause.type == "SIGNAL_UNKNOWN"
+    assert "paid" in refusal.value.cause.message
+    assert "all.add" in refusal.value.cause.message
+    assert await running.deliver(handle, "all.add", [2]) == "BUFFERED"
+    assert await running.deliver(handle, "paid") == "DELIVERED"
+    await handle.terminate()
+
+
+async def test_any_signal_is_kept_where_a_step_works_out_the_name_that_it_waits_for(running: Executions) -> None:
+    worked_out = step("w", "SYS_WAIT_SIGNAL", signal=expr("'paid'"))
+    handle = await running.start(line(worked_out))
+    await running.waits_for(handle, "w")
+    assert await running.deliver(handle, "payed") == "BUFFERED"
+    await handle.terminate()

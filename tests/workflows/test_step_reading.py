@@ -8,7 +8,8 @@ import pytest
 from app.contracts import child_id
 from app.executions.runs import find_outcome
 from app.executions.schemas import StepCall, StepDetail
-from app.executions.step_reading import MOST_EVENTS, Wanted, read_step
+from app.executions.step_reading import read_step
+from app.executions.step_scan import MOST_EVENTS, Wanted
 from app.run_contracts import COMPLETE_STEP, StepCompletion
 from app.settings import TemporalSettings
 from app.temporal import Temporal
@@ -26,12 +27,14 @@ async def read(
     cursor: str | None = None,
     limit: int = 20,
     most_events: int = MOST_EVENTS,
+    *,
+    chunk: str | None = None,
 ) -> StepDetail:
     """A step of an execution, over a connection of its own."""
     address = executions.client.service_client.config.target_host
     temporal = Temporal(TemporalSettings(address=address), executions.converter)
     execution_id = UUID(handle.id.removeprefix("execution/"))
-    wanted = Wanted(step_id, visit, item, most_events)
+    wanted = Wanted(step_id, visit, item, chunk, most_events)
     return await read_step(executions.database, temporal, execution_id, wanted, cursor=cursor, limit=limit)
 
 

@@ -1,0 +1,76 @@
+"""`millrace purge`: deletes now what retention would delete in its own time."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from app.cli.api_client import acting
+from app.cli.output import AsJson, out, print_json
+from app.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("purge")(purge)
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What was deleted, or with a dry run would be; `bytes` are those of the stored values, known of a dry run only."""
+
+    dead_letters: int
+    values: int
+    bytes: int | None
+
+
+def purge(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete dead letters that are old enough, and stored values that no execution can need any more.
+
+    How old is configured: MILLRACE_RECONCILER__DEAD_LETTER_DAYS, MILLRACE_PAYLOADS__KEEP_DAYS. APIs do the same by
+    themselves; this is for when the room is needed now. It works on the database, not over the API.
+    """
+    from app.cli import serving
+    from app.observability import configure_logging
+
+    settings = Settings()
+    configure_logging(settings.log)
+    purged = asyncio.run(_purge(serving.complete_settings(settings), dry_run=dry_run))
+    if as_json:
+        found = {"deadLetters": purged.dead_letters, "values": purged.values, "bytes": purged.bytes, "dryRun": dry_run}
+        print_json({name: value for name, value in found.items() if value is not None})
+        return
+    size = "" if purged.bytes is None else f" ({purged.bytes:,} bytes)"
+    verb = "would go" if dry_run else "are gone"
+    out.print(f"{purged.dead_letters} dead letter(s) and {purged.values} stored value(s){size} {verb}.")
+
+
+async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
+    from app.audit.service import Deed, audited
+    from app.cli import serving
+    from app.db.session import Database
+    from app.dead_letters.queries import count_dead_letters, delete_dead_letters
+    from app.payloads.retention import count_purgeable, keep_for, purge_blobs
+
+    before = datetime.now(UTC) - timedelta(days=settings.reconciler.dead_letter_days)
+    database = Database(serving.database_url(settings), settings.database)
+    try:
+        async with serving.temporal_of(settings) as temporal:
+            keep = await keep_for(temporal, settings.payloads)
+        if dry_run:
+            async with database.transaction() as session:
+                letters = await count_dead_letters(session, before, None)
+            return Purged(letters, *await count_purgeable(database, keep))
+        async with audited(database, Deed("PURGE", "RETENTION", None, acting().get("X-Millrace-Actor"))) as deed:
+            async with database.transaction() as session:
+                letters = await delete_dead_letters(session, before, None)
+            purged = Purged(letters, await purge_blobs(database, keep), None)
+            deed.after = {"deadLetters": purged.dead_letters, "values": purged.values}
+        return purged
+    finally:
+        await database.close()

@@ -1,0 +1,70 @@
+"""What a run says of itself, without a server: from a state to what people read."""
+
+from engine.draft import iso
+from engine.events import CancelRequested, PauseRequested
+from engine.state_json import state_from_json, state_to_json
+from tests.documents import action, arrow, batch, confirm, document, join, line, split
+from tests.engine.world import World
+from workflows.view import details, run_view
+
+
+def test_a_pause_tells_since_when_and_by_whom() -> None:
+    world = World(line(action("a"), action("b")))
+    assert run_view(world.plan, world.state).paused is None
+    at = world.tick()
+    world.give(PauseRequested(at, "ann"))
+    world.done("a#1")
+    paused = run_view(world.plan, world.state).paused
+    assert paused is not None
+    assert (paused.since, paused.by) == (iso(at), "ann")
+    [wait, *_] = run_view(world.plan, world.state).waiting_for
+    assert (wait.kind, wait.since) == ("RESUME", iso(at)), "not since whatever happened last"
+    assert f"paused since {iso(at)} by ann" in details(world.plan, world.state)
+    again = state_from_json(state_to_json(world.state))
+    assert run_view(world.plan, again).paused == paused
+    assert run_view(world.resumed().plan, world.state).paused is None
+
+
+def test_a_cancel_ends_a_pause() -> None:
+    world = World(line(action("a")))
+    world.give(PauseRequested(world.tick(), None))
+    world.give(CancelRequested(world.tick(), None, compensate=True))
+    assert run_view(world.plan, world.state).paused is None
+
+
+def test_a_step_that_is_due_says_until_when_with_and_without_an_escalation() -> None:
+    escalation = {"assignment": {"candidateGroups": ["boss"]}}
+    world = World(
+        document(
+            split("s"),
+            join("j"),
+            confirm("plain", dueIn="PT1H"),
+            confirm("escalates", dueIn="PT1H", escalation=escalation),
+            confirm("sooner", dueIn="PT1H", timeout=60),
+            confirm("never"),
+            *(arrow(text) for text in ("start -> s", "j -> end")),
+            *(arrow(f"s -> {name}") for name in ("plain", "escalates", "sooner", "never")),
+            *(arrow(f"{name} -> j") for name in ("plain", "escalates", "sooner", "never")),
+        )
+    )
+    began = world.state.at
+    until = {wait.step_id: wait.until for wait in run_view(world.plan, world.state).waiting_for}
+    hour = iso(began + 3_600_000)
+    assert until == {"plain": hour, "escalates": hour, "sooner": iso(began + 60_000), "never": None}
+
+
+def test_what_was_undone_took_as_long_as_it_took_and_not_until_it_was_undone() -> None:
+    undo = {"actionKey": "test.undo", "parameters": {}}
+    world = World(line(action("a", compensate=undo), action("b"))).done("a#1")
+    took = world.state.steps["a"]
+    world.failed("b#1", retryable=False).done("a#1/compensate")
+    record = world.state.steps["a"]
+    assert (record.status.value, record.started_at, record.ended_at) == ("COMPENSATED", took.started_at, took.ended_at)
+
+
+def test_items_are_counted_while_a_step_is_open() -> None:
+    world = World(line(batch("all", "[1..5]", concurrency=2, failurePolicy={"type": "COLLECT"})))
+    world.done("all#1/item/0").failed("all#1/item/1", retryable=False)
+    [_, step, _] = run_view(world.plan, world.state).steps
+    assert step.items is not None
+    assert step.items.model_dump() == {"total": 5, "open": 2, "done": 1, "failed": 1}
