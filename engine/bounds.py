@@ -83,7 +83,7 @@ def _text_of(level: list[Any], below: list[object], bounds: Bounds) -> int:
             text += len(item)
         elif kind is int:
             if bounds.exact and not -MAX_EXACT_INTEGER <= item <= MAX_EXACT_INTEGER:
-                raise failed(f"the number {item} is above 2^53 and cannot be kept exactly; pass it as a string")
+                raise failed(f"{_shown(item)} is above 2^53 and cannot be kept exactly; pass it as a string")
         elif kind is dict:
             text += _key_text(item, bounds)
             below.extend(item.values())
@@ -95,6 +95,11 @@ def _text_of(level: list[Any], below: list[object], bounds: Bounds) -> int:
         elif item is not None and kind is not bool:
             raise ExpressionError(bounds.code, f"{bounds.what} holds a {kind.__name__}, which is not JSON")
     return text
+
+
+def _shown(number: int) -> str:
+    """A whole number for a message; Python does not write one of more than some thousand digits."""
+    return f"the number {number}" if number.bit_length() <= 256 else f"a number of {number.bit_length()} bits"
 
 
 def _key_text(item: dict[str, object], bounds: Bounds) -> int:

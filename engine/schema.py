@@ -1,8 +1,9 @@
 """JSON Schema checks of data that comes from outside: contexts, parameters, outputs.
 
-The only module that imports the validator. Schemas are written by authors and values by anybody, so both are held to
-what can be decided quickly: patterns run on a linear-time engine, nothing is ever fetched, and a schema whose
-evaluation could grow beyond measure is refused before it is compiled (`engine.schema_bounds`).
+The only module that imports the validator, so patterns that stand by themselves are here too. Schemas are written by
+authors and values by anybody, so both are held to what can be decided quickly: patterns run on a linear-time engine,
+nothing is ever fetched, and a schema whose evaluation could grow beyond measure is refused before it is compiled
+(`engine.schema_bounds`).
 """
 
 import json
@@ -83,6 +84,27 @@ class Checker:
             return tuple(_violation(error, at) for error in search(self._validator, value))
         except ValueError:
             return (SchemaViolation(at, _NO_JSON),)
+
+
+class Pattern:
+    """A regular expression by itself, on the same linear-time engine and within the same bounds.
+
+    Raises `EngineError` (PATTERN_INVALID) for one that needs backtracking, is too large or is none at all.
+    """
+
+    def __init__(self, source: str, case_sensitive: bool = True) -> None:
+        text = _text({"pattern": source if case_sensitive else f"(?i){source}"})
+        compiled = "a pattern is Unicode text" if text is None else _compiled(text)
+        if isinstance(compiled, str):
+            raise EngineError("PATTERN_INVALID", compiled.removeprefix("pattern: "))
+        self._validator = compiled
+
+    def found_in(self, text: str) -> bool | None:
+        """Whether it is found anywhere in a text; None for a text that is not Unicode."""
+        try:
+            return self._validator.is_valid(text)
+        except ValueError:
+            return None
 
 
 def path_to(location: tuple[str | int, ...], at: str = "") -> str:

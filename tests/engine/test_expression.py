@@ -219,6 +219,8 @@ def test_a_whole_number_above_2_53_is_passed_on_exactly_or_refused() -> None:
     assert value("__context__.n + 1", scope) == 2
     assert failure("__context__.id + 1", scope).code == "EXPRESSION_FAILED"
     assert "2^53" in failure('{"x": __context__.in}', scope).message
+    endless = {"__context__": {"in": 10**5_000}}
+    assert "2^53" in failure('{"x": __context__.in}', endless).message
     assert failure("9007199254740993").code == "EXPRESSION_INVALID"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError
-from engine.schema import Checker, SchemaViolation, check_schema, violations
+from engine.schema import Checker, Pattern, SchemaViolation, check_schema, violations
 
 ORDER = {
     "type": "object",
@@ -187,3 +187,27 @@ def test_a_checker_may_be_used_from_many_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(checker.violations, values))
     assert [len(each) for each in found] == [0 if at % 2 else 1 for at in range(200)]
+
+
+def test_a_pattern_by_itself_is_found_anywhere_in_a_text() -> None:
+    assert Pattern("b+").found_in("abba")
+    assert not Pattern("^b+").found_in("abba")
+    assert not Pattern("B").found_in("abba")
+    assert Pattern("B", case_sensitive=False).found_in("abba")
+    assert Pattern("^É$", case_sensitive=False).found_in("é")
+    assert Pattern("b").found_in("\ud800b") is None
+
+
+@pytest.mark.parametrize("source", ["(", "(?=a)b", r"(a)\1", "((a{100}){100}){100}", "a" * 1_001, "\ud800", "a)(b"])
+def test_a_pattern_that_is_none_or_could_be_slow_is_refused(source: str) -> None:
+    for case_sensitive in (True, False):
+        with pytest.raises(EngineError) as raised:
+            Pattern(source, case_sensitive)
+        assert raised.value.code == "PATTERN_INVALID"
+        assert not raised.value.message.startswith("pattern:")
+
+
+def test_a_pattern_that_would_make_others_backtrack_is_quick() -> None:
+    began = perf_counter()
+    assert not Pattern("(a+)+$", case_sensitive=False).found_in("a" * 100_000 + "b")
+    assert perf_counter() - began < 2
