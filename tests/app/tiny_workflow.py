@@ -73,6 +73,8 @@ class TinyWorkflow:
                 raise ApplicationError("nothing left", detail, type="NO_STOCK", non_retryable=True)
             case "fail unreadably":
                 raise ApplicationError("nothing\0left" + "!" * 3_000, type="NO_STOCK", non_retryable=True)
+            case "fail at length":
+                raise ApplicationError("nothing left", "x" * 100_000, type="NO_STOCK", non_retryable=True)
             case "stall":
                 raise RuntimeError("a bug, which fails the workflow task again and again")
             case _:
