@@ -23,8 +23,8 @@ dev: .venv/.project  ## everything on this machine until Ctrl-C
 migrate: .venv/.project  ## bring the database of MILLRACE_DATABASE__URL up to date
 	@exec $(BIN)/millrace migrate
 
-test: .venv/.dev  ## every test, on real servers
-	@exec $(BIN)/python -m pytest
+test: .venv/.dev  ## every test, on real servers, two files at a time; AT_ONCE=0 one by one
+	@exec $(BIN)/python -m pytest --numprocesses $(or $(AT_ONCE),2) --dist loadfile
 
 check: .venv/.dev  ## style, types, who imports whom, sizes
 	@$(BIN)/ruff check .

@@ -29,11 +29,8 @@ CLOSE_EXECUTION = "millrace.close_execution"
 # What every worker has besides actions.
 OWN_ACTIVITIES = (MARK_STARTED, CLOSE_EXECUTION, REGISTER_CHILDREN, RECORD_STEPS, CHILD_OUTCOME, REQUEST_CANCEL)
 
-# What the driver and the engine do changes with it: 1 is the spine; 2 records human tasks and incidents in rows; 3
-# awaits what is withdrawn, judges a request also by those that wait before it, and refuses answers and signals that
-# come to nothing.
+# What the driver and the engine do changes with it: workflows/revisions.py says how.
 ENGINE_REVISION = 3
-RECORDS_STEPS = 2
 
 # Metadata of payloads. The role says what a payload is; the other is the SHA-256, in hexadecimal, under which it is
 # kept outside history: a payload that has it need not be stored again.

@@ -63,17 +63,12 @@ from workflows.local_steps import LocalSteps, Unfinished
 from workflows.moment import now
 from workflows.policies import LOCAL, action_options, heartbeat_timeout
 from workflows.records import StepRecords
+from workflows.revisions import AWAITS, REPORTS, SURVIVES
 from workflows.search import search_attributes
 
 _A_MOMENT = timedelta(milliseconds=1)
 _YIELD = "yield"
 _RECORDS = "records"
-
-# From this revision on children tell their parents what would undo them, and survive their continue-as-new.
-REPORTS = SURVIVES = 2
-
-# From this revision on the run waits for how an action ends that was withdrawn, and a chunk of items for its children.
-AWAITS = 3
 
 
 class Effects:

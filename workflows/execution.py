@@ -46,11 +46,12 @@ from engine.state_json import state_from_json, state_to_json
 from workflows.clocks import ClockRecord
 from workflows.departure import Departure
 from workflows.desk import Desk
-from workflows.effects import AWAITS, SURVIVES, Effects
+from workflows.effects import Effects
 from workflows.moment import now
 from workflows.plans import plan_of
 from workflows.policies import LOCAL, ROW
 from workflows.requests import application_error
+from workflows.revisions import AWAITS, SURVIVES
 from workflows.search import VERSION, WAITING_FOR
 from workflows.view import details, waits_for_people
 

@@ -13,7 +13,6 @@ from temporalio.exceptions import FailureError
 
 from app.contracts import (
     RECORD_STEPS,
-    RECORDS_STEPS,
     ExecutionStart,
     IncidentRecord,
     RecordSteps,
@@ -24,11 +23,9 @@ from engine.draft import iso
 from engine.keys import Key
 from engine.protocol import CloseHumanTask, CloseIncident, OpenHumanTask, OpenIncident, ReassignHumanTask
 from workflows.policies import BRIEFLY, INSISTING, ROW
+from workflows.revisions import INSISTS, RECORDS_STEPS
 
 Recorded = OpenHumanTask | CloseHumanTask | ReassignHumanTask | OpenIncident | CloseIncident
-
-# From this revision on no row is given up while the run is open.
-_INSISTS = 3
 
 _LONGEST_END = timedelta(minutes=1)
 
@@ -109,7 +106,7 @@ class StepRecords:
         """Writes rows, however long that takes: what Postgres does not take now, an ordinary activity is tried with
         until it does, which costs no events. Runs of earlier revisions give up after a minute.
         """
-        if self._run.engine_revision < _INSISTS:
+        if self._run.engine_revision < INSISTS:
             await workflow.execute_local_activity(RECORD_STEPS, request, **ROW)
             return
         try:

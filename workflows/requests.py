@@ -31,6 +31,7 @@ from engine.signals import fate, growing, taker
 from engine.state import Phase, Stage, State
 from engine.tasks import Answer, OpenTask, find_open, find_task, find_timer, node_of
 from engine.units import CONFIRMED
+from workflows.revisions import FORESEES
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,7 @@ class Control:
     item: int | None = None
 
 
-# From this revision on a request is judged by those that wait before it, and what comes to nothing is refused.
-FORESEES = 3
-
-
-def task_of(
-    plan: Plan, state: State, inbox: Collection[Event], completion: StepCompletion, revision: int = FORESEES
-) -> OpenTask:
+def task_of(plan: Plan, state: State, inbox: Collection[Event], completion: StepCompletion, revision: int) -> OpenTask:
     """The human step that a completion means; not open when it has been answered, if only in the inbox.
 
     Raises `EngineError`: what `find_task` does, and STEP_ALREADY_COMPLETED when another answer was taken.
@@ -87,7 +82,7 @@ def completed(task: OpenTask, completion: StepCompletion, at: int) -> HumanCompl
 
 
 def check_signal(
-    plan: Plan, state: State, inbox: Collection[Event], signal: SignalDelivery, at: int, revision: int = FORESEES
+    plan: Plan, state: State, inbox: Collection[Event], signal: SignalDelivery, at: int, revision: int
 ) -> None:
     """Raises `EngineError` when a signal can be neither delivered nor buffered."""
     waiting = sum(isinstance(event, SignalReceived) for event in inbox)
@@ -111,7 +106,7 @@ def received(signal: SignalDelivery, signal_id: str | None, at: int) -> SignalRe
 
 
 def control_of(
-    plan: Plan, state: State, inbox: Collection[Event], request: ControlRequest, at: int, revision: int = FORESEES
+    plan: Plan, state: State, inbox: Collection[Event], request: ControlRequest, at: int, revision: int
 ) -> Control:
     """What an operator's request comes to once all that waits in the inbox has been applied.
 

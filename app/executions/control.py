@@ -24,7 +24,7 @@ OPEN = (RecordStatus.CREATED, RecordStatus.STARTED)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and the key that makes his repetitions one."""
+    """Who asks, and the key that makes repetitions one."""
 
     actor: str | None
     key: str | None = None
@@ -48,7 +48,7 @@ async def complete_step(
     """
     row = await get_row(database, execution_id)
     asked = request.model_dump(mode="json", exclude_unset=True) | {"stepId": step_id}
-    key = caller.update_id(step_id)
+    key = caller.update_id(f"COMPLETE_STEP {step_id}")
     begun = of_execution("COMPLETE_STEP", execution_id, caller.actor, asked, key=key)
     # The first answer to this very request has the step's output: it is the run's to give.
     await find_done(database, begun)

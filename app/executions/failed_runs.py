@@ -10,7 +10,8 @@ from app.contracts import DeadLetterRecord
 from app.db.session import Database
 from app.errors import Unavailable
 from app.executions.queries import find_execution, is_detached
-from app.executions.runs import RuntimeStatus, find_outcome, find_state
+from app.executions.runs import Outcome, RuntimeStatus, find_outcome, find_state
+from app.payloads.errors import GONE
 from app.temporal import Temporal
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,7 @@ async def find_dead_letters(
     for execution_id in failed:
         async with database.transaction() as session:
             wanted = await _leaves_one(session, execution_id)
-        outcome = await find_outcome(temporal, execution_id) if wanted else None
+        outcome = await _outcome(temporal, execution_id) if wanted else None
         if outcome is None or outcome.error is None or outcome.status != RuntimeStatus.FAILED:
             continue
         state = None
@@ -50,6 +51,17 @@ async def find_dead_letters(
             state=state,
         )
     return letters
+
+
+async def _outcome(temporal: Temporal, execution_id: UUID) -> Outcome | None:
+    """How the run ended; None also where payload storage has lost what it said: its row is closed without a letter."""
+    try:
+        return await find_outcome(temporal, execution_id)
+    except Unavailable as error:
+        if error.code not in GONE:
+            raise
+        log.warning("failure_of_run_unknown", execution_id=str(execution_id), code=error.code)
+        return None
 
 
 async def _leaves_one(session: AsyncSession, execution_id: UUID) -> bool:

@@ -6,6 +6,9 @@ from temporalio.exceptions import ApplicationError
 
 Code = Literal["PAYLOAD_STORE_UNAVAILABLE", "PAYLOAD_NOT_FOUND", "PAYLOAD_CORRUPT"]
 
+# What no waiting brings back.
+GONE: frozenset[str] = frozenset({"PAYLOAD_NOT_FOUND", "PAYLOAD_CORRUPT"})
+
 
 class PayloadUnavailable(ApplicationError):
     """A stored value cannot be had now. Always retryable: a workflow task or an activity is tried again.

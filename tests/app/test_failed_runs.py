@@ -8,12 +8,14 @@ from uuid import UUID
 
 import httpx
 import pytest
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.converter import DataConverter
 from temporalio.worker import Worker
 
 from app.db.session import Database
 from app.executions.reconciler import reconcile_once
+from app.payloads.storage import PayloadStorage
+from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.scenes import Json, active_template, ok
 from tests.app.steering import row_of
@@ -59,8 +61,9 @@ async def letter(database: Database, execution_id: str) -> tuple[str, str, str, 
 async def fails(api: httpx.AsyncClient, temporal_client: Client, template: Json, how: str) -> str:
     started = await api.post(f"/templates/{template['id']}/execute", json={"context": {"do": how}})
     execution_id: str = (await ok(started, 202))["executionId"]
-    with pytest.raises(WorkflowFailureError):
-        await temporal_client.get_workflow_handle(f"execution/{execution_id}").result()
+    handle = temporal_client.get_workflow_handle(f"execution/{execution_id}")
+    while (await handle.describe()).status != WorkflowExecutionStatus.FAILED:
+        await asyncio.sleep(0.05)
     return execution_id
 
 
@@ -101,3 +104,26 @@ async def test_a_run_that_failed_with_what_no_row_can_hold_is_closed_all_the_sam
     assert reason is not None
     assert reason.startswith("NO_STOCK: nothing\ufffdleft!")
     assert len(reason) == 2_000
+
+
+async def test_a_run_whose_failure_has_been_lost_is_closed_and_holds_up_no_other(
+    api: httpx.AsyncClient,
+    database: Database,
+    settings: Settings,
+    database_url: str,
+    template: Json,
+    temporal_client: Client,
+    working: Working,
+) -> None:
+    storage = PayloadStorage(database_url, settings.payloads, settings.database)
+    forgetful = Temporal(settings.temporal, storage.converter)
+    async with working():
+        lost = await fails(api, temporal_client, template, "fail at length")
+        async with database.driver() as connection:
+            assert await connection.execute("DELETE FROM payload_blob WHERE size > 100000") == "DELETE 1"
+        other = await fails(api, temporal_client, template, "fail")
+        assert await closed_by_the_reconciler(database, forgetful, other) == "NO_STOCK: nothing left"
+        await closed_by_the_reconciler(database, forgetful, lost)
+    await storage.close()
+    async with database.driver() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM dead_letter WHERE execution_id = $1", UUID(lost)) == 0

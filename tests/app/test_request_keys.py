@@ -96,3 +96,9 @@ async def test_a_deed_on_many_repeated_with_its_key_gets_the_first_answers(
     first = await ok(await api.post(f"/executions/bulk/{deed}", json=body, headers=KEY))
     assert first["refused"] == 0
     assert await ok(await api.post(f"/executions/bulk/{deed}", json=body, headers=KEY)) == first
+
+
+async def test_a_step_that_is_called_like_a_deed_has_keys_of_its_own(api: httpx.AsyncClient, template: Json) -> None:
+    execution_id = await start(api, template)
+    await ok(await api.post(f"/executions/{execution_id}/steps/cancel/complete", json={}, headers=KEY))
+    await ok(await api.post(f"/executions/{execution_id}/cancel", json={}, headers=KEY), 202)

@@ -44,7 +44,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(dynamic=True)
 class TinyWorkflow:
-    """One human step, `confirm`, that is open while the run waits."""
+    """One human step, `confirm`, that is open while the run waits; completing one called `cancel` changes nothing."""
 
     def __init__(self) -> None:
         self._completion: StepCompletion | None = None
@@ -73,6 +73,8 @@ class TinyWorkflow:
                 raise ApplicationError("nothing left", detail, type="NO_STOCK", non_retryable=True)
             case "fail unreadably":
                 raise ApplicationError("nothing\0left" + "!" * 3_000, type="NO_STOCK", non_retryable=True)
+            case "fail at length":
+                raise ApplicationError("nothing left", "x" * 100_000, type="NO_STOCK", non_retryable=True)
             case "stall":
                 raise RuntimeError("a bug, which fails the workflow task again and again")
             case _:
@@ -86,13 +88,14 @@ class TinyWorkflow:
 
     @workflow.update(name=COMPLETE_STEP)
     async def complete_step(self, completion: StepCompletion) -> dict[str, Any]:
-        self._completion = completion
+        if completion.step_id == "confirm":
+            self._completion = completion
         output = {"outcome": completion.outcome, "completedBy": completion.completed_by}
         return {"stepId": completion.step_id, "visit": 1, "status": "COMPLETED", "output": output}
 
     @complete_step.validator
     def refuse(self, completion: StepCompletion) -> None:
-        if completion.step_id != "confirm":
+        if completion.step_id not in ("confirm", "cancel"):
             raise ApplicationError("no such step", type="STEP_NOT_FOUND", non_retryable=True)
         if completion.outcome not in (None, "approved"):
             raise ApplicationError("no such outcome", type="OUTCOME_UNKNOWN", non_retryable=True)

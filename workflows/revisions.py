@@ -1,0 +1,12 @@
+"""From which revision of the engine on a run behaves how; 1 is the spine.
+
+A run goes on as it began: `ENGINE_REVISION` is what new ones get.
+"""
+
+# Human tasks and incidents have rows; a child tells its parent what would undo it, and outlives its parent's
+# continue-as-new.
+RECORDS_STEPS = REPORTS = SURVIVES = 2
+
+# What is withdrawn is awaited; a request is judged also by those that wait before it, and answers and signals that come
+# to nothing are refused; rows of steps are never given up.
+AWAITS = FORESEES = INSISTS = 3
