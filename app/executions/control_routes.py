@@ -305,7 +305,7 @@ async def migrate(
 ) -> MigrateView:
     """A dry run says SAFE, NEEDS_MAPPING or IMPOSSIBLE, and why; without `dryRun` the last two are refusals.
 
-    Codes: MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
+    Codes: MAPPING_UNKNOWN, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
     VERSION_OF_OTHER_TEMPLATE, VERSION_UNCHANGED, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
     return await migrating.migrate_execution(database, temporal, execution, request, caller)
