@@ -7,7 +7,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
-import app.db.tables  # noqa: F401  (declares the tables)
+import app.db.event_tables
+import app.db.tables  # noqa: F401  (both declare tables)
 from app.db.session import driver_url
 from app.settings import Settings
 

@@ -44,3 +44,66 @@ class LineageStatus(StrEnum):
     PENDING = "PENDING"
     DONE = "DONE"
     REFUSED = "REFUSED"
+
+
+class EventSource(StrEnum):
+    """Where an event comes from; the first part of the idempotency key of what it starts."""
+
+    SERVICE_REQUEST = "service-request"
+    PRODUCT_PURCHASE = "product-purchase"
+    MANUAL = "manual"
+    WEBHOOK = "webhook"
+    SCHEDULE = "schedule"
+    ROW_CHANGE = "row-change"
+    POLL = "poll"
+    BACKFILL = "backfill"
+
+
+class TriggerCategory(StrEnum):
+    """What people look under for a trigger."""
+
+    WEBHOOK = "webhook"
+    DATABASE = "database"
+    SCHEDULE = "schedule"
+    EMAIL = "email"
+    EXTERNAL = "external"
+    MANUAL = "manual"
+
+
+class EventStatus(StrEnum):
+    """PENDING until all its deliveries are settled; UNMATCHED when nothing wanted it."""
+
+    PENDING = "PENDING"
+    HANDLED = "HANDLED"
+    UNMATCHED = "UNMATCHED"
+
+
+class DeliveryKind(StrEnum):
+    """Whether an event starts an execution or is handed to one as a signal."""
+
+    START = "START"
+    SIGNAL = "SIGNAL"
+
+
+class DeliveryStatus(StrEnum):
+    """PENDING waits, for its turn or for what refused it for now; the others are final."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    SIGNALLED = "SIGNALLED"
+    REFUSED = "REFUSED"
+
+
+class SubscriptionStatus(StrEnum):
+    """Only an ACTIVE one hears of events."""
+
+    ACTIVE = "ACTIVE"
+    INACTIVE = "INACTIVE"
+
+
+class SubscriptionMode(StrEnum):
+    """What a matching event does."""
+
+    START = "START"
+    RESUME = "RESUME"
+    START_OR_RESUME = "START_OR_RESUME"
