@@ -25,6 +25,8 @@ from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.repair import EngineRepair, Repair
 from app.executions.routes import router as executions
 from app.inbox.dispatcher import Dispatcher
+from app.inbox.routes import router as inbox
+from app.inbox.service import purge_events
 from app.incidents.routes import router as incidents
 from app.intake import Intake
 from app.links.routes import router as links
@@ -38,7 +40,7 @@ from app.problem_details import (
     problem_responses,
 )
 from app.registry.routes import router as registry
-from app.settings import PayloadSettings, ReconcilerSettings, Settings
+from app.settings import ReconcilerSettings, Settings
 from app.templates.routes import router as templates
 from app.temporal import Temporal
 from app.triggers.routes import router as triggers
@@ -55,6 +57,7 @@ ROUTERS = (
     versions,
     links,
     triggers,
+    inbox,
     bulk,
     executions,
     control,
@@ -78,7 +81,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         background = [
             asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
-            asyncio.create_task(purge_forever(database, temporal, settings.payloads)),
+            asyncio.create_task(purge_forever(database, temporal, settings)),
             asyncio.create_task(pollers.watch()),
             asyncio.create_task(Dispatcher(database, temporal, settings).run()),
         ]
@@ -132,22 +135,24 @@ async def reconcile_forever(database: Database, temporal: Temporal, settings: Re
 
 
 async def purge_forever(
-    database: Database, temporal: Temporal, settings: PayloadSettings, interval: timedelta = PURGE_EVERY
+    database: Database, temporal: Temporal, settings: Settings, interval: timedelta = PURGE_EVERY
 ) -> None:
-    """Deletes stored values that nobody can need any more, every `interval`, until cancelled.
+    """Deletes old events, and stored values that nobody can need any more, every `interval`, until cancelled.
 
     Any number of processes may do it. Nothing that fails ends it.
     """
     while True:
         await asyncio.sleep(interval.total_seconds())
         try:
-            deleted = await purge_blobs(database, await keep_for(temporal, settings))
-            log.info("payloads_purged", deleted=deleted)
+            async with database.transaction() as session:
+                events = await purge_events(session, timedelta(days=settings.inbox.keep_days))
+            values = await purge_blobs(database, await keep_for(temporal, settings.payloads))
+            log.info("purged", events=events, values=values)
         except Unavailable as error:
-            log.warning("payload_purge_postponed", code=error.code)
+            log.warning("purge_postponed", code=error.code)
         # The edge of a background task: an error that ended it would go unnoticed.
         except Exception:
-            log.exception("payload_purge_failed")
+            log.exception("purge_failed")
 
 
 class BugsAnswered:

@@ -35,10 +35,9 @@ class TriggerEvent(SQLModel, table=True):
         UniqueConstraint("source", "dedupe_key"),
         one_of("source", EventSource),
         one_of("status", EventStatus),
-        Index("ix_trigger_event_received_at_id", "received_at", "id"),
         Index("ix_trigger_event_due", "due_at", postgresql_where=text("status = 'PENDING'")),
         Index("ix_trigger_event_entity", "entity_type", "entity_id"),
-        Index("ix_trigger_event_trigger_key_received_at", "trigger_key", "received_at"),
+        Index("ix_trigger_event_trigger_key_id", "trigger_key", "id"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

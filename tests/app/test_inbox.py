@@ -16,6 +16,7 @@ from app.db.session import Database
 from app.db.statuses import DeliveryStatus, EventSource, EventStatus, SubscriptionMode
 from app.db.tables import WorkflowExecution
 from app.inbox.delivering import deliver, deliver_due
+from app.inbox.service import purge_events
 from app.inbox.settling import Delivered
 from app.inbox.storing import Incoming, Stored, store
 from app.settings import Settings
@@ -347,3 +348,75 @@ async def test_a_refused_event_is_kept_with_its_code(api: httpx.AsyncClient, dat
         "TEMPLATE_NOT_ACTIVE",
         2,
     )
+
+
+async def test_events_are_listed_and_read_with_what_became_of_them(api: httpx.AsyncClient) -> None:
+    body = purchase(await link(api, await active_template(api)))
+    answer = await ok(await api.post(PURCHASES, json=body), 202)
+    listed = await ok(await api.get("/trigger-events", params={"executionId": answer["executionId"]}))
+    (event,) = listed["items"]
+    summary = f"purchase {body['eventId']} · PRODUCT {body['entityId']}"
+    assert (event["id"], event["summary"], event["status"]) == (answer["eventRecordId"], summary, "HANDLED")
+    assert "payload" not in event
+    read = await ok(await api.get(f"/trigger-events/{event['id']}"))
+    assert read["payload"] == body
+    (delivery,) = read["deliveries"]
+    assert (delivery["target"], delivery["status"], delivery["executionId"]) == (
+        "link",
+        "STARTED",
+        answer["executionId"],
+    )
+    execution = await ok(await api.get(f"/executions/{answer['executionId']}"))
+    assert execution["trigger"] == {
+        "source": "product-purchase",
+        "summary": summary,
+        "eventRecordId": event["id"],
+    }
+
+
+async def test_a_list_of_events_is_narrowed_and_paged(api: httpx.AsyncClient, database: Database) -> None:
+    key = f"orders-{uuid4().hex}"
+    events = [_incoming(key) for _ in range(3)]
+    await _stored(database, *events)
+    first = await ok(await api.get("/trigger-events", params={"triggerKey": key, "limit": 2}))
+    rest = await ok(await api.get("/trigger-events", params={"triggerKey": key, "cursor": first["nextCursor"]}))
+    listed = [each["id"] for each in first["items"] + rest["items"]]
+    assert listed == sorted((str(event.id) for event in events), reverse=True)
+    assert rest["nextCursor"] is None
+    for narrowed in ({"source": "webhook"}, {"status": "HANDLED"}, {"refused": "true"}, {"entityId": "x"}):
+        assert (await ok(await api.get("/trigger-events", params={"triggerKey": key} | narrowed)))["items"] == []
+    refused(await api.get(f"/trigger-events/{uuid4()}"), 404, "TRIGGER_EVENT_NOT_FOUND")
+
+
+async def test_a_refused_event_is_redelivered_once_it_can_be_taken(api: httpx.AsyncClient, database: Database) -> None:
+    template = await active_template(api)
+    await ok(await api.post(f"/templates/{template['id']}/pause", json={}))
+    body = purchase(await link(api, template))
+    refused(await api.post(PURCHASES, json=body), 422, "TEMPLATE_PAUSED")
+    (event,) = (await ok(await api.get("/trigger-events", params={"entityId": body["entityId"]})))["items"]
+    path = f"/trigger-events/{event['id']}/redeliver"
+    (delivery,) = (await ok(await api.post(path), 202))["deliveries"]
+    assert (delivery["status"], delivery["code"], delivery["attempts"]) == ("REFUSED", "TEMPLATE_PAUSED", 2)
+    await ok(await api.post(f"/templates/{template['id']}/resume", json={}))
+    (delivery,) = (await ok(await api.post(path, headers={"X-Millrace-Actor": "ann"}), 202))["deliveries"]
+    assert (delivery["status"], delivery["code"]) == ("STARTED", None)
+    refused(await api.post(path), 409, "NOTHING_TO_DELIVER")
+    # Its sender, too, gets what it has come to.
+    again = await ok(await api.post(PURCHASES, json=body))
+    assert again["executionId"] == delivery["executionId"]
+    audited = await ok(await api.get("/audit", params={"entityId": event["id"]}))
+    assert [each["result"] for each in audited["items"]] == ["NOTHING_TO_DELIVER", "DONE", "DONE"]
+
+
+async def test_old_events_go_and_leave_what_they_started(api: httpx.AsyncClient, database: Database) -> None:
+    body = purchase(await link(api, await active_template(api)))
+    answer = await ok(await api.post(PURCHASES, json=body), 202)
+    pending = _incoming(f"orders-{uuid4().hex}")
+    await _stored(database, pending, held=True)
+    async with database.transaction() as session:
+        await purge_events(session, timedelta(0))
+    refused(await api.get(f"/trigger-events/{answer['eventRecordId']}"), 404, "TRIGGER_EVENT_NOT_FOUND")
+    assert (await _event(database, pending.id)).status == EventStatus.PENDING
+    # The same event again still gets its execution.
+    again = await ok(await api.post(PURCHASES, json=body))
+    assert again["executionId"] == answer["executionId"]
