@@ -37,7 +37,9 @@ from app.problem_details import (
     problem_responses,
 )
 from app.registry.routes import router as registry
+from app.registry.trigger_routes import router as registered_triggers
 from app.settings import PayloadSettings, ReconcilerSettings, Settings
+from app.subscriptions.routes import router as subscriptions
 from app.templates.routes import router as templates
 from app.temporal import Temporal
 from app.triggers.routes import router as triggers
@@ -61,6 +63,8 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    registered_triggers,
+    subscriptions,
 )
 
 

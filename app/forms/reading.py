@@ -46,10 +46,10 @@ def read_form(raw: Sequence[Any], path: str = "properties") -> Form:
         form = tuple(_FORM.validate_python(list(raw)))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        raise _invalid([Fault(f"{path}{_place(each['loc'])}", "SHAPE", each["msg"]) for each in found]) from error
+        raise form_invalid([Fault(f"{path}{_place(each['loc'])}", "SHAPE", each["msg"]) for each in found]) from error
     faults = list(_faults(form, path, 1))
     if faults:
-        raise _invalid(faults)
+        raise form_invalid(faults)
     return form
 
 
@@ -62,7 +62,8 @@ def _place(parts: Sequence[Any]) -> str:
     return f".{text}" if text and not text.startswith("[") else text
 
 
-def _invalid(faults: Sequence[Fault]) -> Invalid:
+def form_invalid(faults: Sequence[Fault]) -> Invalid:
+    """The refusal of a form, FORM_INVALID, with what is wrong with it."""
     problems = [fault.problem() for fault in faults[:MOST_FIELDS]]
     return Invalid("FORM_INVALID", "The form of the properties is not valid.", problems)
 

@@ -1,0 +1,89 @@
+"""`/registry/triggers`: the kinds of events that templates can subscribe to."""
+
+from typing import Annotated
+from urllib.parse import quote, unquote
+
+from fastapi import APIRouter, Path, Query, Response
+
+from app.db.event_tables import TriggerDefinition
+from app.db.statuses import EventSource, TriggerCategory
+from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, SessionPart
+from app.problem_details import problem_responses
+from app.registry import firing, triggers
+from app.registry.trigger_queries import TriggerFilter, list_triggers
+from app.registry.trigger_schemas import TriggerChange, TriggerCreate, TriggerEntry, TriggerTest, TriggerTestView
+from app.wire import Page, decode_cursor, encode_cursor
+
+router = APIRouter(prefix="/registry/triggers", tags=["registry"], responses=problem_responses(422, 503))
+
+Key = Annotated[str, Path(alias="key", min_length=1, max_length=200)]
+NOT_FOUND = problem_responses(404)
+STATE = problem_responses(404, 409)
+
+
+@router.post("", status_code=201, summary="Create a trigger", responses=problem_responses(409), name="createTrigger")
+async def create(request: TriggerCreate, session: SessionPart, actor: Actor = None) -> TriggerEntry:
+    """Codes: TRIGGER_EXISTS, FORM_INVALID."""
+    return _view(await triggers.create_trigger(session, request, actor))
+
+
+@router.get("", summary="List triggers", name="listTriggers")
+async def list_(
+    session: SessionPart,
+    source: Annotated[EventSource | None, Query()] = None,
+    category: Annotated[TriggerCategory | None, Query()] = None,
+    text: Annotated[str | None, Query(max_length=200, description="in key, name or description")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[TriggerEntry]:
+    """By key."""
+    after = None if cursor is None else unquote(decode_cursor(cursor, 1)[0])
+    rows = await list_triggers(session, TriggerFilter(source, category, text), after=after, limit=limit + 1)
+    items = [_view(row) for row in rows[:limit]]
+    following = encode_cursor(quote(items[-1].key)) if len(rows) > limit else None
+    return Page(items=items, next_cursor=following)
+
+
+@router.get("/{key}", summary="Read a trigger", responses=NOT_FOUND, name="getTrigger")
+async def get(key: Key, session: SessionPart) -> TriggerEntry:
+    """Codes: TRIGGER_NOT_FOUND."""
+    return _view(await triggers.get_trigger(session, key))
+
+
+@router.patch("/{key}", summary="Change a trigger", responses=STATE, name="changeTrigger")
+async def change(key: Key, request: TriggerChange, session: SessionPart, actor: Actor = None) -> TriggerEntry:
+    """What is left out stays; subscriptions keep their properties. Codes: TRIGGER_BUILT_IN, FORM_INVALID."""
+    changes = request.model_dump(exclude_unset=True)
+    return _view(await triggers.change_trigger(session, key, changes, actor))
+
+
+@router.delete("/{key}", status_code=204, summary="Delete a trigger", responses=STATE, name="deleteTrigger")
+async def delete(key: Key, session: SessionPart, actor: Actor = None) -> None:
+    """Codes: TRIGGER_IN_USE when there are subscriptions, TRIGGER_BUILT_IN."""
+    await triggers.delete_trigger(session, key, actor)
+
+
+@router.post(
+    "/{key}/test",
+    status_code=202,
+    summary="Try a trigger",
+    responses={**STATE, 200: {"model": TriggerTestView, "description": "a dry run"}},
+    response_model_exclude_none=True,
+    name="testTrigger",
+)
+async def test(
+    key: Key, request: TriggerTest, database: DatabasePart, caller: CallerPart, response: Response
+) -> TriggerTestView:
+    """With `dryRun`, what each subscription would make of the payload; without, an event. Codes: TRIGGER_NOT_FOUND,
+    IDEMPOTENCY_CONFLICT.
+    """
+    if request.dry_run:
+        response.status_code = 200
+        tested = await firing.try_trigger(database, key, request)
+        return TriggerTestView(dry_run=True, subscriptions=tested)
+    event_id = await firing.fire_trigger(database, key, request, caller)
+    return TriggerTestView(dry_run=False, event_record_id=event_id)
+
+
+def _view(trigger: TriggerDefinition) -> TriggerEntry:
+    return TriggerEntry(**trigger.model_dump(exclude={"id"}))
