@@ -22,6 +22,7 @@ from app.forms.fields import (
     LocatorField,
     Rule,
 )
+from app.forms.rows import unfit_for_rows
 from app.problem_details import location
 from engine.errors import EngineError
 from engine.expression import compile_expression
@@ -137,7 +138,9 @@ def _source(source: Any, path: str) -> Iterator[Fault]:
     if not isinstance(source, DatabaseSource) or source.where is None:
         return
     try:
-        parse(source.where, f"{path}.where")
+        unfit = unfit_for_rows(parse(source.where, f"{path}.where"))
+        if unfit is not None:
+            yield Fault(f"{path}.where", "WHERE", unfit)
     except FilterError as error:
         yield from (Fault(problem.path, problem.rule, problem.message) for problem in error.problems)
 

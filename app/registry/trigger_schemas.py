@@ -87,3 +87,33 @@ class TriggerTestView(Given):
     event_record_id: UUID | None = None
     dry_run: bool
     subscriptions: list[TestedSubscription] | None = None
+
+
+class LoadOptions(Taken):
+    """Options that a field loads by a `method`; `values` are those of the fields that they depend on."""
+
+    method: str = Field(min_length=1, max_length=200)
+    values: JsonObject = {}
+    pagination_token: str | None = Field(default=None, max_length=500)
+    limit: int = Field(default=100, ge=1, le=500)
+
+
+class SearchOptions(LoadOptions):
+    """The same, with a text that is looked for."""
+
+    text: str | None = Field(default=None, max_length=200)
+
+
+class OptionView(Given):
+    """One option: `value` is stored, `name` is shown."""
+
+    name: str
+    value: bool | int | float | str
+    description: str | None = None
+
+
+class OptionsView(Given):
+    """Options, and what leads to the next part of a long list."""
+
+    results: list[OptionView]
+    pagination_token: str | None
