@@ -42,7 +42,7 @@ _NEEDS: Final = {
 
 
 def read_form(raw: Sequence[Any], path: str = "properties") -> Form:
-    """The form that a document says. Raises FORM_INVALID with every problem and its path."""
+    """The form that a document says. Raises PROPERTY_FORM_INVALID with every problem and its path."""
     try:
         form = tuple(_FORM.validate_python(list(raw)))
     except ValidationError as error:
@@ -64,9 +64,9 @@ def _place(parts: Sequence[Any]) -> str:
 
 
 def form_invalid(faults: Sequence[Fault]) -> Invalid:
-    """The refusal of a form, FORM_INVALID, with what is wrong with it."""
+    """The refusal of a form, PROPERTY_FORM_INVALID, with what is wrong with it."""
     problems = [fault.problem() for fault in faults[:MOST_FIELDS]]
-    return Invalid("FORM_INVALID", "The form of the properties is not valid.", problems)
+    return Invalid("PROPERTY_FORM_INVALID", "The form of the properties is not valid.", problems)
 
 
 def _faults(form: Sequence[FormField], path: str, depth: int) -> Iterator[Fault]:

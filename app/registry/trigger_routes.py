@@ -46,7 +46,7 @@ STATE = problem_responses(404, 409)
 
 @router.post("", status_code=201, summary="Create a trigger", responses=problem_responses(409), name="createTrigger")
 async def create(request: TriggerCreate, session: SessionPart, actor: Actor = None) -> TriggerEntry:
-    """Codes: TRIGGER_EXISTS, FORM_INVALID."""
+    """Codes: TRIGGER_EXISTS, PROPERTY_FORM_INVALID."""
     return _view(await triggers.create_trigger(session, request, actor))
 
 
@@ -75,7 +75,7 @@ async def get(key: Key, session: SessionPart) -> TriggerEntry:
 
 @router.patch("/{key}", summary="Change a trigger", responses=STATE, name="changeTrigger")
 async def change(key: Key, request: TriggerChange, session: SessionPart, actor: Actor = None) -> TriggerEntry:
-    """What is left out stays; subscriptions keep their properties. Codes: TRIGGER_BUILT_IN, FORM_INVALID."""
+    """What is left out stays; subscriptions keep their properties. Codes: TRIGGER_BUILT_IN, PROPERTY_FORM_INVALID."""
     changes = request.model_dump(exclude_unset=True)
     return _view(await triggers.change_trigger(session, key, changes, actor))
 

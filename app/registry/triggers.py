@@ -38,7 +38,7 @@ async def get_trigger(session: AsyncSession, key: str, *, lock: bool = False) ->
 
 
 async def create_trigger(session: AsyncSession, request: TriggerCreate, actor: str | None = None) -> TriggerDefinition:
-    """A new trigger. Raises TRIGGER_EXISTS, FORM_INVALID."""
+    """A new trigger. Raises TRIGGER_EXISTS, PROPERTY_FORM_INVALID."""
     trigger, created = await ensure_trigger(session, request, actor)
     if not created:
         raise Conflict("TRIGGER_EXISTS", f"There is a trigger {request.key} already.")
@@ -50,7 +50,7 @@ async def ensure_trigger(
 ) -> tuple[TriggerDefinition, bool]:
     """The trigger of a key, made of the entry when there is none, and whether it was made now.
 
-    One that is there stays as it is, with all that people have changed. Raises FORM_INVALID.
+    One that is there stays as it is, with all that people have changed. Raises PROPERTY_FORM_INVALID.
     """
     _check_form(entry.properties)
     fields = entry.model_dump(exclude={"variables"})
@@ -73,7 +73,7 @@ async def change_trigger(
 ) -> TriggerDefinition:
     """Sets the fields given. Subscriptions keep the properties they have until they are saved again.
 
-    Raises TRIGGER_NOT_FOUND, TRIGGER_BUILT_IN, FORM_INVALID.
+    Raises TRIGGER_NOT_FOUND, TRIGGER_BUILT_IN, PROPERTY_FORM_INVALID.
     """
     trigger = await get_trigger(session, key, lock=True)
     _refuse_built_in(trigger)

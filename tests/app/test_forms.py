@@ -174,5 +174,5 @@ def test_the_message_of_a_rule_may_be_its_own() -> None:
 def test_a_broken_form_is_refused_with_the_place(form: list[Any], path: str) -> None:
     with pytest.raises(Invalid) as raised:
         read_form(form)
-    assert raised.value.code == "FORM_INVALID"
+    assert raised.value.code == "PROPERTY_FORM_INVALID"
     assert f"properties{path}" in [problem["path"] for problem in raised.value.problems]

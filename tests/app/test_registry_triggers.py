@@ -1,5 +1,6 @@
 """The trigger registry: what there is to subscribe to, and trying it."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -85,12 +86,12 @@ async def test_a_key_that_no_address_can_hold_is_refused(api: httpx.AsyncClient,
 
 async def test_a_broken_form_is_refused_when_a_trigger_is_saved(api: httpx.AsyncClient) -> None:
     broken = [{"name": "x", "displayName": "X", "type": "colour"}]
-    refused(await api.post("/registry/triggers", json=entry(properties=broken)), 422, "FORM_INVALID")
+    refused(await api.post("/registry/triggers", json=entry(properties=broken)), 422, "PROPERTY_FORM_INVALID")
     made = await create(api)
     path = f"/registry/triggers/{made['key']}"
-    refused(await api.patch(path, json={"properties": broken}), 422, "FORM_INVALID")
+    refused(await api.patch(path, json={"properties": broken}), 422, "PROPERTY_FORM_INVALID")
     narrowing = [{"name": "operations", "displayName": "X", "type": "number"}]
-    problem = refused(await api.patch(path, json={"properties": narrowing}), 422, "FORM_INVALID")
+    problem = refused(await api.patch(path, json={"properties": narrowing}), 422, "PROPERTY_FORM_INVALID")
     assert problem["problems"][0]["path"] == "properties[0].type"
 
 
@@ -205,3 +206,19 @@ async def test_firing_again_with_the_same_key_is_the_same_event(api: httpx.Async
 async def test_a_trigger_that_is_not_there_cannot_be_fired(api: httpx.AsyncClient) -> None:
     refused(await api.post("/registry/triggers/nobody/test", json={}), 404, "TRIGGER_NOT_FOUND")
     refused(await api.post("/registry/triggers/nobody/test", json={"dryRun": True}), 404, "TRIGGER_NOT_FOUND")
+
+
+async def test_what_is_fired_by_hand_starts_the_template_that_listens(api: httpx.AsyncClient) -> None:
+    made, template = await create(api), await active_template(api)
+    won = {"field": "after.status", "operator": "=", "value": "won"}
+    await subscribe(api, template, made["key"], filter=won, name="{{ after.status }}")
+    path = f"/registry/triggers/{made['key']}/test"
+    await ok(await api.post(path, json={"payload": {"after": {"status": "lost"}}}), 202)
+    await ok(await api.post(path, json={}), 202)
+    found: list[Json] = []
+    for _ in range(100):
+        found = (await ok(await api.get("/executions", params={"template": template["slug"]})))["items"]
+        if found:
+            break
+        await asyncio.sleep(0.1)
+    assert [one["name"] for one in found] == ["won"]

@@ -220,4 +220,4 @@ async def test_a_filter_that_rows_cannot_be_chosen_by_is_refused_when_it_is_save
 ) -> None:
     body = {"key": f"t_{uuid4().hex}", "name": "T", "category": "external", "source": "manual"}
     properties = [choice("p", rows(where=where))]
-    refused(await api.post("/registry/triggers", json=body | {"properties": properties}), 422, "FORM_INVALID")
+    refused(await api.post("/registry/triggers", json=body | {"properties": properties}), 422, "PROPERTY_FORM_INVALID")
