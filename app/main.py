@@ -39,8 +39,11 @@ from app.problem_details import (
     problem_response,
     problem_responses,
 )
+from app.registry.options import OptionReader
 from app.registry.routes import router as registry
+from app.registry.trigger_routes import router as registered_triggers
 from app.settings import ReconcilerSettings, Settings
+from app.subscriptions.routes import router as subscriptions
 from app.templates.routes import router as templates
 from app.temporal import Temporal
 from app.triggers.routes import router as triggers
@@ -65,6 +68,8 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    registered_triggers,
+    subscriptions,
 )
 
 
@@ -107,6 +112,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.repair = repair or EngineRepair()
     app.state.followers = followers
     app.state.pollers = pollers
+    app.state.options = OptionReader(database, settings.connections)
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)

@@ -8,7 +8,20 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.cli import actions, bulk, definitions, demo, events, executions, leftovers, purging, servers, starts, steering
+from app.cli import (
+    actions,
+    bulk,
+    definitions,
+    demo,
+    events,
+    executions,
+    leftovers,
+    purging,
+    servers,
+    starts,
+    steering,
+    subscribing,
+)
 from app.cli.output import print_refusal
 from app.errors import AppError, Invalid
 
@@ -34,6 +47,8 @@ app.add_typer(definitions.versions, name="versions")
 app.add_typer(events.events, name="events")
 app.add_typer(leftovers.dead_letters, name="dead-letters")
 app.add_typer(leftovers.incidents, name="incidents")
+app.add_typer(subscribing.triggers, name="triggers")
+app.add_typer(subscribing.subscriptions, name="subscriptions")
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
