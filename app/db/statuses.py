@@ -107,3 +107,15 @@ class SubscriptionMode(StrEnum):
     START = "START"
     RESUME = "RESUME"
     START_OR_RESUME = "START_OR_RESUME"
+
+
+class WebhookScheme(StrEnum):
+    """How a webhook's sender proves who it is."""
+
+    NONE = "NONE"
+    STANDARD = "STANDARD"
+    GITHUB = "GITHUB"
+    STRIPE = "STRIPE"
+    SLACK = "SLACK"
+    HMAC = "HMAC"
+    TOKEN = "TOKEN"
