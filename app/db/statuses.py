@@ -119,3 +119,11 @@ class WebhookScheme(StrEnum):
     SLACK = "SLACK"
     HMAC = "HMAC"
     TOKEN = "TOKEN"
+
+
+class WebhookResponse(StrEnum):
+    """What the sender of a webhook is told: at once that it is kept, or the result, or what the endpoint says."""
+
+    ASYNC = "ASYNC"
+    SYNC = "SYNC"
+    CUSTOM = "CUSTOM"
