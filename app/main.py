@@ -37,11 +37,15 @@ from app.problem_details import (
     problem_responses,
 )
 from app.registry.routes import router as registry
+from app.secrets import Vault
 from app.settings import PayloadSettings, ReconcilerSettings, Settings
 from app.templates.routes import router as templates
 from app.temporal import Temporal
 from app.triggers.routes import router as triggers
 from app.versions.routes import router as versions
+from app.webhooks.hook_routes import router as hooks
+from app.webhooks.paths import HOOKS_ADDRESS
+from app.webhooks.routes import router as webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +65,7 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    webhooks,
 )
 
 
@@ -102,13 +107,15 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.repair = repair or EngineRepair()
     app.state.followers = followers
     app.state.pollers = pollers
+    app.state.vault = Vault(settings.secrets)
     answer_with_problems(app)
-    app.add_middleware(Intake, settings=settings.api)
+    app.add_middleware(Intake, settings=settings.api, left_alone=f"{HOOKS_ADDRESS}/")
     app.add_middleware(BugsAnswered)
     api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_wrong_parameters)])
     for router in ROUTERS:
         api.include_router(router)
     app.include_router(api)
+    app.include_router(hooks)
     app.include_router(health.router)
     _describe_problems(app)
     return app

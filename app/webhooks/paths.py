@@ -12,6 +12,9 @@ from typing import TypeVar
 
 from app.errors import Invalid
 
+# Where webhooks come in, and what stands before it.
+HOOKS = "/hooks"
+HOOKS_ADDRESS = f"/api/v1{HOOKS}"
 LONGEST_PATTERN = 500
 LONGEST_PATH = 2_000
 _MOST_SEGMENTS = 20
