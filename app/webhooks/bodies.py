@@ -1,5 +1,6 @@
 """What a webhook's request becomes: one JSON document, without what is secret in it."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -98,7 +99,8 @@ def scheme_id(scheme: WebhookScheme, headers: Headers, body: Any) -> str | None:
             return as_id(member.get("id"))
         case WebhookScheme.SLACK:
             # Commands have no id, but the time they were sent at is in their signature.
-            return as_id(member.get("event_id")) or headers.get("x-slack-signature")
+            signature = headers.get("x-slack-signature", "")
+            return as_id(member.get("event_id")) or hashlib.sha256(signature.encode()).hexdigest()
         case _:
             return headers.get("idempotency-key")
 

@@ -270,6 +270,19 @@ async def test_an_endpoint_says_what_repetitions_have_in_common(
     assert [answer.status_code for answer in answers] == [202, 200, 202]
 
 
+async def test_a_slack_command_sent_again_is_the_same_event_and_one_given_again_is_not(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    endpoint = await webhook(api, verification={"scheme": "SLACK"}, secret=SECRET)
+    body, now = b"command=%2Fdeploy&text=", time.time()
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answers = [await send(api, endpoint, body, slack(body, SECRET, at) | form) for at in (now, now, now + 1)]
+    assert [answer.status_code for answer in answers] == [202, 200, 202]
+    event = await event_of(database, answers[0])
+    assert event.summary.endswith(" · slack /deploy")
+    assert slack(body, SECRET, now)["X-Slack-Signature"] not in event.dedupe_key
+
+
 async def test_without_an_id_each_delivery_is_an_event_of_its_own(api: httpx.AsyncClient) -> None:
     failing = {"value": {"type": "expr", "expr": {"src": "__trigger__.body.nothing.at.all"}}}
     for endpoint in (
