@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.app.test_webhooks import standard
+from tests.app.webhook_senders import standard
 
 
 async def millrace(api: httpx.AsyncClient, *words: str, given: str = "") -> tuple[int, str]:
