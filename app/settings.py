@@ -144,6 +144,20 @@ class WebhookSettings(BaseModel):
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
 
 
+class InboxSettings(BaseModel):
+    """How events are delivered and kept.
+
+    `interval` is how often, in seconds, waiting events are looked for when nobody says that there are some. For
+    `resume_within` seconds an event waits for the execution that it is to resume. Settled events are kept for
+    `keep_days` after they were received last.
+    """
+
+    interval: float = Field(default=1.0, gt=0)
+    batch: int = Field(default=50, ge=1, le=500)
+    resume_within: float = Field(default=3600.0, ge=0)
+    keep_days: float = Field(default=90.0, gt=0)
+
+
 class LogSettings(BaseModel):
     """How log lines look: `console` for people, `json` for machines."""
 
@@ -168,6 +182,7 @@ class Settings(BaseSettings):
     reconciler: ReconcilerSettings = ReconcilerSettings()
     secrets: SecretsSettings = SecretsSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    inbox: InboxSettings = InboxSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

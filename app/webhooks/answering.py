@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +11,14 @@ import structlog
 from starlette.responses import JSONResponse, Response
 
 from app.db.session import Database
-from app.db.statuses import EventStatus, WebhookResponse
+from app.db.statuses import WebhookResponse
 from app.db.tables import RecordStatus
 from app.errors import AppError
 from app.executions.schemas import StartView
 from app.executions.service import Started, wait_for_end
+from app.inbox.delivering import deliver
 from app.problem_details import problem_response
+from app.settings import Settings
 from app.temporal import Temporal
 from app.webhooks.receiving import Delivery
 from app.webhooks.values import compute
@@ -28,20 +31,27 @@ _LOOK_EVERY = 0.05
 # What an endpoint says comes from the address of the API, but a page of it must not act as one of the API's.
 _NO_PAGE = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
 
+# An execution that is CREATED is not yet known to Temporal, and cannot be waited for there.
 STARTED = """
-    SELECT event.status, array_remove(array_agg(delivery.execution_id), NULL) AS executions
-    FROM trigger_event AS event LEFT JOIN trigger_delivery AS delivery ON delivery.event_id = event.id
+    SELECT event.status = 'PENDING' OR bool_or(execution.status = 'CREATED') IS TRUE AS open,
+        array_remove(array_agg(execution.id), NULL) AS executions
+    FROM trigger_event AS event
+        LEFT JOIN trigger_delivery AS delivery ON delivery.event_id = event.id
+        LEFT JOIN workflow_execution AS execution ON execution.id = delivery.execution_id
     WHERE event.id = $1 GROUP BY event.id
 """
 
 
-async def answer(delivery: Delivery, database: Database, temporal: Temporal) -> Response:
+async def answer(delivery: Delivery, database: Database, temporal: Temporal, settings: Settings) -> Response:
     """The answer in the endpoint's mode. What cannot be answered so is answered as ASYNC: the event is kept."""
     spec = delivery.endpoint.response
     match WebhookResponse(delivery.endpoint.response_mode):
         case WebhookResponse.CUSTOM:
             return _custom(delivery, spec) or _kept(delivery)
         case WebhookResponse.SYNC:
+            # Nobody who waits should wait for the dispatcher's turn; what cannot be delivered now is left to it.
+            with suppress(AppError):
+                await deliver(database, temporal, settings, [delivery.stored.id])
             return await _result(delivery, database, temporal, spec["timeoutSeconds"]) or _kept(delivery)
         case _:
             return _kept(delivery)
@@ -92,7 +102,7 @@ async def _started(database: Database, event_id: UUID, deadline: float) -> UUID 
     while True:
         async with database.driver() as connection:
             found = await connection.fetchrow(STARTED, event_id)
-        if found is None or found["status"] != EventStatus.PENDING:
+        if found is None or not found["open"]:
             executions = found["executions"] if found is not None else []
             return executions[0] if len(executions) == 1 else None
         if time.monotonic() >= deadline:

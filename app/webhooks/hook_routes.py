@@ -48,4 +48,4 @@ async def hook(
     except ClientDisconnect:
         # Nobody is there to be told.
         return Response(status_code=400)
-    return await answer(delivery, database, temporal)
+    return await answer(delivery, database, temporal, settings)
