@@ -12,6 +12,7 @@ from app.executions.control import Caller
 from app.executions.following import Followers
 from app.executions.repair import Repair
 from app.pollers import Pollers
+from app.secrets import Vault
 from app.settings import Settings
 from app.temporal import Temporal
 
@@ -52,6 +53,12 @@ async def get_pollers(request: Request) -> Pollers:
     return pollers
 
 
+async def get_vault(request: Request) -> Vault:
+    """What encrypts and decrypts secrets in this process."""
+    vault: Vault = request.app.state.vault
+    return vault
+
+
 async def get_session(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
     """A session whose transaction is committed before the response is sent."""
     async with database.transaction() as session:
@@ -63,6 +70,7 @@ DatabasePart = Annotated[Database, Depends(get_database)]
 TemporalPart = Annotated[Temporal, Depends(get_temporal)]
 RepairPart = Annotated[Repair, Depends(get_repair)]
 PollersPart = Annotated[Pollers, Depends(get_pollers)]
+VaultPart = Annotated[Vault, Depends(get_vault)]
 FollowersPart = Annotated[Followers, Depends(get_followers)]
 # Scope "function": with the default the commit would come after the response, and could fail unseen.
 SessionPart = Annotated[AsyncSession, Depends(get_session, scope="function")]

@@ -42,12 +42,16 @@ from app.problem_details import (
 from app.registry.options import OptionReader
 from app.registry.routes import router as registry
 from app.registry.trigger_routes import router as registered_triggers
+from app.secrets import Vault
 from app.settings import ReconcilerSettings, Settings
 from app.subscriptions.routes import router as subscriptions
 from app.templates.routes import router as templates
 from app.temporal import Temporal
 from app.triggers.routes import router as triggers
 from app.versions.routes import router as versions
+from app.webhooks.hook_routes import router as hooks
+from app.webhooks.paths import HOOKS_ADDRESS
+from app.webhooks.routes import router as webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +74,7 @@ ROUTERS = (
     registry,
     registered_triggers,
     subscriptions,
+    webhooks,
 )
 
 
@@ -81,6 +86,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
 
     followers = Followers(database, temporal)
     pollers = Pollers(temporal)
+    dispatcher = Dispatcher(database, temporal, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -88,10 +94,12 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
             asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
             asyncio.create_task(purge_forever(database, temporal, settings)),
             asyncio.create_task(pollers.watch()),
-            asyncio.create_task(Dispatcher(database, temporal, settings).run()),
         ]
+        delivering = asyncio.create_task(dispatcher.run())
         yield
         await followers.close()
+        dispatcher.stop()
+        await delivering
         for task in background:
             task.cancel()
         for task in background:
@@ -113,13 +121,15 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.followers = followers
     app.state.pollers = pollers
     app.state.options = OptionReader(database, settings.connections)
+    app.state.vault = Vault(settings.secrets)
     answer_with_problems(app)
-    app.add_middleware(Intake, settings=settings.api)
+    app.add_middleware(Intake, settings=settings.api, left_alone=f"{HOOKS_ADDRESS}/")
     app.add_middleware(BugsAnswered)
     api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_wrong_parameters)])
     for router in ROUTERS:
         api.include_router(router)
     app.include_router(api)
+    app.include_router(hooks)
     app.include_router(health.router)
     _describe_problems(app)
     return app

@@ -21,6 +21,7 @@ from app.cli import (
     starts,
     steering,
     subscribing,
+    webhooks,
 )
 from app.cli.output import print_refusal
 from app.errors import AppError, Invalid
@@ -49,6 +50,7 @@ app.add_typer(leftovers.dead_letters, name="dead-letters")
 app.add_typer(leftovers.incidents, name="incidents")
 app.add_typer(subscribing.triggers, name="triggers")
 app.add_typer(subscribing.subscriptions, name="subscriptions")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
