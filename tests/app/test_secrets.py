@@ -44,7 +44,10 @@ def test_without_any_key_no_secret_is_taken() -> None:
     assert refusal.value.code == "SECRETS_KEY_MISSING"
 
 
-@pytest.mark.parametrize("keys", ["", "short", f"{OLD},", f"{OLD},{OLD[:-2]}", "!" * 44])
+WRONG = {"empty": "", "short": "short", "a comma": f"{OLD},", "one cut off": f"{OLD},{OLD[:-2]}", "no base64": "!" * 44}
+
+
+@pytest.mark.parametrize("keys", WRONG.values(), ids=WRONG)
 def test_what_is_no_key_is_refused_at_the_start(keys: str) -> None:
     with pytest.raises(ValidationError, match="32 bytes in URL-safe base64") as refusal:
         SecretsSettings(keys=SecretStr(keys))
