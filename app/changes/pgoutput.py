@@ -23,7 +23,7 @@ class Unchanged(StrEnum):
 
 
 # A column of a row: PostgreSQL's text, NULL, or not sent.
-Cell: TypeAlias = str | None | Unchanged
+Cell: TypeAlias = str | Unchanged | None
 Cells: TypeAlias = tuple[Cell, ...]
 
 
