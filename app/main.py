@@ -15,6 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import health
 from app.addresses import refuse_unknown_parameters
 from app.audit.routes import router as audit
+from app.changes.connections import Connections
+from app.changes.reader import Reader
+from app.changes.routes import router as changes
 from app.db.session import Database
 from app.dead_letters.routes import router as dead_letters
 from app.errors import Invalid, Unavailable
@@ -61,6 +64,7 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    changes,
 )
 
 
@@ -72,6 +76,8 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
 
     followers = Followers(database, temporal)
     pollers = Pollers(temporal)
+    connections = Connections(database, settings.connections)
+    reader = Reader(database, connections, settings.changes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -79,6 +85,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
             asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
             asyncio.create_task(purge_forever(database, temporal, settings.payloads)),
             asyncio.create_task(pollers.watch()),
+            asyncio.create_task(read_changes_forever(reader, settings.changes.interval)),
         ]
         yield
         await followers.close()
@@ -87,6 +94,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
         for task in background:
             with suppress(asyncio.CancelledError):
                 await task
+        await reader.close()
 
     app = FastAPI(
         title="Millrace",
@@ -102,6 +110,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.repair = repair or EngineRepair()
     app.state.followers = followers
     app.state.pollers = pollers
+    app.state.connections = connections
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)
@@ -146,6 +155,23 @@ async def purge_forever(
         # The edge of a background task: an error that ended it would go unnoticed.
         except Exception:
             log.exception("payload_purge_failed")
+
+
+async def read_changes_forever(reader: Reader, interval: float) -> None:
+    """Looks for row changes every `interval` seconds, and at once while there are more, until cancelled.
+
+    Nothing that fails ends it.
+    """
+    while True:
+        more = False
+        try:
+            more = await reader.begin_passes()
+        except Unavailable as error:
+            log.warning("row_changes_postponed", code=error.code)
+        # The edge of a background task: an error that ended it would go unnoticed.
+        except Exception:
+            log.exception("row_changes_reading_failed")
+        await asyncio.sleep(0.01 if more else interval)
 
 
 class BugsAnswered:

@@ -40,7 +40,8 @@ class RowChange:
     """A committed change of one row.
 
     `before_whole` is false where of the old row only the key is known. `absent` names columns of `after` that nobody
-    told the value of: large values that did not change. `key` tells the change from every other one of its source.
+    told the value of: large values that did not change. `key` tells the change from every other one of its source;
+    `commit_lsn` is where in the log its transaction was committed.
     """
 
     operation: Operation
@@ -53,6 +54,7 @@ class RowChange:
     before_whole: bool = True
     absent: tuple[str, ...] = ()
     position: dict[str, Any] = field(default_factory=dict)
+    commit_lsn: int = 0
 
     def changed_columns(self) -> list[str] | None:
         """The columns whose value an UPDATE changed, in the table's order; none for an INSERT or DELETE.
@@ -127,6 +129,7 @@ class Assembler:
             before_whole=whole,
             absent=absent,
             position={"lsn": lsn_text(lsn), "txid": self._begin.xid},
+            commit_lsn=self._begin.commit_lsn,
         )
 
     def _images(
