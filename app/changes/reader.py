@@ -14,12 +14,13 @@ from asyncpg.exceptions import PostgresError
 from sqlalchemy import select, update
 from sqlmodel import col
 
+from app.changes import outbox
 from app.changes.connections import Connections, close, told
 from app.changes.lag import LAG_HIGH, look_at_lag
 from app.changes.pgoutput import PgoutputError
 from app.changes.queries import list_sources, take_hold
 from app.changes.reading import read_outbox, read_slot
-from app.changes.replication import SlotLost, is_lost
+from app.changes.replication import SlotLost, is_lost, published_tables
 from app.db.event_tables import ChangeSource
 from app.db.session import Connection, Database
 from app.db.statuses import ChangeMethod, ChangeSourceStatus
@@ -123,23 +124,38 @@ class Reader:
     async def _read_sources(self, name: str, remote: Connection, sources: Sequence[ChangeSource]) -> bool:
         active = [source for source in sources if source.status == ChangeSourceStatus.ACTIVE]
         more = False
+        lost: list[ChangeSource] = []
         replicated = [source for source in active if source.method == ChangeMethod.REPLICATION]
         for slot, group in groupby(sorted(replicated, key=_slot), key=_slot):
             sharing = list(group)
             try:
                 more = await read_slot(self._database, remote, slot, sharing) or more
+                lost += await self._fail_unpublished(remote, sharing)
             except (SlotLost, PgoutputError, PostgresError) as error:
                 await self._fail(sharing, _for_good(slot, error))
-                active = [source for source in active if source not in sharing]
+                lost += sharing
         for source in active:
             if source.method == ChangeMethod.OUTBOX:
-                more = await read_outbox(self._database, remote, source) or more
+                if await outbox.installed(remote, source.table_schema, source.table_name):
+                    more = await read_outbox(self._database, remote, source) or more
+                else:
+                    await self._fail([source], _outbox_lost(source))
+                    lost.append(source)
         if time.monotonic() >= self._lag_due.get(name, 0):
             self._lag_due[name] = time.monotonic() + LOOK_AT_LAG_EVERY
             await look_at_lag(self._database, remote, sources, self._settings.lag_warning_bytes)
         # Whatever was amiss for a while is over; the lag is judged by itself.
-        await self._say([source for source in active if source.code not in {None, LAG_HIGH}], None)
+        well = [source for source in active if source not in lost and source.code not in {None, LAG_HIGH}]
+        await self._write(well, code=None, message=None)
         return more
+
+    async def _fail_unpublished(self, remote: Connection, sources: Sequence[ChangeSource]) -> list[ChangeSource]:
+        """Those whose table is in the publication no more: nothing would ever be heard of it, and nobody told."""
+        there = await published_tables(remote, sources[0].publication or "")
+        lost = [source for source in sources if (source.table_schema, source.table_name) not in there]
+        for source in lost:
+            await self._fail([source], _unpublished(source))
+        return lost
 
     async def _fail(self, sources: Sequence[ChangeSource], reason: AppError) -> None:
         """The sources are read no more until somebody has seen to them."""
@@ -147,13 +163,9 @@ class Reader:
             log.error("row_changes_failed", trigger=source.key, slot=source.slot, code=reason.code)
         await self._write(sources, status=ChangeSourceStatus.FAILED, code=reason.code, message=reason.message)
 
-    async def _say(self, sources: Sequence[ChangeSource], problem: AppError | None) -> None:
-        """What is amiss for now, or that it is over."""
-        if problem is None:
-            await self._write(sources, code=None, message=None)
-            return
-        told_before = [source for source in sources if source.code == problem.code]
-        if len(told_before) < len(sources):
+    async def _say(self, sources: Sequence[ChangeSource], problem: AppError) -> None:
+        """What is amiss for now."""
+        if any(source.code != problem.code for source in sources):
             log.warning("row_changes_postponed", code=problem.code)
         waiting = [source for source in sources if source.status == ChangeSourceStatus.ACTIVE]
         await self._write(waiting, code=problem.code, message=problem.message)
@@ -182,4 +194,20 @@ def _for_good(slot: str, error: SlotLost | PgoutputError | PostgresError) -> App
         "SLOT_LOST",
         f"The slot {slot} cannot be read any more: {error}. Resume the source to begin anew from now; what was missed "
         "can be backfilled.",
+    )
+
+
+def _unpublished(source: ChangeSource) -> AppError:
+    return Conflict(
+        "TABLE_NOT_PUBLISHED",
+        f"{source.table_schema}.{source.table_name} is not in the publication {source.publication} any more: it was "
+        "dropped, renamed or taken out. Resume the source to begin anew from now, or unwatch it.",
+    )
+
+
+def _outbox_lost(source: ChangeSource) -> AppError:
+    return Conflict(
+        "OUTBOX_LOST",
+        f"The trigger of {source.table_schema}.{source.table_name}, or the outbox that it fills, is not there or is "
+        "switched off. Resume the source to make it anew.",
     )

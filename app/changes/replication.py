@@ -36,7 +36,6 @@ _SLOT: Final = """
         pg_current_wal_flush_lsn()::text AS written
     FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()
 """
-_PUBLISHED: Final = "SELECT 1 FROM pg_publication_tables WHERE pubname = $1 AND schemaname = $2 AND tablename = $3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ async def publish(connection: Connection, publication: str, schema: str, name: s
             if not await published(connection, publication):
                 options = "publish = 'insert, update, delete', publish_via_partition_root = true"
                 await connection.execute(f"CREATE PUBLICATION {quoted(publication)} FOR TABLE {table} WITH ({options})")
-            elif not await connection.fetchval(_PUBLISHED, publication, schema, name):
+            elif (schema, name) not in await published_tables(connection, publication):
                 await connection.execute(f"ALTER PUBLICATION {quoted(publication)} ADD TABLE {table}")
     except InsufficientPrivilegeError as error:
         raise Conflict(
@@ -164,9 +163,19 @@ async def published(connection: Connection, publication: str) -> bool:
     return bool(await connection.fetchval("SELECT true FROM pg_publication WHERE pubname = $1", publication))
 
 
+async def published_tables(connection: Connection, publication: str) -> set[tuple[str, str]]:
+    """The schemas and names of the tables in the publication; none where it is not there."""
+    found = await connection.fetch(
+        "SELECT n.nspname, c.relname FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid "
+        "JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1",
+        publication,
+    )
+    return {(row["nspname"], row["relname"]) for row in found}
+
+
 async def withdraw(connection: Connection, publication: str, schema: str, name: str) -> None:
     """Takes the table out of the publication, if it is in it."""
-    if await connection.fetchval(_PUBLISHED, publication, schema, name):
+    if (schema, name) in await published_tables(connection, publication):
         await connection.execute(f"ALTER PUBLICATION {quoted(publication)} DROP TABLE {quoted(schema, name)}")
 
 
