@@ -57,7 +57,7 @@ class Batch:
             return
         counted = self._count(source)
         counted.seen += 1
-        counted.last_at = change.at
+        counted.last_at = change.at or counted.last_at
         event = event_of(source, change)
         if event is not None:
             self.events.append(event)

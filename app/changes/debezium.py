@@ -102,10 +102,10 @@ def _key(envelope: Json, source: Json, table: str, key: str | None, path: str) -
     return digest([origin, table, position, said])
 
 
-def _moment(milliseconds: Any) -> str:
+def _moment(milliseconds: Any) -> str | None:
     if isinstance(milliseconds, int) and 0 <= milliseconds < 253_402_300_800_000:
         return written(datetime.fromtimestamp(milliseconds / 1000, UTC))
-    return written(datetime.now(UTC))
+    return None
 
 
 def _wrong(path: str, message: str) -> Invalid:

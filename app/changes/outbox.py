@@ -1,7 +1,8 @@
 """The outbox: a table in the user's database that row triggers fill, for where replication is not permitted.
 
 Each change is a row of it until it is stored in the inbox; then the row is deleted. It needs nothing but the right to
-make a table and a trigger, or somebody who runs `setup_sql` once and grants SELECT, UPDATE (to lock what is read) and DELETE.
+make a table and a trigger, or somebody who runs `setup_sql` once and grants SELECT, UPDATE (what is read is locked)
+and DELETE.
 """
 
 from collections.abc import Sequence

@@ -32,7 +32,8 @@ async def post_changes(database: Database, body: Any, table: str | None, key: st
     batch = batch_of(sources.values())
     for change in changes:
         batch.take(change)
-    await batch.commit(database, refuse_conflicts=True)
+    # A position is in the key together with the row: what may differ in a repetition is when Debezium wrote it.
+    await batch.commit(database, refuse_conflicts=key is not None)
     repeated = sum(one.repeated for one in batch.stored)
     return PostedView(
         stored=len(batch.stored) - repeated,

@@ -39,15 +39,15 @@ class Operation(StrEnum):
 class RowChange:
     """A committed change of one row.
 
-    `before_whole` is false where of the old row only the key is known. `absent` names columns of `after` that nobody
-    told the value of: large values that did not change. `key` tells the change from every other one of its source;
-    `commit_lsn` is where in the log its transaction was committed.
+    `before_whole` is false where of the old row only the key is known; `at` is None where nobody told when. `absent`
+    names columns of `after` that nobody told the value of: large values that did not change. `key` tells the change
+    from every other one of its source; `commit_lsn` is where in the log its transaction was committed.
     """
 
     operation: Operation
     schema: str
     table: str
-    at: str
+    at: str | None
     before: Row | None
     after: Row | None
     key: str
