@@ -51,6 +51,9 @@ log = structlog.get_logger(__name__)
 DESCRIPTION = "Business processes as JSON definitions, run as Temporal workflows."
 PREFIX = "/api/v1"
 PURGE_EVERY = timedelta(days=1)
+# Seconds until the next look for row changes: when there are more, and when PostgreSQL is away.
+MORE_CHANGES_AFTER = 0.01
+AWAY_LOOK_EVERY = 5.0
 # The bulk forms come first: "bulk" would otherwise be taken for an execution's id.
 ROUTERS = (
     templates,
@@ -163,15 +166,17 @@ async def read_changes_forever(reader: Reader, interval: float) -> None:
     Nothing that fails ends it.
     """
     while True:
-        more = False
+        pause = interval
         try:
-            more = await reader.begin_passes()
+            if await reader.begin_passes():
+                pause = MORE_CHANGES_AFTER
         except Unavailable as error:
             log.warning("row_changes_postponed", code=error.code)
+            pause = max(interval, AWAY_LOOK_EVERY)
         # The edge of a background task: an error that ended it would go unnoticed.
         except Exception:
             log.exception("row_changes_reading_failed")
-        await asyncio.sleep(0.01 if more else interval)
+        await asyncio.sleep(pause)
 
 
 class BugsAnswered:

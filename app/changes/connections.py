@@ -14,7 +14,7 @@ from app.errors import AppError, Conflict, Invalid, Unavailable
 from app.settings import OWN_CONNECTION
 
 CONNECT_WITHIN = 5.0
-# Seconds. A slot is made when the transactions that are open by then have ended.
+# Seconds.
 STATEMENT_WITHIN = 30.0
 # Milliseconds that a change of a table may wait for others to let go of it; who comes later waits behind it.
 LOCK_WITHIN = 3_000

@@ -5,7 +5,7 @@ make a table and a trigger, or somebody who runs `setup_sql` once and grants SEL
 and DELETE.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 from app.changes.catalogue import TableShape
@@ -103,13 +103,17 @@ async def remove(connection: Connection, schema: str, name: str) -> None:
             await connection.execute(f"DROP TABLE public.{TABLE}")
 
 
-async def waiting(connection: Connection, schema: str, name: str, most: int) -> tuple[list[RowChange], list[int]]:
-    """The oldest changes that wait, and their ids; nobody else gets them while the caller's transaction lasts.
+async def waiting(
+    connection: Connection, schema: str, name: str, most: int
+) -> AsyncGenerator[tuple[int, RowChange, int], None]:
+    """The oldest changes that wait, each with its id and size in bytes; nobody else gets them while the caller's
+    transaction lasts.
 
     A transaction that commits late finds its changes taken late, and none is passed over: nothing counts the ids.
     """
-    found = await connection.fetch(_WAITING, schema, name, most)
-    return [_change(row, schema, name) for row in found], [row["id"] for row in found]
+    async for row in connection.cursor(_WAITING, schema, name, most, prefetch=50):
+        size = len(row["before"] or "") + len(row["after"] or "")
+        yield row["id"], _change(row, schema, name), size
 
 
 async def forget(connection: Connection, ids: Sequence[int]) -> None:

@@ -56,6 +56,8 @@ class Reader:
             found = await session.execute(select(col(ChangeSource.connection)).where(reachable).distinct())
             names = found.scalars().all()
         more, failures = False, []
+        for name in self._passes.keys() - set(names):
+            await self._leave(name)
         for name in names:
             task = self._passes.get(name)
             if task is not None and not task.done():
@@ -102,6 +104,14 @@ class Reader:
         for connection in self._remotes.values():
             await close(connection)
         self._remotes.clear()
+
+    async def _leave(self, name: str) -> None:
+        """Nothing is watched there any more."""
+        if self._passes[name].done():
+            await asyncio.gather(self._passes.pop(name), return_exceptions=True)
+            remote = self._remotes.pop(name, None)
+            if remote is not None:
+                await close(remote)
 
     async def _pass(self, name: str) -> bool:
         if time.monotonic() < self._not_before.get(name, 0):
@@ -165,10 +175,11 @@ class Reader:
 
     async def _say(self, sources: Sequence[ChangeSource], problem: AppError) -> None:
         """What is amiss for now."""
-        if any(source.code != problem.code for source in sources):
+        active = [source for source in sources if source.status == ChangeSourceStatus.ACTIVE]
+        untold = [source for source in active if source.code != problem.code]
+        if untold:
             log.warning("row_changes_postponed", code=problem.code)
-        waiting = [source for source in sources if source.status == ChangeSourceStatus.ACTIVE]
-        await self._write(waiting, code=problem.code, message=problem.message)
+            await self._write(untold, code=problem.code, message=problem.message)
 
     async def _write(self, sources: Sequence[ChangeSource], **columns: object) -> None:
         if not sources:

@@ -101,10 +101,15 @@ async def _types(remote: Connection) -> TypeTable:
 async def read_outbox(database: Database, remote: Connection, source: ChangeSource) -> bool:
     """Stores what waits in the outbox for this source, and deletes it there; whether there may be more."""
     batch = batch_of([watched(source)])
+    ids: list[int] = []
     async with remote.transaction():
-        changes, ids = await outbox.waiting(remote, source.table_schema, source.table_name, OUTBOX_ROWS)
-        for change in changes:
-            batch.take(change)
+        waiting = outbox.waiting(remote, source.table_schema, source.table_name, OUTBOX_ROWS)
+        async with aclosing(waiting) as changes:
+            async for row_id, change, size in changes:
+                batch.take(change, size)
+                ids.append(row_id)
+                if batch.full():
+                    await batch.commit(database)
         await batch.commit(database)
         if ids:
             await outbox.forget(remote, ids)

@@ -5,6 +5,7 @@ publication and one slot serve all tables of a connection; a paused table gets a
 can go on.
 """
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +28,9 @@ from app.errors import AppError, Conflict
 PREFIX: Final = "millrace_"
 # Decoding may have to begin far back in the log; seconds.
 DECODING_WITHIN: Final = 300.0
+
+# Seconds. PostgreSQL waits for the end of every transaction that has changed something by then.
+SLOT_WITHIN: Final = 25.0
 
 _ADVICE: Final = "Or watch the table with the method OUTBOX (`--method outbox`), which needs no replication."
 _SLOT: Final = """
@@ -179,13 +183,21 @@ async def withdraw(connection: Connection, publication: str, schema: str, name: 
         await connection.execute(f"ALTER PUBLICATION {quoted(publication)} DROP TABLE {quoted(schema, name)}")
 
 
-async def make_slot(connection: Connection, slot: str) -> str:
+async def make_slot(connection: Connection, slot: str, within: float = SLOT_WITHIN) -> str:
     """Makes the slot; the position from which on it has everything.
 
-    Raises REPLICATION_NOT_PERMITTED, REPLICATION_SLOTS_FULL.
+    Raises REPLICATION_NOT_PERMITTED, REPLICATION_SLOTS_FULL, TRANSACTIONS_OPEN after `within` seconds.
     """
     statement = "SELECT lsn::text FROM pg_create_logical_replication_slot($1, 'pgoutput')"
-    return await _made(connection, statement, slot)
+    try:
+        async with asyncio.timeout(within):
+            return await _made(connection, statement, slot)
+    except TimeoutError as error:
+        raise Conflict(
+            "TRANSACTIONS_OPEN",
+            "A new replication slot waits for every transaction that has changed something on the server, in any of "
+            f"its databases, and after {within:.0f} s one was still open. Try again when it has ended.",
+        ) from error
 
 
 async def copy_slot(connection: Connection, slot: str, copy: str) -> None:

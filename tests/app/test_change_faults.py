@@ -5,18 +5,19 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.changes import service
+from app.changes import replication, service
 from app.changes.connections import Connections
 from app.changes.reader import Reader
 from app.changes.schemas import WatchRequest
 from app.db.migrate import migrate
-from app.db.session import Database
+from app.db.session import Connection, Database
 from app.embedded import EmbeddedPostgres, start_postgres
 from app.errors import AppError, Unavailable
 from app.processes import OwnProcess
@@ -286,6 +287,42 @@ async def test_what_cannot_be_watched_is_refused_and_leaves_nothing_behind(
     refused(await shop.api.post("/change-sources", json=body), status, code)
     assert (await ok(await shop.api.get("/change-sources")))["items"] == []
     assert await shop.slots() == []
+
+
+async def test_a_slot_that_waits_too_long_for_an_open_transaction_is_given_up(shop: Shop) -> None:
+    other = await asyncpg.connect(dsn(shop.url))
+    async with other.transaction():
+        await other.execute(INSERT, 1, 1)
+        with pytest.raises(AppError) as refusal:
+            await replication.make_slot(shop.user, "waits_in_vain", within=0.5)
+    await other.close()
+    assert refusal.value.code == "TRANSACTIONS_OPEN"
+    assert await shop.slots() == []
+
+
+async def test_a_server_that_logs_too_little_is_told_so() -> None:
+    class Replica:
+        async def fetchval(self, _: str) -> str:
+            return "replica"
+
+    with pytest.raises(AppError, match=r"wal_level=logical.*outbox") as refusal:
+        await replication.check_server(cast(Connection, Replica()))
+    assert refusal.value.code == "REPLICATION_NOT_CONFIGURED"
+
+
+async def test_a_connection_that_is_watched_no_more_is_closed(shop: Shop) -> None:
+    source = await shop.watch()
+    reader = shop.new_reader()
+    count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    before = await shop.user.fetchval(count)
+    await reader.begin_passes()
+    while await shop.user.fetchval(count) == before:
+        await asyncio.sleep(0.01)
+    assert (await shop.api.delete(f"/change-sources/{source['id']}")).status_code == 204
+    while await shop.user.fetchval(count) != before:
+        await reader.begin_passes()
+        await asyncio.sleep(0.01)
+    await reader.close()
 
 
 async def test_a_table_is_watched_once(shop: Shop) -> None:
