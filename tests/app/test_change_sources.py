@@ -1,8 +1,13 @@
 """Changes of a real table, read from PostgreSQL's log by logical replication, become events of the inbox."""
 
 import asyncio
+from uuid import UUID
 
-from tests.app.scenes import Json, ok, refused
+from sqlalchemy import delete, select
+from sqlmodel import col
+
+from app.db.event_tables import Subscription, TriggerDefinition
+from tests.app.scenes import Json, active_template, ok, refused
 from tests.app.shop import SHOP, Shop
 
 
@@ -243,3 +248,35 @@ async def test_the_list_shows_what_is_watched(shop: Shop) -> None:
     assert by_key["id"] == source["id"]
     page = await ok(await shop.api.get("/change-sources", params={"status": "PAUSED"}))
     assert page["items"] == []
+
+
+async def test_each_change_starts_one_execution_of_what_subscribes_to_it(shop: Shop) -> None:
+    source = await shop.watch(statusColumn="status")
+    template = await active_template(shop.api)
+    async with shop.database.transaction() as session:
+        entry = await session.execute(select(TriggerDefinition).where(col(TriggerDefinition.key) == source["key"]))
+        subscription = Subscription(
+            template_id=UUID(template["id"]), trigger_id=entry.scalar_one().id, trigger_key=source["key"]
+        )
+        session.add(subscription)
+    await shop.user.execute("INSERT INTO orders (id, status) SELECT generate_series(1, 20), 'new'")
+    await shop.user.execute("UPDATE orders SET status = 'won'")
+    await shop.user.execute("UPDATE orders SET note = 'seen'")
+    await shop.read()
+    query = {"template": template["id"], "limit": "100"}
+
+    async def started() -> list[Json]:
+        found: list[Json] = (await ok(await shop.api.get("/executions", params=query)))["items"]
+        return found
+
+    async with asyncio.timeout(20):
+        while len(await started()) < 20:
+            await asyncio.sleep(0.05)
+    async with shop.database.driver() as connection:
+        contexts = await connection.fetch(
+            "SELECT context FROM workflow_execution WHERE template_id = $1", template["id"]
+        )
+    assert sorted(row["context"]["after"]["id"] for row in contexts) == list(range(1, 21))
+    refused(await shop.api.delete(f"/change-sources/{source['id']}"), 409, "TRIGGER_IN_USE")
+    async with shop.database.transaction() as session:
+        await session.execute(delete(Subscription).where(col(Subscription.id) == subscription.id))
