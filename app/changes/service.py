@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel, col
 
 from app.audit.changes import Facts, record_change
-from app.changes import replication
+from app.changes import outbox, replication
 from app.changes.attaching import attach, choose_stream, detach
 from app.changes.catalogue import TableShape, read_table
 from app.changes.connections import Connections
@@ -23,10 +23,12 @@ from app.db.event_tables import ChangeSource, Subscription, TriggerDefinition
 from app.db.session import Connection, Database
 from app.db.statuses import BeforeImage, ChangeMethod, ChangeSourceStatus
 from app.errors import AppError, Conflict, Invalid, NotFound
-from app.settings import OWN_CONNECTION
 from engine.filters.faults import FilterError
 from engine.filters.reading import parse
 
+_HAS_INBOX = (
+    "SELECT to_regclass('public.trigger_event') IS NOT NULL AND to_regclass('public.alembic_version') IS NOT NULL"
+)
 UNFINISHED = "WATCH_UNFINISHED"
 _FACTS = {
     "key", "connection", "table_schema", "table_name", "method", "operations", "monitored_columns", "status_column",
@@ -55,6 +57,7 @@ async def watch(database: Database, connections: Connections, request: WatchRequ
         else:
             async with connections.opened(request.connection) as remote:
                 table = await read_table(remote, request.schema_name, request.table)
+                await _refuse_millraces(remote, table)
                 _check_columns(request, table)
                 source = await _register(database, request, table)
                 try:
@@ -144,9 +147,15 @@ def _check(request: WatchRequest) -> None:
         raise Invalid("FILTER_INVALID", "The filter is not valid.", problems) from error
     if (request.entity_type is None) != (request.entity_column is None):
         raise Invalid("ENTITY_INCOMPLETE", "An entity is told by entityType and entityColumn together.")
-    here = (request.connection, request.schema_name) == (OWN_CONNECTION, "public")
-    if here and request.method is not ChangeMethod.POSTED and request.table in SQLModel.metadata.tables:
-        raise Invalid("TABLE_NOT_WATCHABLE", f"{request.table} is a table of Millrace: each event would be another.")
+
+
+async def _refuse_millraces(remote: Connection, table: TableShape) -> None:
+    """Of Millrace's own tables each event would make another, under whatever name the database is configured."""
+    if table.schema != "public":
+        return
+    inbox = table.name in SQLModel.metadata.tables and await remote.fetchval(_HAS_INBOX)
+    if inbox or table.name == outbox.TABLE:
+        raise Invalid("TABLE_NOT_WATCHABLE", f"{table.name} is a table of Millrace: each event would be another.")
 
 
 def _check_columns(request: WatchRequest, table: TableShape) -> None:

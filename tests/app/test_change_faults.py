@@ -325,6 +325,17 @@ async def test_a_connection_that_is_watched_no_more_is_closed(shop: Shop) -> Non
     await reader.close()
 
 
+async def test_the_outbox_does_not_watch_itself(shop: Shop) -> None:
+    await shop.watch(method="OUTBOX")
+    body = {"connection": SHOP, "table": "millrace_outbox", "method": "OUTBOX"}
+    refused(await shop.api.post("/change-sources", json=body), 422, "TABLE_NOT_WATCHABLE")
+
+
+async def test_a_table_that_only_has_the_name_of_one_of_millraces_is_watched(shop: Shop) -> None:
+    await shop.user.execute("CREATE TABLE action (id int PRIMARY KEY)")
+    await shop.watch("action")
+
+
 async def test_a_table_is_watched_once(shop: Shop) -> None:
     await shop.watch()
     body = {"connection": SHOP, "table": "orders"}
