@@ -207,7 +207,7 @@ def _postgres_binaries() -> Path:
 
 
 def _postgres_settings(throwaway: bool) -> list[str]:
-    chosen = ["wal_level=logical", "max_connections=300"]
+    chosen = ["wal_level=logical", "max_replication_slots=50", "max_connections=300"]
     if throwaway:
         chosen += ["fsync=off", "full_page_writes=off", "synchronous_commit=off"]
     return [part for setting in chosen for part in ("-c", setting)]

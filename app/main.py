@@ -15,6 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import health
 from app.addresses import refuse_wrong_parameters
 from app.audit.routes import router as audit
+from app.changes.connections import Connections
+from app.changes.reader import Reader
+from app.changes.routes import router as changes
 from app.db.session import Database
 from app.dead_letters.routes import router as dead_letters
 from app.errors import Invalid, Unavailable
@@ -58,6 +61,9 @@ log = structlog.get_logger(__name__)
 DESCRIPTION = "Business processes as JSON definitions, run as Temporal workflows."
 PREFIX = "/api/v1"
 PURGE_EVERY = timedelta(days=1)
+# Seconds until the next look for row changes: when there are more, and when PostgreSQL is away.
+MORE_CHANGES_AFTER = 0.01
+AWAY_LOOK_EVERY = 5.0
 # The bulk forms come first: "bulk" would otherwise be taken for an execution's id.
 ROUTERS = (
     templates,
@@ -75,6 +81,7 @@ ROUTERS = (
     registered_triggers,
     subscriptions,
     webhooks,
+    changes,
 )
 
 
@@ -87,6 +94,8 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     followers = Followers(database, temporal)
     pollers = Pollers(temporal)
     dispatcher = Dispatcher(database, temporal, settings)
+    connections = Connections(database, settings.connections)
+    reader = Reader(database, connections, settings.changes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -94,6 +103,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
             asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
             asyncio.create_task(purge_forever(database, temporal, settings)),
             asyncio.create_task(pollers.watch()),
+            asyncio.create_task(read_changes_forever(reader, settings.changes.interval)),
         ]
         delivering = asyncio.create_task(dispatcher.run())
         yield
@@ -105,6 +115,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
         for task in background:
             with suppress(asyncio.CancelledError):
                 await task
+        await reader.close()
 
     app = FastAPI(
         title="Millrace",
@@ -122,6 +133,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.pollers = pollers
     app.state.options = OptionReader(database, settings.connections)
     app.state.vault = Vault(settings.secrets)
+    app.state.connections = connections
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api, left_alone=f"{HOOKS_ADDRESS}/")
     app.add_middleware(BugsAnswered)
@@ -169,6 +181,25 @@ async def purge_forever(
         # The edge of a background task: an error that ended it would go unnoticed.
         except Exception:
             log.exception("purge_failed")
+
+
+async def read_changes_forever(reader: Reader, interval: float) -> None:
+    """Looks for row changes every `interval` seconds, and at once while there are more, until cancelled.
+
+    Nothing that fails ends it.
+    """
+    while True:
+        pause = interval
+        try:
+            if await reader.begin_passes():
+                pause = MORE_CHANGES_AFTER
+        except Unavailable as error:
+            log.warning("row_changes_postponed", code=error.code)
+            pause = max(interval, AWAY_LOOK_EVERY)
+        # The edge of a background task: an error that ended it would go unnoticed.
+        except Exception:
+            log.exception("row_changes_reading_failed")
+        await asyncio.sleep(pause)
 
 
 class BugsAnswered:

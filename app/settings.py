@@ -150,6 +150,13 @@ class WebhookSettings(BaseModel):
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
 
 
+class ChangeSettings(BaseModel):
+    """How row changes are read: how often is looked for them (seconds), and the lag that is warned of (bytes)."""
+
+    interval: float = Field(default=0.5, gt=0)
+    lag_warning_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
+
+
 class InboxSettings(BaseModel):
     """How events are delivered and kept.
 
@@ -188,6 +195,7 @@ class Settings(BaseSettings):
     reconciler: ReconcilerSettings = ReconcilerSettings()
     secrets: SecretsSettings = SecretsSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    changes: ChangeSettings = ChangeSettings()
     inbox: InboxSettings = InboxSettings()
     connections: dict[str, SecretStr] = Field(
         default_factory=dict, description="PostgreSQL URLs of other databases, by name: MILLRACE_CONNECTIONS__<NAME>"

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsError
 from app.cli import (
     actions,
     bulk,
+    changes,
     definitions,
     demo,
     events,
@@ -51,6 +52,7 @@ app.add_typer(leftovers.incidents, name="incidents")
 app.add_typer(subscribing.triggers, name="triggers")
 app.add_typer(subscribing.subscriptions, name="subscriptions")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(changes.changes, name="changes")
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

@@ -10,6 +10,9 @@ from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.db.columns import json_document, one_of, reference, timestamp
 from app.db.statuses import (
+    BeforeImage,
+    ChangeMethod,
+    ChangeSourceStatus,
     DeliveryKind,
     DeliveryStatus,
     EventSource,
@@ -232,3 +235,55 @@ class WebhookTally(SQLModel, table=True):
     result: str = Field(max_length=100, primary_key=True)
     count: int = Field(sa_type=BigInteger)
     last_at: datetime = Field(sa_column=timestamp(nullable=False))
+
+
+class ChangeSource(SQLModel, table=True):
+    """A table whose changes are events, under the key of a registry entry of its own.
+
+    With REPLICATION `slot` is where the changes wait and `publication` what puts them there; sources of a connection
+    share both, except for the slot of one that was paused. `checkpoint` is the log position up to which everything is
+    stored. `identity_before` is what the table's replica identity was before Millrace set it.
+    `code` and `message` say why it is FAILED, or what is amiss while it is ACTIVE or PAUSED.
+    """
+
+    __tablename__ = "change_source"
+    __mapper_args__ = {"eager_defaults": True}
+    __table_args__ = (
+        UniqueConstraint("connection", "table_schema", "table_name"),
+        one_of("method", ChangeMethod),
+        one_of("status", ChangeSourceStatus),
+        one_of("before_image", BeforeImage),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    key: str = Field(unique=True, max_length=200)
+    trigger_id: UUID = Field(sa_column=reference("trigger_definition.id", ondelete="RESTRICT"))
+    connection: str = Field(max_length=40)
+    table_schema: str = Field(max_length=63)
+    table_name: str = Field(max_length=63)
+    method: str = Field(max_length=20)
+    operations: list[str] = Field(sa_column=Column(JSONB, nullable=False))
+    monitored_columns: list[str] = Field(
+        default_factory=list, sa_column=Column(JSONB, nullable=False, server_default=text("'[]'"))
+    )
+    status_column: str | None = Field(default=None, max_length=63)
+    filter: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    entity_type: str | None = Field(default=None, max_length=30)
+    entity_column: str | None = Field(default=None, max_length=63)
+    key_columns: list[str] = Field(
+        default_factory=list, sa_column=Column(JSONB, nullable=False, server_default=text("'[]'"))
+    )
+    before_image: str = Field(max_length=20)
+    identity_before: str | None = Field(default=None, max_length=200)
+    slot: str | None = Field(default=None, max_length=63)
+    publication: str | None = Field(default=None, max_length=63)
+    checkpoint: str | None = Field(default=None, max_length=20)
+    status: str = Field(max_length=20)
+    code: str | None = Field(default=None, max_length=200)
+    message: str | None = None
+    lag_bytes: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    changes_seen: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
+    events_stored: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
+    last_change_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))

@@ -127,3 +127,26 @@ class WebhookResponse(StrEnum):
     ASYNC = "ASYNC"
     SYNC = "SYNC"
     CUSTOM = "CUSTOM"
+
+
+class ChangeMethod(StrEnum):
+    """How Millrace hears of a table's changes."""
+
+    REPLICATION = "REPLICATION"
+    OUTBOX = "OUTBOX"
+    POSTED = "POSTED"
+
+
+class ChangeSourceStatus(StrEnum):
+    """A PAUSED source's changes wait where they are; a FAILED one needs somebody, its row says why."""
+
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    FAILED = "FAILED"
+
+
+class BeforeImage(StrEnum):
+    """What is known of a row before it was changed or deleted: all of it, or its key."""
+
+    FULL = "FULL"
+    KEY = "KEY"

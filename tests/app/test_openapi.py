@@ -98,6 +98,13 @@ EXPECTED = {
     "POST /subscriptions/{subscription}/deactivate",
     "POST /subscriptions/{subscription}/explain",
     "GET /registry/actions/{key}",
+    "POST /change-sources",
+    "GET /change-sources",
+    "GET /change-sources/{source}",
+    "DELETE /change-sources/{source}",
+    "POST /change-sources/{source}/pause",
+    "POST /change-sources/{source}/resume",
+    "POST /changes/debezium",
     "GET /health/live",
     "GET /health/ready",
 }
