@@ -37,6 +37,8 @@ from app.problem_details import (
     problem_responses,
 )
 from app.registry.routes import router as registry
+from app.schedules.reconciling import reconcile_schedules
+from app.schedules.routes import router as schedules
 from app.settings import PayloadSettings, ReconcilerSettings, Settings
 from app.templates.routes import router as templates
 from app.temporal import Temporal
@@ -54,6 +56,7 @@ ROUTERS = (
     versions,
     links,
     triggers,
+    schedules,
     bulk,
     executions,
     control,
@@ -78,6 +81,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
         background = [
             asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
             asyncio.create_task(purge_forever(database, temporal, settings.payloads)),
+            asyncio.create_task(reconcile_schedules_forever(database, temporal, settings.reconciler)),
             asyncio.create_task(pollers.watch()),
         ]
         yield
@@ -127,6 +131,19 @@ async def reconcile_forever(database: Database, temporal: Temporal, settings: Re
         # The edge of a background task: an error that ended it would go unnoticed.
         except Exception:
             log.exception("reconciling_failed")
+
+
+async def reconcile_schedules_forever(database: Database, temporal: Temporal, settings: ReconcilerSettings) -> None:
+    """Brings schedules and Temporal together every `interval` seconds, until cancelled. Nothing that fails ends it."""
+    while True:
+        await asyncio.sleep(settings.interval)
+        try:
+            await reconcile_schedules(database, temporal)
+        except Unavailable as error:
+            log.warning("reconciling_schedules_postponed", code=error.code)
+        # The edge of a background task: an error that ended it would go unnoticed.
+        except Exception:
+            log.exception("reconciling_schedules_failed")
 
 
 async def purge_forever(
