@@ -8,6 +8,7 @@ from temporalio import activity
 
 from activities.http import HttpCalls, HttpRequest
 from activities.lifecycle import refusals_translated
+from activities.registry import beating
 from app.contracts import POLL_SOURCE, STORE_TICK, TICK_IS_OVER, WITHDRAW_TICK, readable
 from app.db.schedule_tables import ScheduleTrigger
 from app.db.session import Database
@@ -51,7 +52,8 @@ def schedule_activities(database: Database, temporal: Temporal, settings: Settin
                 row = await find_schedule(session, str(about.schedule_id))
             if row is None:
                 return TickStored()
-            return await _poll(database, settings, calls, row)
+            async with beating():
+                return await _poll(database, settings, calls, row)
 
     return [store_tick, tick_is_over, withdraw_tick, poll_source]
 

@@ -26,8 +26,12 @@ NOMINAL_TIME = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 # Seconds between two looks at whether what was started has ended: twice as long each time, up to the longest.
 FIRST_LOOK = 1.0
 LONGEST_PAUSE = 30.0
-# A source has its own time to answer, which is shorter.
-_POLLING: dict[str, Any] = {**INSISTING, "start_to_close_timeout": timedelta(minutes=6)}
+# A source has its own time to answer, which is shorter; a worker that is gone is noticed sooner.
+_POLLING: dict[str, Any] = {
+    **INSISTING,
+    "start_to_close_timeout": timedelta(minutes=6),
+    "heartbeat_timeout": timedelta(seconds=15),
+}
 
 Answer = TypeVar("Answer")
 

@@ -70,6 +70,10 @@ class Api:
         """What the API answers to a PATCH."""
         return self._call("PATCH", path, json=body)
 
+    def delete(self, path: str, headers: Mapping[str, str] | None = None) -> None:
+        """Deletes what is at a path."""
+        self._call("DELETE", path, headers=httpx.Headers(headers, encoding="utf-8"))
+
     def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Every item of a list, page by page."""
         cursor = None

@@ -8,7 +8,19 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.cli import actions, bulk, definitions, demo, executions, leftovers, purging, servers, starts, steering
+from app.cli import (
+    actions,
+    bulk,
+    definitions,
+    demo,
+    executions,
+    leftovers,
+    purging,
+    schedules,
+    servers,
+    starts,
+    steering,
+)
 from app.cli.output import print_refusal
 from app.errors import AppError, Invalid
 
@@ -33,6 +45,7 @@ app.add_typer(executions.app, name="executions")
 app.add_typer(definitions.versions, name="versions")
 app.add_typer(leftovers.dead_letters, name="dead-letters")
 app.add_typer(leftovers.incidents, name="incidents")
+app.add_typer(schedules.app, name="schedules")
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

@@ -1,11 +1,11 @@
 """A query on another database, as a source of items."""
 
 import json
+import re
 from typing import Any
 
 import asyncpg
 from asyncpg.exceptions import InterfaceError, PostgresError
-from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +14,10 @@ from app.db.session import Connection, driver_url
 from app.errors import Invalid, Unavailable
 from app.schedules.schemas import SqlSource
 from app.settings import OWN_CONNECTION, Settings
+
+CURSOR = ":cursor"
+# The cursor, and what it is not the cursor in: texts, quoted names, comments.
+_TOKENS = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|(?<![:\w]):cursor\b""", re.DOTALL)
 
 _DIALECT: Any = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
@@ -27,14 +31,12 @@ async def ask_database(settings: Settings, source: SqlSource, cursor: Any) -> li
     Raises CONNECTION_UNKNOWN, QUERY_REFUSED, POLL_TOO_MANY, `Unavailable` CONNECTION_FAILED. None of them shows the
     connection's URL.
     """
-    compiled = text(source.query).compile(dialect=_DIALECT)
-    names = compiled.positiontup or []
-    if set(names) - {"cursor"}:
-        raise Invalid("QUERY_REFUSED", "A query's only parameter is :cursor.")
+    query = _TOKENS.sub(lambda found: "$1" if found[0] == CURSOR else found[0], source.query)
+    parameters = [cursor] if query != source.query else []
     connection = await _connect(_url(settings, source.connection), settings.polling.timeout)
     try:
         async with connection.transaction(readonly=True):
-            rows = connection.cursor(str(compiled), *[cursor for _ in names], prefetch=500)
+            rows = connection.cursor(query, *parameters, prefetch=500)
             found: list[dict[str, Any]] = []
             async for row in rows:
                 if len(found) == settings.polling.max_items:

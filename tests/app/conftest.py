@@ -9,6 +9,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from temporalio.client import Client
 from temporalio.converter import DataConverter
 
 from app.db.session import Database
@@ -16,6 +17,7 @@ from app.main import create_app
 from app.payloads.storage import PayloadStorage
 from app.settings import ApiSettings, ReconcilerSettings, Settings, TemporalSettings
 from app.temporal import Temporal
+from worker import build_worker
 
 Serve = Callable[[Settings, Database, Temporal], Awaitable[httpx.AsyncClient]]
 
@@ -71,6 +73,18 @@ async def serve() -> AsyncIterator[Serve]:
 @pytest.fixture(scope="module")
 async def api(serve: Serve, settings: Settings, database: Database, temporal: Temporal) -> httpx.AsyncClient:
     return await serve(settings, database, temporal)
+
+
+@pytest.fixture(scope="module")
+async def worker_client(temporal_address: str, converter: DataConverter) -> Client:
+    return await Client.connect(temporal_address, data_converter=converter)
+
+
+@pytest.fixture
+async def working(worker_client: Client, database: Database, settings: Settings) -> AsyncIterator[None]:
+    """A worker for as long as the test."""
+    async with build_worker(worker_client, database, settings, ()):
+        yield
 
 
 @asynccontextmanager

@@ -1,105 +1,32 @@
 """Schedules: stored here, carried by Temporal, and brought together again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, ScheduleState
+from temporalio.service import RPCError
 
 from app.contracts import schedule_id_of
 from app.db.session import Database
 from app.schedules.reconciling import reconcile_schedules
 from app.settings import Settings, TemporalSettings
 from app.temporal import Temporal
+from tests.app.clockwork import HOURLY, NEVER, create_schedule, until
 from tests.app.conftest import Serve
-from tests.app.scenes import Json, active_template, ok, refused
-from worker import build_worker
-
-HOURLY = {"cron": ["0 * * * *"]}
-NEVER = {"cron": ["0 0 1 1 *"]}
-EVERY_SECOND = {"intervals": [{"every": "PT1S"}]}
-WAITING: Json = {
-    "schemaVersion": 1,
-    "steps": [
-        {"id": "start", "type": "START", "name": "Start"},
-        {"id": "ask", "type": "HUMAN_CONFIRM", "name": "Ask"},
-        {"id": "end", "type": "END", "name": "End"},
-    ],
-    "stepTransitions": [
-        {"id": "t1", "fromStepId": "start", "toStepId": "ask"},
-        {"id": "t2", "fromStepId": "ask", "toStepId": "end"},
-    ],
-}  # fmt: skip
-
-Condition = Callable[[], Awaitable[Any]]
-
-
-@pytest.fixture(scope="module")
-async def worker_client(temporal_address: str, converter: Any) -> Client:
-    return await Client.connect(temporal_address, data_converter=converter)
-
-
-@pytest.fixture
-async def working(worker_client: Client, database: Database, settings: Settings) -> AsyncIterator[None]:
-    """A worker for as long as the test."""
-    async with build_worker(worker_client, database, settings, ()):
-        yield
-
-
-async def _create(api: httpx.AsyncClient, spec: Json, target: Json | None = None, **fields: Any) -> Json:
-    body = {"name": f"s-{uuid4().hex}", "spec": spec, "target": target or {"triggerKey": "test.tick"}, **fields}
-    return await ok(await api.post("/schedules", json=body), 201)
-
-
-async def _events(database: Database, schedule: Json) -> list[Json]:
-    statement = "SELECT * FROM trigger_event WHERE dedupe_key LIKE $1 ORDER BY dedupe_key"
-    async with database.driver() as connection:
-        return [dict(row) for row in await connection.fetch(statement, f"{schedule['id']}:%")]
-
-
-async def _until(condition: Condition, within: float = 20.0) -> Any:
-    end = asyncio.get_running_loop().time() + within
-    while asyncio.get_running_loop().time() < end:
-        found = await condition()
-        if found:
-            return found
-        await asyncio.sleep(0.1)
-    raise AssertionError("it has not come about in time")
-
-
-async def _until_events(database: Database, schedule: Json, count: int) -> list[Json]:
-    async def enough() -> list[Json] | None:
-        found = await _events(database, schedule)
-        return found if len(found) >= count else None
-
-    found: list[Json] = await _until(enough)
-    return found
-
-
-async def _deliver(api: httpx.AsyncClient, database: Database, event: Json, template: Json) -> str:
-    """What the dispatcher does with an event that names its template."""
-    answer = await ok(await api.post(f"/templates/{template['id']}/execute", json={"context": {}}), 202)
-    async with database.driver() as connection, connection.transaction():
-        await connection.execute(
-            "INSERT INTO trigger_delivery (id, event_id, target, kind, template_id, execution_id, status)"
-            " VALUES ($1, $2, 'template', 'START', $3, $4, 'STARTED')",
-            uuid4(), event["id"], UUID(template["id"]), UUID(answer["executionId"]),
-        )  # fmt: skip
-        await connection.execute("UPDATE trigger_event SET status = 'HANDLED' WHERE id = $1", event["id"])
-    return str(answer["executionId"])
-
-
-async def _execution(api: httpx.AsyncClient, execution_id: str) -> Json:
-    return await ok(await api.get(f"/executions/{execution_id}"))
+from tests.app.scenes import Json, ok, refused
 
 
 async def test_a_schedule_is_read_changed_listed_and_deleted(api: httpx.AsyncClient, worker_client: Client) -> None:
-    created = await _create(api, HOURLY, description="as it was")
+    created = await create_schedule(api, HOURLY, description="as it was")
     assert created["synced"] is True
     assert created["spec"] == HOURLY
     changed = await ok(await api.patch(f"/schedules/{created['name']}", json={"spec": NEVER, "description": None}))
@@ -144,7 +71,7 @@ async def test_what_only_temporal_refuses_is_refused_and_not_stored(api: httpx.A
 
 
 async def test_a_name_is_given_once_and_a_target_must_be_there(api: httpx.AsyncClient) -> None:
-    created = await _create(api, HOURLY)
+    created = await create_schedule(api, HOURLY)
     body = {"name": created["name"], "spec": HOURLY, "target": {"triggerKey": "test.tick"}}
     refused(await api.post("/schedules", json=body), 409, "NAME_TAKEN")
     body = {"name": "nowhere", "spec": HOURLY, "target": {"templateId": "there-is-none"}}
@@ -163,148 +90,10 @@ async def test_a_preview_leaves_nothing_behind(
     assert not any(one.startswith("schedule-preview/") for one in left)
 
 
-@pytest.mark.usefixtures("working")
-async def test_a_tick_puts_one_event_into_the_inbox(api: httpx.AsyncClient, database: Database) -> None:
-    template = await active_template(api)
-    context = {"when": {"type": "expr", "expr": "__trigger__.triggerTime"}, "fixed": 7}
-    schedule = await _create(api, NEVER, {"templateId": template["slug"], "context": context, "name": "nightly"})
-    await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
-    [event] = await _until_events(database, schedule, 1)
-    assert (event["source"], event["template_id"]) == ("schedule", UUID(template["id"]))
-    payload = event["payload"]
-    at = payload["triggerTime"]
-    assert payload == {
-        "scheduleId": schedule["id"],
-        "scheduleName": schedule["name"],
-        "cronExpression": "0 0 1 1 *",
-        "triggerTime": at,
-        "timezone": "UTC",
-        "context": {"when": at, "fixed": 7},
-        "name": "nightly",
-    }
-    assert event["dedupe_key"] == f"{schedule['id']}:{at}"
-    [run] = (await ok(await api.get(f"/schedules/{schedule['id']}/runs")))["items"]
-    assert (run["eventRecordId"], run["executionIds"]) == (str(event["id"]), [])
-
-
-async def test_ticks_that_came_while_the_worker_was_away_are_stored_once_for_each_nominal_time(
-    api: httpx.AsyncClient, database: Database, worker_client: Client, settings: Settings
-) -> None:
-    schedule = await _create(api, EVERY_SECOND, overlap="ALLOW_ALL", maxExecutions=3)
-    await asyncio.sleep(5)
-    assert await _events(database, schedule) == []
-    async with build_worker(worker_client, database, settings, ()):
-        found = await _until_events(database, schedule, 3)
-        await asyncio.sleep(2)
-    times = [datetime.fromisoformat(one["payload"]["triggerTime"]) for one in found]
-    assert [later - earlier for earlier, later in pairwise(times)] == [timedelta(seconds=1)] * 2
-    assert [one["times"] for one in await _events(database, schedule)] == [1, 1, 1]
-
-
-@pytest.mark.usefixtures("working")
-async def test_a_limit_counts_what_came_by_the_clock_and_can_be_raised(
-    api: httpx.AsyncClient, database: Database
-) -> None:
-    schedule = await _create(api, EVERY_SECOND, overlap="ALLOW_ALL", maxExecutions=2)
-    await _until_events(database, schedule, 2)
-    await asyncio.sleep(2.5)
-    assert len(await _events(database, schedule)) == 2
-    await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
-    await _until_events(database, schedule, 3)
-    raised = await ok(await api.patch(f"/schedules/{schedule['id']}", json={"maxExecutions": 3}))
-    assert raised["remaining"] == 1
-    await _until_events(database, schedule, 4)
-    await asyncio.sleep(2.5)
-    assert len(await _events(database, schedule)) == 4
-
-
-@pytest.mark.usefixtures("working")
-async def test_a_paused_schedule_does_not_come_until_it_is_resumed(api: httpx.AsyncClient, database: Database) -> None:
-    schedule = await _create(api, EVERY_SECOND, overlap="ALLOW_ALL")
-    await _until_events(database, schedule, 1)
-    paused = await ok(await api.post(f"/schedules/{schedule['id']}/pause", json={"note": "stocktaking"}))
-    assert (paused["paused"], paused["note"]) == (True, "stocktaking")
-    await asyncio.sleep(1.5)
-    before = len(await _events(database, schedule))
-    await asyncio.sleep(2.5)
-    assert len(await _events(database, schedule)) == before
-    assert (await ok(await api.post(f"/schedules/{schedule['id']}/resume")))["paused"] is False
-    await _until_events(database, schedule, before + 1)
-    await api.delete(f"/schedules/{schedule['id']}")
-
-
-@pytest.mark.usefixtures("working")
-async def test_with_skip_nothing_comes_while_what_was_started_runs(api: httpx.AsyncClient, database: Database) -> None:
-    template = await active_template(api, WAITING)
-    schedule = await _create(api, EVERY_SECOND, {"templateId": template["id"]} | {"context": {}}, overlap="SKIP")
-    [event] = await _until_events(database, schedule, 1)
-    execution = await _deliver(api, database, event, template)
-    await asyncio.sleep(3)
-    assert len(await _events(database, schedule)) == 1
-    completed = await api.post(f"/executions/{execution}/steps/ask/complete", json={})
-    assert completed.status_code == 200, completed.text
-    await _until_events(database, schedule, 2)
-    await api.delete(f"/schedules/{schedule['id']}")
-
-
-@pytest.mark.usefixtures("working")
-@pytest.mark.parametrize(("overlap", "ended"), [("CANCEL_OTHER", "CANCELLED"), ("TERMINATE_OTHER", "TERMINATED")])
-async def test_the_next_time_ends_what_the_last_one_started(
-    api: httpx.AsyncClient, database: Database, overlap: str, ended: str
-) -> None:
-    template = await active_template(api, WAITING)
-    target = {"templateId": template["id"], "context": {}}
-    schedule = await _create(api, NEVER, target, overlap=overlap)
-    await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
-    [event] = await _until_events(database, schedule, 1)
-    execution = await _deliver(api, database, event, template)
-    await asyncio.sleep(1)
-    await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
-    await _until_events(database, schedule, 2)
-
-    async def over() -> bool:
-        return (await _execution(api, execution))["runtimeStatus"] == ended
-
-    await _until(over)
-    await api.delete(f"/schedules/{schedule['id']}")
-
-
-@pytest.mark.usefixtures("working")
-async def test_what_was_overtaken_before_it_was_delivered_starts_nothing(
-    api: httpx.AsyncClient, database: Database
-) -> None:
-    template = await active_template(api, WAITING)
-    schedule = await _create(api, NEVER, {"templateId": template["id"], "context": {}}, overlap="CANCEL_OTHER")
-    await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
-    await _until_events(database, schedule, 1)
-    await asyncio.sleep(1.1)
-    await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
-    first, second = await _until_events(database, schedule, 2)
-    assert (first["status"], second["status"]) == ("HANDLED", "PENDING")
-
-
-@pytest.mark.usefixtures("working")
-async def test_a_context_that_cannot_be_worked_out_stands_in_the_schedule(
-    api: httpx.AsyncClient, database: Database
-) -> None:
-    template = await active_template(api)
-    context = {"n": {"type": "expr", "expr": "$number(__trigger__.scheduleName)"}}
-    schedule = await _create(api, NEVER, {"templateId": template["id"], "context": context})
-    await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
-
-    async def failed() -> Json | None:
-        found = await ok(await api.get(f"/schedules/{schedule['id']}"))
-        return found if found["lastError"] else None
-
-    found = await _until(failed)
-    assert (found["failures"], found["lastError"][:17]) == (1, "EXPRESSION_FAILED")
-    assert await _events(database, schedule) == []
-
-
 async def test_what_was_deleted_or_changed_in_temporal_is_put_right(
     api: httpx.AsyncClient, database: Database, temporal: Temporal, worker_client: Client
 ) -> None:
-    deleted, changed = await _create(api, HOURLY), await _create(api, HOURLY)
+    deleted, changed = await create_schedule(api, HOURLY), await create_schedule(api, HOURLY)
     await worker_client.get_schedule_handle(schedule_id_of(deleted["id"])).delete()
     await worker_client.get_schedule_handle(schedule_id_of(changed["id"])).pause(note="by hand")
 
@@ -314,13 +103,13 @@ async def test_what_was_deleted_or_changed_in_temporal_is_put_right(
         described = await worker_client.get_schedule_handle(schedule_id_of(changed["id"])).describe()
         return times.status_code == 200 and not described.schedule.state.paused
 
-    await _until(right)
+    await until(right)
 
 
 async def test_what_no_row_knows_any_more_is_deleted_in_temporal(
     api: httpx.AsyncClient, database: Database, temporal: Temporal, worker_client: Client
 ) -> None:
-    kept, orphan = await _create(api, HOURLY), await _create(api, HOURLY)
+    kept, orphan = await create_schedule(api, HOURLY), await create_schedule(api, HOURLY)
     async with database.driver() as connection:
         await connection.execute("DELETE FROM schedule_trigger WHERE id = $1", UUID(orphan["id"]))
 
@@ -329,14 +118,14 @@ async def test_what_no_row_knows_any_more_is_deleted_in_temporal(
         left = {one.id async for one in await worker_client.list_schedules()}
         return schedule_id_of(orphan["id"]) not in left
 
-    await _until(gone)
+    await until(gone)
     await worker_client.get_schedule_handle(schedule_id_of(kept["id"])).describe()
 
 
 async def test_another_installations_schedules_are_let_be(
     api: httpx.AsyncClient, database: Database, converter: Any, settings: Settings, worker_client: Client
 ) -> None:
-    other = await _create(api, HOURLY)
+    other = await create_schedule(api, HOURLY)
     elsewhere = TemporalSettings(**(settings.temporal.model_dump() | {"task_queue": "of-somebody-else"}))
     async with database.driver() as connection:
         await connection.execute("DELETE FROM schedule_trigger WHERE id = $1", UUID(other["id"]))
@@ -349,7 +138,7 @@ async def test_a_schedule_made_while_temporal_is_away_is_made_there_later(
 ) -> None:
     away = TemporalSettings(**(settings.temporal.model_dump() | {"address": "127.0.0.1:1", "connect_timeout": 0.5}))
     without = await serve(settings, database, Temporal(away, converter))
-    created = await _create(without, HOURLY)
+    created = await create_schedule(without, HOURLY)
     assert created["synced"] is False
     assert created["syncError"].startswith("TEMPORAL_UNAVAILABLE")
     refused(await api.get(f"/schedules/{created['id']}/next"), 409, "SCHEDULE_NOT_SYNCED")
@@ -385,3 +174,55 @@ async def test_an_interval_does_not_mind_a_change_of_the_clock(api: httpx.AsyncC
     asked = await api.post("/schedules/preview?count=8&after=2027-03-27T12:00:00Z", json=spec)
     times = [datetime.fromisoformat(time) for time in (await ok(asked))["items"]]
     assert {later - earlier for earlier, later in pairwise(times)} == {timedelta(hours=6)}
+
+
+async def test_one_that_is_used_up_stays_so_when_it_is_made_again(
+    api: httpx.AsyncClient, database: Database, temporal: Temporal, worker_client: Client
+) -> None:
+    schedule = await create_schedule(api, HOURLY, maxExecutions=1)
+    handle = worker_client.get_schedule_handle(schedule_id_of(schedule["id"]))
+    async with database.driver() as connection:
+        await connection.execute("UPDATE schedule_trigger SET remaining = 0 WHERE id = $1", UUID(schedule["id"]))
+    await handle.delete()
+
+    async def there() -> ScheduleState | None:
+        await reconcile_schedules(database, temporal)
+        try:
+            state = (await handle.describe()).schedule.state
+        except RPCError:
+            return None
+        return state if state.remaining_actions == 0 else None
+
+    state = await until(there)
+    assert (state.paused, state.limited_actions) == (False, True)
+
+
+def _millrace(api: httpx.AsyncClient, *words: str) -> subprocess.CompletedProcess[str]:
+    url = str(api.base_url).removesuffix("/api/v1/")
+    command = [sys.executable, "-m", "app.cli.main", "schedules", *words, "--api", url]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+async def test_the_command_line_does_what_the_api_does(api: httpx.AsyncClient, tmp_path: Path) -> None:
+    name = f"s-{uuid4().hex}"
+    file = tmp_path / "schedule.json"
+    file.write_text(json.dumps({"name": name, "spec": HOURLY, "target": {"triggerKey": "test.tick"}}))
+    said = {
+        words[0]: await asyncio.to_thread(_millrace, api, *words)
+        for words in (
+            ("create", str(file)),
+            ("pause", name, "--note", "stocktaking"),
+            ("show", name),
+            ("resume", name),
+            ("run", name),
+            ("next", name, "--count", "3"),
+            ("list",),
+            ("delete", name),
+        )
+    }
+    assert {word: done.returncode for word, done in said.items()} == dict.fromkeys(said, 0), said
+    assert "stocktaking" in said["show"].stdout
+    assert len(said["next"].stdout.splitlines()) == 3
+    assert name in said["list"].stdout
+    gone = await asyncio.to_thread(_millrace, api, "show", name)
+    assert (gone.returncode, "SCHEDULE_NOT_FOUND" in gone.stderr) == (1, True)
