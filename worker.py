@@ -17,6 +17,7 @@ from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
 from activities.registry import BEAT, action_activities, check_activities, load_actions, unknown_action
 from activities.runs import run_activities
+from activities.schedules import schedule_activities
 from app.contracts import OWN_ACTIVITIES
 from app.db.session import Database
 from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
@@ -25,18 +26,20 @@ from app.settings import Settings
 from app.temporal import Temporal, check_namespace, connect, register_search_attributes
 from millrace.actions import Action
 from workflows.execution import Execution
+from workflows.tick import TickRun
 
 log = structlog.get_logger(__name__)
 
 
 def build_worker(client: Client, database: Database, settings: Settings, actions: Iterable[Action]) -> Worker:
     """A worker for the actions. Raises `RegistryError` when they and the workflows do not fit together."""
-    own = [*lifecycle_activities(database), *run_activities()]
+    temporal = Temporal(settings.temporal, client.data_converter, client)
+    own = [*lifecycle_activities(database), *run_activities(), *schedule_activities(database, temporal, settings)]
     check_activities(own, OWN_ACTIVITIES)
     return Worker(
         client,
         task_queue=settings.temporal.task_queue,
-        workflows=[Execution],
+        workflows=[Execution, TickRun],
         activities=[*own, *action_activities(actions), unknown_action],
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,

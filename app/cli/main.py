@@ -18,6 +18,7 @@ from app.cli import (
     executions,
     leftovers,
     purging,
+    schedules,
     servers,
     starts,
     steering,
@@ -53,6 +54,7 @@ app.add_typer(subscribing.triggers, name="triggers")
 app.add_typer(subscribing.subscriptions, name="subscriptions")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(changes.changes, name="changes")
+app.add_typer(schedules.app, name="schedules")
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
