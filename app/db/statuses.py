@@ -107,3 +107,24 @@ class SubscriptionMode(StrEnum):
     START = "START"
     RESUME = "RESUME"
     START_OR_RESUME = "START_OR_RESUME"
+
+
+class BackfillStatus(StrEnum):
+    """LOADING takes rows in; RUNNING starts them; PAUSED starts none for now; the others are final."""
+
+    LOADING = "LOADING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+class BackfillRowStatus(StrEnum):
+    """PENDING waits for its turn; REPEATED had been started before, REFUSED was not taken, INVALID cannot be read."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    REPEATED = "REPEATED"
+    REFUSED = "REFUSED"
+    INVALID = "INVALID"
