@@ -13,10 +13,12 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+from activities.backfills import backfill_activities
 from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
 from activities.registry import BEAT, action_activities, check_activities, load_actions, unknown_action
 from activities.runs import run_activities
+from app.backfill_contracts import BACKFILL_ACTIVITIES
 from app.contracts import OWN_ACTIVITIES
 from app.db.session import Database
 from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
@@ -24,19 +26,26 @@ from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import Settings
 from app.temporal import Temporal, check_namespace, connect, register_search_attributes
 from millrace.actions import Action
+from workflows.backfill import BackfillStarts
 from workflows.execution import Execution
 
 log = structlog.get_logger(__name__)
 
 
-def build_worker(client: Client, database: Database, settings: Settings, actions: Iterable[Action]) -> Worker:
-    """A worker for the actions. Raises `RegistryError` when they and the workflows do not fit together."""
-    own = [*lifecycle_activities(database), *run_activities()]
-    check_activities(own, OWN_ACTIVITIES)
+def build_worker(
+    client: Client, database: Database, settings: Settings, actions: Iterable[Action], temporal: Temporal | None = None
+) -> Worker:
+    """A worker for the actions. Raises `RegistryError` when they and the workflows do not fit together.
+
+    `temporal` is the way on which activities start executions; without one they make their own when it is needed.
+    """
+    starts = temporal or Temporal(settings.temporal, client.data_converter)
+    own = [*lifecycle_activities(database), *run_activities(), *backfill_activities(database, starts, settings)]
+    check_activities(own, (*OWN_ACTIVITIES, *BACKFILL_ACTIVITIES))
     return Worker(
         client,
         task_queue=settings.temporal.task_queue,
-        workflows=[Execution],
+        workflows=[Execution, BackfillStarts],
         activities=[*own, *action_activities(actions), unknown_action],
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,
@@ -70,7 +79,7 @@ async def serve(
         await check_namespace(client)
         await register_search_attributes(client)
         known = (http_request_action(settings.http_action), *load_actions(settings.worker.actions), *actions)
-        worker = build_worker(client, database, settings, known)
+        worker = build_worker(client, database, settings, known, beside)
         async with database.transaction() as session:
             await upsert_actions(session, [_registration(one) for one in known])
         async with worker:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import health
 from app.addresses import refuse_unknown_parameters
 from app.audit.routes import router as audit
+from app.backfills.routes import router as backfills
 from app.db.session import Database
 from app.dead_letters.routes import router as dead_letters
 from app.errors import Invalid, Unavailable
@@ -61,6 +62,7 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    backfills,
 )
 
 

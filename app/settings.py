@@ -5,6 +5,7 @@ servers under `./.millrace/`.
 """
 
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
@@ -14,6 +15,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.contracts import TASK_QUEUE
 
+# The database of Millrace itself, where a connection is named.
+OWN_CONNECTION = "millrace"
+
+_CONNECTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_CONNECTION_VARIABLE = "MILLRACE_CONNECTIONS__"
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+asyncpg://")
 
 
@@ -129,14 +135,29 @@ class Settings(BaseSettings):
     http_action: HttpActionSettings = HttpActionSettings()
     payloads: PayloadSettings = PayloadSettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
+    connections: dict[str, SecretStr] = Field(
+        default_factory=dict, description="PostgreSQL URLs of other databases, by name: MILLRACE_CONNECTIONS__<NAME>"
+    )
     log: LogSettings = LogSettings()
+
+    @field_validator("connections")
+    @classmethod
+    def _name_databases(cls, connections: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, url in connections.items():
+            if not _CONNECTION_NAME.fullmatch(name) or name == OWN_CONNECTION:
+                raise ValueError(
+                    f"a connection's name has up to 40 letters, digits and underscores, and is not {OWN_CONNECTION}"
+                )
+            if not url.get_secret_value().startswith(_POSTGRES):
+                raise ValueError(f"the URL of connection {name} begins with postgresql://")
+        return connections
 
     @model_validator(mode="after")
     def _know_every_variable(self) -> Self:
         """A mistyped name would silently mean the default, which may be another database."""
         known = known_variables()
         for name in sorted(os.environ):
-            if name.startswith("MILLRACE_") and name not in known:
+            if name.startswith("MILLRACE_") and name not in known and not name.startswith(_CONNECTION_VARIABLE):
                 near = get_close_matches(name, known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ValueError(f"there is no setting {name}{hint}")
@@ -144,7 +165,9 @@ class Settings(BaseSettings):
 
 
 def known_variables() -> frozenset[str]:
-    """Every environment variable that means something; MILLRACE_API_URL is the command line's own."""
+    """Every environment variable that means something, beside those of connections, whose names are the user's;
+    MILLRACE_API_URL is the command line's own.
+    """
     names = {"MILLRACE_API_URL"}
     for name, field in Settings.model_fields.items():
         group = field.annotation

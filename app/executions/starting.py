@@ -150,6 +150,13 @@ async def accept(
     return Accepted(launch.start.execution_id, RecordStatus.CREATED, launch)
 
 
+def check_start(target: Target, request: StartRequest, most_bytes: int) -> None:
+    """Raises what `accept` would raise because of the target or the context; writes nothing."""
+    _startable(target, request)
+    size = len(canonical_json(request.context).encode())
+    _check_context(target.input_schema, request.context, size, most_bytes)
+
+
 async def launch(connection: Connection, temporal: Temporal, launch: Launch) -> Launched:
     """Starts what `accept` wrote. Never raises because something is down: the row is stored.
 
