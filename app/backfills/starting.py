@@ -152,7 +152,8 @@ async def _room(connection: Connection, backfill: Record, most: int) -> int:
         return most
     await connection.execute(CLOSE, backfill["id"])
     opened: int = await connection.fetchval(OPEN, backfill["id"])
-    return min(most, backfill["concurrency"] - opened)
+    room: int = min(most, backfill["concurrency"] - opened)
+    return room
 
 
 async def _store(connection: Connection, backfill: Record, rows: Sequence[Record]) -> list[UUID]:
