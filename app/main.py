@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import health
-from app.addresses import refuse_unknown_parameters
+from app.addresses import refuse_wrong_parameters
 from app.audit.routes import router as audit
 from app.backfills.routes import router as backfills
 from app.db.session import Database
@@ -107,7 +107,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     answer_with_problems(app)
     app.add_middleware(Intake, settings=settings.api)
     app.add_middleware(BugsAnswered)
-    api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_unknown_parameters)])
+    api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_wrong_parameters)])
     for router in ROUTERS:
         api.include_router(router)
     app.include_router(api)

@@ -35,6 +35,7 @@ _SECRET_KEY = re.compile(
 _PASSWORD_IN_URL = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _HIDDEN = "***"
+_OF_SEVERAL_LINES = frozenset({"exception", "stack"})
 
 # What an action's own mistake becomes: that one keeps its trace.
 ACTION_BUG = "ACTION_FAILED"
@@ -125,6 +126,25 @@ def without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return cast(EventDict, _scrubbed(event))
 
 
+def printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Writes what is no visible character as Python does: what others wrote must not steer a terminal, nor forge lines.
+
+    Traces keep their lines. What is not a text is shown by its `repr`, which does the same.
+    """
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = _visible(value, keep="\n\t" if key in _OF_SEVERAL_LINES else "")
+    return event
+
+
+def _visible(text: str, keep: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
 def _event_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     first = {key: event[key] for key in ("timestamp", "level", "event") if key in event}
     return {**first, **event}
@@ -149,7 +169,7 @@ def _scrubbed(value: Any) -> Any:
 def _renderers(settings: LogSettings) -> list[Processor]:
     if settings.format == "json":
         return [_event_first, structlog.processors.JSONRenderer(default=str)]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=32)]
+    return [printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=32)]
 
 
 def _adopt_libraries() -> None:

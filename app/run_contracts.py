@@ -157,7 +157,8 @@ class WaitingFor(Reply):
     `kind` is ACTION, PERSON, CHILD, TIMER, SIGNAL, DATA, SLOT (a place among `limits.parallelism`), MUTEX, MILESTONE
     (`enabledWhile`), SUSPENDED, INCIDENT, RESUME (the execution is paused), COMPENSATION or WITHDRAWN (it was to stop,
     and has not answered yet). Of a step over items one entry stands for all of them that wait for the same kind;
-    `count` says how many.
+    `count` says how many. `until` may be over: a person's due time stays, so that what is overdue can be seen. `code`
+    and `message` are of the failure that an incident, or the next attempt, is due to.
     """
 
     step_id: str
@@ -169,6 +170,7 @@ class WaitingFor(Reply):
     until: str | None = None
     count: int = 1
     code: str | None = None
+    message: str | None = None
 
 
 class PauseView(Reply):

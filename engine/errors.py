@@ -4,10 +4,15 @@ from typing import Self
 
 
 class EngineError(Exception):
-    """A definition, an expression or an event is not usable. `path` points into the definition: `steps[3].name`."""
+    """A definition, an expression or an event is not usable. `path` points into the definition: `steps[3].name`;
+    `faults` are what is wrong with what somebody gave: pairs of the path into that and a sentence.
+    """
 
-    def __init__(self, code: str, message: str, path: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, path: str | None = None, faults: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         super().__init__(message)
+        self.faults = faults
         self.code = code
         self.message = message
         self.path = path
@@ -17,7 +22,7 @@ class EngineError(Exception):
 
     def at(self, path: str) -> Self:
         """The same error with a definition path; one that has a path already keeps it."""
-        return self if self.path else type(self)(self.code, self.message, path)
+        return self if self.path else type(self)(self.code, self.message, path, self.faults)
 
 
 class ExpressionError(EngineError):

@@ -148,7 +148,7 @@ def escalate(draft: Draft, node: HumanNode, key: str) -> None:
     assignee: JSON = None
     if node.escalation_assignee is not None:
         assignee = _defined(resolve(node.escalation_assignee, scope, draft.moment(role_key(key, DUE))))
-    draft.change(key, who=assignee or ", ".join(node.escalation_groups) or None, due=None)
+    draft.change(key, who=assignee or ", ".join(node.escalation_groups) or None)
     draft.commands.append(ReassignHumanTask(key, assignee, node.escalation_groups))
 
 

@@ -143,11 +143,12 @@ def _check(node: HumanNode, answer: Answer) -> None:
     elif node.documents:
         check_documents(node.documents, answer.data)
     elif answer.data is not None and node.url is None:
-        raise EngineError("FORM_INVALID", f"step {node.id} takes no data")
+        raise EngineError("FORM_INVALID", f"step {node.id} takes no data", faults=(("data", "it takes none"),))
 
 
 def _check_form(step_id: str, schema: Mapping[str, Any], data: Any) -> None:
     found = violations(dict(schema), data, at="data")
     if found:
         shown = "; ".join(f"{one.path}: {one.message}" for one in found[:5])
-        raise EngineError("FORM_INVALID", f"the data does not fit the form of {step_id}: {shown}")
+        message = f"the data does not fit the form of {step_id}: {shown}"
+        raise EngineError("FORM_INVALID", message, faults=tuple((one.path, one.message) for one in found))

@@ -291,12 +291,12 @@ def leaves(value: Value) -> Iterator[tuple[str, tuple[Reference, ...]]]:
             pass
         case _:
             assert_never(value)
-    for part in _parts(value):
+    for part in parts_of(value):
         yield from leaves(part)
 
 
-def _parts(value: Value) -> tuple[Value, ...]:
-    """The values inside a value."""
+def parts_of(value: Value) -> tuple[Value, ...]:
+    """The values inside a value: members, items, the default."""
     match value:
         case ObjectValue(members):
             return tuple(member for _, member in members)

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -28,18 +29,31 @@ class Lines:
         return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+@contextmanager
+def logging_as(settings: LogSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Everything that is logged, as standard error gets it."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     stream = io.StringIO()
     with monkeypatch.context() as patched:
         patched.setattr("sys.stderr", stream)
-        configure_logging(LogSettings(format="json"))
-    yield Lines(stream)
+        configure_logging(settings)
+    yield stream
     root.handlers, root.level = handlers, level
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    with logging_as(LogSettings(format="json"), monkeypatch) as stream:
+        yield Lines(stream)
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    with logging_as(LogSettings(format="console"), monkeypatch) as stream:
+        yield stream
 
 
 def test_our_events_and_those_of_libraries_have_the_same_keys(lines: Lines) -> None:
@@ -112,3 +126,23 @@ def test_what_is_below_the_level_is_not_logged(lines: Lines) -> None:
     structlog.get_logger("ours").debug("detail")
     logging.getLogger("uvicorn.access").info("GET /")
     assert lines.take() == []
+
+
+def test_what_others_wrote_can_neither_steer_the_terminal_nor_forge_a_line(console: io.StringIO) -> None:
+    written = "x\x1b[31mRED\x00\x9b\x7f\r\nforged \u202e \ud800 \u00e9 \u4e2d"
+    shown = r"x\x1b[31mRED\x00\x9b\x7f\r\nforged \u202e \ud800 " + "\u00e9 \u4e2d"
+    structlog.get_logger("ours").info("request_served", path="/x\x1b[31mRED\x00", cause=written, seen=[written])
+    logging.getLogger("theirs").warning("said %s", written)
+    ours, theirs = console.getvalue().splitlines()
+    assert r"path=/x\x1b[31mRED\x00 " in ours
+    assert ours.isprintable()
+    assert f"said {shown}" in theirs
+
+
+def test_a_trace_keeps_its_lines_and_nothing_else_that_is_no_text(console: io.StringIO) -> None:
+    try:
+        raise ValueError("\x1b[31mRED")
+    except ValueError:
+        structlog.get_logger("ours").exception("failed")
+    assert "\x1b" not in console.getvalue()
+    assert console.getvalue().splitlines()[-1] == r"ValueError: \x1b[31mRED"

@@ -214,17 +214,19 @@ def _step(request: ControlRequest) -> str:
     return request.step_id
 
 
-def application_error(failure: Failure) -> ApplicationError:
+def application_error(failure: Failure, problems: tuple[tuple[str, str], ...] = ()) -> ApplicationError:
     """A failure as Temporal carries it: its code is the type, the rest is the first detail."""
-    detail = {
+    detail: dict[str, Any] = {
         "code": failure.code,
         "message": failure.message,
         "stepId": failure.step_id,
         "attempts": failure.attempts,
     }
+    if problems:
+        detail["problems"] = [{"path": path, "message": message} for path, message in problems]
     return ApplicationError(failure.message, detail, type=failure.code, non_retryable=True)
 
 
 def refusal(error: EngineError, step_id: str | None = None) -> ApplicationError:
     """The engine's refusal as Temporal carries it."""
-    return application_error(Failure(error.code, str(error), step_id))
+    return application_error(Failure(error.code, str(error), step_id), error.faults)

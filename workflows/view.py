@@ -92,6 +92,7 @@ def _wait(plan: Plan, state: State, key: str, work: Work) -> WaitingFor:
         who=None if work.who is None else str(work.who),
         until=None if due is None else iso(due),
         code=None if work.failure is None else work.failure.code,
+        message=None if work.failure is None else work.failure.message,
     )
 
 

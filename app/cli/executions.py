@@ -179,7 +179,7 @@ def tree(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False)
     if as_json:
         print_json(found)
         return
-    print_trees(found["tree"])
+    print_trees(found["tree"], with_ids=True)
     if found["truncated"]:
         out.print(f"… and more: {found['count']} executions are shown.", style="dim")
 
@@ -222,7 +222,7 @@ def _steps(calls: Api, execution_id: str) -> list[dict[str, Any]]:
     return steps
 
 
-def print_trees(*roots: dict[str, Any]) -> None:
+def print_trees(*roots: dict[str, Any], with_ids: bool = False) -> None:
     """Executions with their descendants, one line each."""
     rows = [
         (
@@ -231,11 +231,12 @@ def print_trees(*roots: dict[str, Any]) -> None:
             one["status"],
             one["runtimeStatus"],
             duration(one.get("startedAt"), one.get("endedAt")),
+            *([one["id"]] if with_ids else []),
         )
         for root in roots
         for guide, one in _lines(root)
     ]
-    print_table(("execution", "version", "record", "runtime", "took"), rows)
+    print_table(("execution", "version", "record", "runtime", "took", *(["id"] if with_ids else [])), rows)
 
 
 def _lines(node: dict[str, Any], guide: str = "", below: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -289,18 +290,21 @@ def _print_waiting(waiting: list[dict[str, Any]]) -> None:
     if not waiting:
         return
     out.print()
-    print_table(
-        ("waits for", "step", "visit", "item", "who", "since", "until"),
+    columns = ["waits for", "step", "visit", "item", "who", "since", "until"]
+    rows = [
         [
-            (
-                one["kind"],
-                one["stepId"],
-                one["visit"],
-                _which_item(one),
-                one.get("who"),
-                time_of_day(one["since"]),
-                time_of_day(one.get("until")),
-            )
-            for one in waiting
-        ],
-    )
+            one["kind"],
+            one["stepId"],
+            one["visit"],
+            _which_item(one),
+            one.get("who"),
+            time_of_day(one["since"]),
+            time_of_day(one.get("until")),
+        ]
+        for one in waiting
+    ]
+    if any(one.get("code") for one in waiting):
+        columns.append("why")
+        for row, one in zip(rows, waiting, strict=True):
+            row.append(f"{one['code']}: {one['message']}" if one.get("message") else one.get("code"))
+    print_table(columns, rows)

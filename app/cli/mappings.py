@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -32,11 +33,20 @@ def read_mappings(pairs: list[str] | None, file: Path | None) -> dict[str, Any]:
 def mapping_of(execution_id: str, pairs: list[str] | None, file: Path | None) -> Any:
     """The mapping of one execution: the default with its override. Raises like `read_mappings`."""
     given = read_mappings(pairs, file)
-    override = given["overrides"].get(execution_id, {})
+    wanted = _as_id(execution_id)
+    override: Any = next((one for name, one in given["overrides"].items() if _as_id(name) == wanted), {})
     own = override.get("mapping", {}) if isinstance(override, dict) else None
     if not isinstance(own, dict):
         raise Invalid("MAPPING_INVALID", f"The override of {execution_id} is not {{mapping: {{}}}}.")
     return given["mapping"] | own
+
+
+def _as_id(text: str) -> UUID | str:
+    """An id however it is written, as the service takes it; a text that is none stands for itself."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return text
 
 
 def _read_pairs(pairs: list[str] | None) -> Mapping:

@@ -1,8 +1,8 @@
 """One deed on many executions: found by a filter, done one by one, each with its own result and its own audit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from app.audit.service import Deed, audited
@@ -33,6 +33,18 @@ class Bulk:
     act: Act
     for_closed: bool = False
     try_out: Act | None = None
+
+
+async def find_matching(
+    database: Database, temporal: Temporal, bulk: Bulk, given: BulkFilter, ids: Collection[UUID]
+) -> list[ExecutionSummary]:
+    """Those of the executions that a filter is true of. Raises FILTER_EMPTY."""
+    wanted = _wanted(given, bulk)
+    asked = tuple(one for one in ids if wanted.ids is None or one in wanted.ids)
+    if not asked:
+        return []
+    found, _ = await _find(database, temporal, replace(wanted, ids=asked), None, len(asked))
+    return found
 
 
 async def run_bulk(

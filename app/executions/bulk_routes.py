@@ -4,9 +4,11 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
+from app.db.session import Database
 from app.dependencies import CallerPart, DatabasePart, RepairPart, TemporalPart
+from app.errors import Invalid
 from app.executions import control, ending, migrating
-from app.executions.bulk import Bulk, run_bulk
+from app.executions.bulk import Bulk, find_matching, run_bulk
 from app.executions.bulk_schemas import (
     BulkCancelRequest,
     BulkMigrateRequest,
@@ -15,9 +17,11 @@ from app.executions.bulk_schemas import (
     BulkView,
 )
 from app.executions.control_schemas import CancelRequest, MigrateRequest
+from app.executions.queries import find_with_version
 from app.executions.reopening import reopen
 from app.problem_details import problem_responses
 from app.run_contracts import ControlRequest, SignalDelivery
+from app.temporal import Temporal
 
 router = APIRouter(prefix="/executions/bulk", tags=["bulk control"], responses=problem_responses(422, 503))
 
@@ -116,7 +120,9 @@ async def migrate(
 ) -> BulkView:
     """Open ones, unless the filter says otherwise; a dry run asks each and gives its verdict.
 
-    `mapping` says for all of them which step an open step has become, `overrides` for single ones.
+    `mapping` says for all of them which step an open step has become, `overrides` for single ones. Further codes:
+    MAPPING_UNKNOWN (no version of the template has a step of this name), OVERRIDES_UNMATCHED (the filter is not true of
+    an execution that an override is for, and it does not run the version already).
     """
 
     async def ask(execution_id: UUID, dry_run: bool) -> str:
@@ -128,7 +134,7 @@ async def migrate(
                 "reason": request.reason,
             }
         )
-        view = await migrating.migrate_execution(database, temporal, execution_id, how, caller)
+        view = await migrating.migrate_execution(database, temporal, execution_id, how, caller, own_mapping=False)
         return "MIGRATED" if view.migrated else view.verdict
 
     async def act(execution_id: UUID) -> str:
@@ -137,4 +143,22 @@ async def migrate(
     async def try_out(execution_id: UUID) -> str:
         return await ask(execution_id, True)
 
-    return await run_bulk(database, temporal, Bulk("MIGRATE", act, try_out=try_out), request, caller.actor)
+    bulk = Bulk("MIGRATE", act, try_out=try_out)
+    await migrating.check_mapping_of_many(database, request.version_id, request.mapped_steps())
+    await _check_overrides(database, temporal, bulk, request)
+    return await run_bulk(database, temporal, bulk, request, caller.actor)
+
+
+async def _check_overrides(database: Database, temporal: Temporal, bulk: Bulk, request: BulkMigrateRequest) -> None:
+    """Raises OVERRIDES_UNMATCHED. Later pages and repetitions may have those of executions that have migrated."""
+    if not request.overrides:
+        return
+    matching = {one.id for one in await find_matching(database, temporal, bulk, request.filter, request.overrides)}
+    rest = request.overrides.keys() - matching
+    async with database.transaction() as session:
+        migrated = await find_with_version(session, rest, request.version_id)
+    unmatched = sorted(map(str, rest - migrated))
+    if unmatched:
+        problems = [{"path": f"overrides.{one}", "message": "the filter does not match it"} for one in unmatched]
+        message = f"There are overrides of {len(unmatched)} executions that the filter does not match."
+        raise Invalid("OVERRIDES_UNMATCHED", message, problems)

@@ -75,6 +75,10 @@ class BulkMigrateRequest(BulkRequest):
         override = self.overrides.get(execution_id)
         return self.mapping if override is None else self.mapping | override.mapping
 
+    def mapped_steps(self) -> frozenset[str]:
+        """The steps that any of the mappings says something of."""
+        return frozenset(self.mapping).union(*(override.mapping for override in self.overrides.values()))
+
 
 class BulkResult(Given):
     """What came of one execution: a word such as DONE, APPLIED or MATCHED, or the code of a refusal."""

@@ -50,19 +50,21 @@ SignalName = Annotated[str, Path(alias="name", min_length=1, max_length=200)]
     name="completeStep",
 )
 async def complete(
+    *,
     execution: ExecutionId,
     step: StepId,
-    request: StepCompletionRequest,
+    request: StepCompletionRequest | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
     caller: CallerPart,
 ) -> CompletedStep:
-    """Answers when the run has taken note.
+    """Answers when the run has taken note. No body is an empty one, which does for a step that needs nothing.
 
     Codes: STEP_NOT_OPEN, STEP_NOT_FOUND, OUTCOME_UNKNOWN, FORM_INVALID, DOCUMENTS_INVALID, AMBIGUOUS,
     EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
-    answer = await control.complete_step(database, temporal, execution, step, request, caller)
+    asked = request or StepCompletionRequest()
+    answer = await control.complete_step(database, temporal, execution, step, asked, caller)
     done = CompletedStep(
         execution_id=execution,
         step_id=step,
@@ -305,7 +307,7 @@ async def migrate(
 ) -> MigrateView:
     """A dry run says SAFE, NEEDS_MAPPING or IMPOSSIBLE, and why; without `dryRun` the last two are refusals.
 
-    Codes: MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
+    Codes: MAPPING_UNKNOWN, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
     VERSION_OF_OTHER_TEMPLATE, VERSION_UNCHANGED, NOT_YET_STARTED, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
     return await migrating.migrate_execution(database, temporal, execution, request, caller)

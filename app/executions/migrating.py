@@ -1,5 +1,6 @@
 """Migration: an open execution goes on with another version of its template, if its run says that it can."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from app.executions.queries import ExecutionRow
 from app.executions.reading import get_row
 from app.run_contracts import MigrationReport, MigrationRequest
 from app.temporal import Temporal
-from app.versions.queries import definition_text, find_version
+from app.versions.queries import definition_text, find_version, step_ids
 
 log = structlog.get_logger(__name__)
 
@@ -35,17 +36,26 @@ class Move:
 
 
 async def migrate_execution(
-    database: Database, temporal: Temporal, execution_id: UUID, request: MigrateRequest, caller: Caller
+    database: Database,
+    temporal: Temporal,
+    execution_id: UUID,
+    request: MigrateRequest,
+    caller: Caller,
+    *,
+    own_mapping: bool = True,
 ) -> MigrateView:
     """Asks the run whether it can go on with the version and, unless it is a dry run, lets it.
 
-    Raises EXECUTION_ENDED, NOT_YET_STARTED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED, VERSION_OF_OTHER_TEMPLATE,
-    VERSION_UNCHANGED, IDEMPOTENCY_CONFLICT, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE (with every finding),
-    WORKER_UNAVAILABLE.
+    With `own_mapping` the mapping is for this execution alone, and may name no step that its version does not have;
+    one for many may.
+
+    Raises MAPPING_UNKNOWN, EXECUTION_ENDED, NOT_YET_STARTED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
+    VERSION_OF_OTHER_TEMPLATE, VERSION_UNCHANGED, IDEMPOTENCY_CONFLICT, MIGRATION_NEEDS_MAPPING, MIGRATION_IMPOSSIBLE
+    (with every finding), WORKER_UNAVAILABLE.
     """
     row = await get_row(database, execution_id)
     if request.dry_run:
-        move = await _move_of(database, temporal, row, request, caller)
+        move = await _move_of(database, temporal, row, request, caller, own_mapping)
         return _view(execution_id, move.version, await _tried(temporal, move))
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"})
     key = caller.update_id("migrate")
@@ -58,7 +68,7 @@ async def migrate_execution(
             return _view(execution_id, made, MigrationReport(verdict="SAFE", migrated=True))
     async with audited(database, begun) as deed:
         deed.before = {"versionId": str(row.version_id), "version": row.version}
-        move = await _move_of(database, temporal, row, request, caller)
+        move = await _move_of(database, temporal, row, request, caller, own_mapping)
         version = move.version
         # First without doing it: a refusal of the run itself has one sentence, this has every finding.
         report = await _tried(temporal, move)
@@ -71,7 +81,12 @@ async def migrate_execution(
 
 
 async def _move_of(
-    database: Database, temporal: Temporal, row: ExecutionRow, request: MigrateRequest, caller: Caller
+    database: Database,
+    temporal: Temporal,
+    row: ExecutionRow,
+    request: MigrateRequest,
+    caller: Caller,
+    own_mapping: bool,
 ) -> Move:
     if row.status not in OPEN:
         raise runs.ended()
@@ -80,12 +95,15 @@ async def _move_of(
         if version is None:
             raise NotFound("version", request.version_id)
         definition = await definition_text(session, version.id)
+        known = await step_ids(session, row.template_id, [row.version_id]) if own_mapping and request.mapping else None
     if version.template_id != row.template_id:
         raise Invalid("VERSION_OF_OTHER_TEMPLATE", f"Version {version.id} is not one of template {row.template}.")
     if version.status == VersionStatus.DRAFT:
         raise Conflict("VERSION_NOT_PUBLISHED", f"{version.version} is a draft; publish it first.")
     if version.id == row.version_id:
         raise Conflict("VERSION_UNCHANGED", f"The execution runs {version.version} already.")
+    if known is not None:
+        _refuse_unknown(sorted(request.mapping.keys() - known), f"{row.template} {row.version}")
     if await runs.find_run(temporal, row.id) is None:
         raise not_yet_started()
     asked = MigrationRequest(
@@ -96,6 +114,23 @@ async def _move_of(
         actor=caller.actor,
     )
     return Move(row, version, definition, asked)
+
+
+async def check_mapping_of_many(database: Database, version_id: UUID, mapped: Collection[str]) -> None:
+    """A mapping for executions of several versions. Raises MAPPING_UNKNOWN for steps that no version has.
+
+    A version that is not there is what each of the executions is refused for.
+    """
+    async with database.transaction() as session:
+        version = await find_version(session, version_id)
+        known = frozenset(mapped) if version is None else await step_ids(session, version.template_id)
+    _refuse_unknown(sorted(frozenset(mapped) - known), "any version")
+
+
+def _refuse_unknown(names: list[str], where: str) -> None:
+    if names:
+        problems = [{"path": f"mapping.{name}", "message": f"{where} has no such step"} for name in names]
+        raise Invalid("MAPPING_UNKNOWN", f"The mapping names steps that are not there: {', '.join(names)}.", problems)
 
 
 async def _tried(temporal: Temporal, move: Move) -> MigrationReport:

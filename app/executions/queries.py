@@ -292,6 +292,16 @@ async def list_started_before(
     return (await session.execute(statement)).scalars().all()
 
 
+async def find_with_version(
+    session: AsyncSession, execution_ids: Collection[UUID], version_id: UUID
+) -> frozenset[UUID]:
+    """Those of the executions that run, or ran at last, this version."""
+    statement = select(col(WorkflowExecution.id)).where(
+        col(WorkflowExecution.id).in_(execution_ids), col(WorkflowExecution.version_id) == version_id
+    )
+    return frozenset((await session.execute(statement)).scalars())
+
+
 async def list_open(session: AsyncSession, *, after: UUID | None, limit: int) -> Sequence[UUID]:
     """Executions whose row says that they run, and children whose row says that they are about to; by id."""
     statement = select(col(WorkflowExecution.id)).where(

@@ -124,4 +124,6 @@ def _refusal(error: WorkflowUpdateFailedError) -> Exception:
         return ended()
     if _CODE.fullmatch(cause.type) is None:
         return error
-    return AppError(cause.type, _STATUSES.get(cause.type, 409), cause.message)
+    # An older worker says nothing of single faults.
+    detail = cause.details[0] if cause.details and isinstance(cause.details[0], dict) else {}
+    return AppError(cause.type, _STATUSES.get(cause.type, 409), cause.message, detail.get("problems", ()))

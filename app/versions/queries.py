@@ -57,6 +57,19 @@ async def definition_text(session: AsyncSession, version_id: UUID) -> str:
     return text
 
 
+async def step_ids(
+    session: AsyncSession, template_id: UUID, version_ids: Collection[UUID] | None = None
+) -> frozenset[str]:
+    """The ids of all steps that a template's versions have: all of them, or those named."""
+    statement = select(_members(col(WorkflowTemplateVersion.definition), "$.steps[*].id")).where(
+        col(WorkflowTemplateVersion.template_id) == template_id
+    )
+    if version_ids is not None:
+        statement = statement.where(col(WorkflowTemplateVersion.id).in_(version_ids))
+    found = (await session.execute(statement)).scalars()
+    return frozenset(name for names in found for name in _texts(names))
+
+
 async def list_versions(
     session: AsyncSession, template_id: UUID, *, before: UUID | None, limit: int
 ) -> Sequence[WorkflowTemplateVersion]:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from engine.errors import ExpressionError
+from engine.event_values import beyond_event
 from engine.expression import Expression, compile_expression
 from engine.filters.faults import Faults, FilterError, FilterRule
 from engine.filters.operands import OperandReader, misfit
@@ -17,14 +18,11 @@ from engine.filters.table import BY_NAME, RULES, TYPE_NAMES, FieldType, OperandK
 from engine.filters.tree import EVERYTHING, Combinator, Comparison, ExpressionCondition, Filter, Group, Several
 from engine.json_types import JSON, UNDEFINED, Undefined
 from engine.schema import clipped
-from engine.syntax import Node
-from engine.syntax import parse as parse_expression
 from engine.values import Const
 
 MOST_CONDITIONS: Final = 200
 DEEPEST_GROUP: Final = 10
 
-_OF_CLOCK_AND_CHANCE = frozenset({"now", "millis", "random", "shuffle", "uuid"})
 _GROUP_MEMBERS = {"combinator", "operator", "conditions", "options"}
 _OPERATOR_MEMBERS = {"type", "operation", "rightType", "singleValue"}
 _OPTION_MEMBERS = {"caseSensitive", "typeValidation", "version"}
@@ -262,15 +260,10 @@ class _Reader:
         return ExpressionCondition(expression, default if isinstance(default, bool) else None)
 
     def _check_expression(self, expression: Expression, path: str) -> None:
-        for reference in expression.references:
-            if reference.root != "__trigger__":
-                message = f"{reference} is not there: a filter sees __trigger__, the payload, and nothing else"
-                self.faults.add(path, FilterRule.EXPRESSION, message)
+        for message in beyond_event(expression):
+            self.faults.add(path, FilterRule.EXPRESSION, message)
         if not expression.references:
             message = "the expression does not look at __trigger__, so it would say the same of every event"
-            self.faults.add(path, FilterRule.EXPRESSION, message)
-        for name in sorted(_variables(parse_expression(expression.source)) & _OF_CLOCK_AND_CHANCE):
-            message = f"${name} is not available in a filter: the same event must always get the same answer"
             self.faults.add(path, FilterRule.EXPRESSION, message)
 
     def _options(self, raw: dict[str, JSON], path: str, inherited: _Options) -> _Options:
@@ -325,11 +318,6 @@ def _normal(left: Path, operator: Operator, as_type: FieldType, options: _Option
 
 def _combinator(raw: JSON) -> Combinator | None:
     return Combinator(raw.upper()) if isinstance(raw, str) and raw.upper() in ("AND", "OR") else None
-
-
-def _variables(tree: Node) -> set[str]:
-    found = {tree.text} if tree.kind == "variable" else set()
-    return found.union(*map(_variables, tree.parts))
 
 
 def _below(path: str, member: str) -> str:

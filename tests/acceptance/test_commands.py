@@ -76,7 +76,10 @@ def test_a_service_request_runs_to_its_end_through_a_person(home: Path) -> None:
     assert (child["template"], child["parentId"]) == ("customer-notice", execution_id)
     shown = millrace(home, "executions", "show", execution_id)
     assert "Place the work order" in shown.out
-    assert "Notice for SR-638344" in millrace(home, "executions", "tree", execution_id).out
+    drawn = millrace(home, "executions", "tree", execution_id).out
+    assert "Notice for SR-638344" in drawn
+    assert execution_id in drawn
+    assert child["id"] in drawn
 
     listed = _ok(millrace(home, "executions", "list", "--entity-id", "SL-OUT", "--json"))
     assert [one["id"] for one in listed] == [execution_id]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.running import dev_file, eventually, fresh_home, millrace, started
 from tests.acceptance.test_steering import execute, ok, publish, refused, waits
-from tests.documents import confirm, delay, expr, line, put
+from tests.documents import confirm, delay, expr, form, line, put
 
 LONG_TEXT = "x" * 3_000
 
@@ -50,6 +50,17 @@ def test_what_is_waited_for_names_the_item_and_ids_are_whole_when_piped(home: Pa
     assert "paused" in millrace(home, "executions", "show", execution_id).out
     paused = ok(millrace(home, "executions", "show", execution_id, "--json"))["paused"]
     assert paused["by"]
+
+
+def test_what_does_not_fit_a_form_is_told_with_its_path(home: Path) -> None:
+    schema = {"type": "object", "properties": {"amount": {"type": "number"}}, "required": ["amount"]}
+    publish(home, "form", "1.0.0", line(form("ask", schema)))
+    execution_id = execute(home, "form")
+    waits(home, execution_id, "PERSON")
+    said = millrace(home, "executions", "complete", execution_id, "ask", "--data", '{"amount": "3"}', "--json")
+    assert said.code == 1
+    problem = json.loads(said.err)
+    assert (problem["code"], [one["path"] for one in problem["problems"]]) == ("FORM_INVALID", ["data.amount"])
 
 
 def test_a_skipped_timer_says_who_did_not_want_to_wait(home: Path) -> None:

@@ -83,6 +83,8 @@ def test_a_signal_a_skipped_timer_and_a_resolved_incident_lead_to_the_end(home: 
     words = ("incidents", "list", "--execution", execution_id, "--json")
     [incident] = eventually(lambda: ok(millrace(home, *words)))
     assert (incident["stepId"], incident["code"], incident["template"]) == ("call", "HTTP_ADDRESS_REFUSED", "long")
+    shown = millrace(home, "executions", "show", execution_id).out
+    assert f"HTTP_ADDRESS_REFUSED: {incident['message']}" in shown
     assert millrace(home, "executions", "incident", execution_id, "call", "retry").code == 0
     eventually(lambda: [one["resolution"] for one in ok(millrace(home, *words, "--resolved"))] == ["RETRIED"])
     waits(home, execution_id, "INCIDENT")

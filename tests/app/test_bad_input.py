@@ -4,19 +4,22 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from fastapi import Depends, FastAPI, Query
 from structlog.testing import capture_logs
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 
+from app.addresses import refuse_wrong_parameters
 from app.db.migrate import migrate
 from app.db.session import Database
 from app.errors import AppError, Invalid, Unavailable
 from app.main import check_listen
+from app.problem_details import answer_with_problems
 from app.settings import ApiSettings, DatabaseSettings, Settings, TemporalSettings
 from app.temporal import Temporal
 from app.untrusted import check_json
@@ -148,6 +151,31 @@ async def test_a_mistyped_query_parameter_is_named_with_the_one_that_was_meant(a
         "query.runtimeStats": "There is no such parameter; did you mean runtimeStatus?",
         "query.rootID": "There is no such parameter; did you mean rootId?",
     }
+
+
+async def test_a_query_parameter_of_one_value_that_is_repeated_is_refused(api: httpx.AsyncClient) -> None:
+    path = "/executions?runtimeStatus=FAILED&runtimeStatus=COMPLETED&limit=5"
+    problem = refused(await api.get(path), 422, "REQUEST_INVALID")
+    [found] = problem["problems"]
+    assert (found["path"], found["code"]) == ("query.runtimeStatus", "PARAMETER_REPEATED")
+
+
+async def test_a_query_parameter_that_is_a_list_may_be_repeated() -> None:
+    app = FastAPI(dependencies=[Depends(refuse_wrong_parameters)])
+    answer_with_problems(app)
+
+    @app.get("/lamps")
+    async def lamps(
+        street: Annotated[list[str] | None, Query()] = None,
+        colour: Annotated[set[int] | None, Query()] = None,
+        lit: bool = False,
+    ) -> Json:
+        return {"street": street, "colour": sorted(colour or ()), "lit": lit}
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lamps") as client:
+        found = await ok(await client.get("/lamps?street=a&colour=1&street=b&colour=2&lit=true"))
+        assert found == {"street": ["a", "b"], "colour": [1, 2], "lit": True}
+        refused(await client.get("/lamps?lit=true&lit=true"), 422, "REQUEST_INVALID")
 
 
 async def test_a_header_that_is_too_long_is_refused(api: httpx.AsyncClient) -> None:

@@ -1,5 +1,6 @@
 """One deed on many executions."""
 
+import copy
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from app.executions.lifecycle import close_execution
 from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.conftest import Serve
-from tests.app.scenes import Json, active_template, ok, publish, refused
+from tests.app.scenes import PLAIN, Json, active_template, ok, publish, refused
 from tests.app.steering import ANN, asked, audit, row_of, start
 from tests.app.tiny_workflow import running_worker
 
@@ -174,15 +175,69 @@ async def test_single_executions_of_a_bulk_migration_may_have_a_mapping_of_their
     body = {
         "filter": {"template": template["slug"]},
         "versionId": version["id"],
-        "overrides": {ids[0]: {"mapping": {"confirm": "note"}}},
+        "overrides": {ids[0]: {"mapping": {"note": "note"}}},
     }
     answer = await ok(await api.post("/executions/bulk/migrate", json=body))
     assert [one["result"] for one in answer["results"]] == ["MIGRATED", "MIGRATION_NEEDS_MAPPING"]
     [turn] = (await ok(await api.get(f"/executions/{ids[0]}/lineage")))["items"]
     assert turn["toVersionId"] == version["id"]
-    assert (await audit(api, ids[0]))[0]["request"]["mapping"] == {"confirm": "note"}
+    assert (await audit(api, ids[0]))[0]["request"]["mapping"] == {"note": "note"}
     unfit = {**body, "overrides": {"someone": {}}}
     refused(await api.post("/executions/bulk/migrate", json=unfit), 422, "REQUEST_INVALID")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_overrides_of_executions_that_do_not_match_are_refused_before_anything_is_done(
+    api: httpx.AsyncClient, database: Database, dry_run: bool
+) -> None:
+    template, [one, other] = await several(api, 2)
+    version = await publish(api, template, version="2.0.0")
+    stranger = str(uuid4())
+    body = {
+        "filter": {"ids": [one]},
+        "versionId": version["id"],
+        "overrides": {one: {}, other: {}, stranger: {}},
+        "dryRun": dry_run,
+    }
+    problem = refused(await api.post("/executions/bulk/migrate", json=body), 422, "OVERRIDES_UNMATCHED")
+    assert {item["path"] for item in problem["problems"]} == {f"overrides.{other}", f"overrides.{stranger}"}
+    assert str((await row_of(database, one)).version_id) != version["id"]
+
+
+async def test_a_bulk_migration_in_pages_or_repeated_takes_the_overrides_of_those_that_have_been_migrated(
+    api: httpx.AsyncClient,
+) -> None:
+    template, ids = await several(api, 2)
+    old = (await ok(await api.get(f"/executions/{ids[0]}")))["versionId"]
+    version = await publish(api, template, version="2.0.0")
+    body: Json = {
+        "filter": {"template": template["slug"], "versionId": old},
+        "versionId": version["id"],
+        "overrides": {one: {} for one in ids},
+        "limit": 1,
+    }
+    first = await ok(await api.post("/executions/bulk/migrate", json=body))
+    rest = await ok(await api.post("/executions/bulk/migrate", json={**body, "cursor": first["nextCursor"]}))
+    assert [one["executionId"] for one in first["results"] + rest["results"]] == ids
+    again = await ok(await api.post("/executions/bulk/migrate", json=body))
+    assert again["results"] == []
+
+
+async def test_a_bulk_mapping_may_name_steps_of_any_version_of_the_template_and_no_others(
+    api: httpx.AsyncClient,
+) -> None:
+    template, _ = await several(api, 1)
+    other = copy.deepcopy(PLAIN)
+    other["steps"][1]["id"] = other["stepTransitions"][0]["toStepId"] = "remark"
+    other["stepTransitions"][1]["fromStepId"] = "remark"
+    await publish(api, template, other, version="1.1.0")
+    version = await publish(api, template, version="2.0.0")
+    body: Json = {"filter": {"template": template["slug"]}, "versionId": version["id"], "mapping": {"nope": "note"}}
+    problem = refused(await api.post("/executions/bulk/migrate", json=body), 422, "MAPPING_UNKNOWN")
+    assert [item["path"] for item in problem["problems"]] == ["mapping.nope"]
+    body["mapping"] = {"remark": "note", "note": "note"}
+    answer = await ok(await api.post("/executions/bulk/migrate", json=body))
+    assert [one["result"] for one in answer["results"]] == ["MIGRATED"]
 
 
 def test_what_goes_over_the_mapping_of_all_is_taken_name_by_name() -> None:

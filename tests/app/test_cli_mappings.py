@@ -25,6 +25,13 @@ def test_a_file_has_the_mapping_of_all_and_what_goes_over_it(tmp_path: Path) -> 
     assert read_mappings(None, None) == {"mapping": {}, "overrides": {}}
 
 
+def test_an_override_is_found_however_the_id_is_written(tmp_path: Path) -> None:
+    execution_id = "01a1fc2c-15f8-74f3-b370-5e5f51682991"
+    file = written(tmp_path, {"overrides": {execution_id.upper(): {"mapping": {"a": "b"}}}})
+    assert mapping_of(execution_id, None, file) == {"a": "b"}
+    assert mapping_of(execution_id.replace("-", ""), None, file) == {"a": "b"}
+
+
 @pytest.mark.parametrize(
     "document", [{"a": "b"}, {"mapping": []}, {"overrides": 1}, {"overrides": {"one": {"mapping": 1}}}]
 )

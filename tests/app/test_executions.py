@@ -139,6 +139,12 @@ async def test_completing_a_step_answers_when_the_run_has_taken_note(api: httpx.
     }
 
 
+async def test_a_step_that_needs_nothing_is_completed_without_a_body(api: httpx.AsyncClient, template: Json) -> None:
+    execution_id = await _start(api, template)
+    done = await ok(await api.post(f"/executions/{execution_id}/steps/confirm/complete"))
+    assert done["status"] == "COMPLETED"
+
+
 @pytest.mark.parametrize(
     ("step", "body", "status", "code"),
     [

@@ -1,5 +1,6 @@
 """Going on with another version: tried out, made, refused, and settled when the answer was lost."""
 
+import copy
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ from temporalio.converter import DataConverter
 from app.db.session import Database
 from app.executions.reconciler import reconcile_once
 from app.temporal import Temporal
-from tests.app.scenes import Json, active_template, ok, publish, refused
+from tests.app.scenes import PLAIN, Json, active_template, ok, publish, refused
 from tests.app.steering import ANN, audit, row_of, start
 from tests.app.tiny_workflow import running_worker
 
@@ -58,8 +59,33 @@ async def test_a_migration_that_needs_a_mapping_is_refused_with_every_finding(ap
     problem = refused(await api.post(path, json={"versionId": version["id"]}), 409, "MIGRATION_NEEDS_MAPPING")
     assert problem["problems"] == [{"path": "confirm", "message": "it is not there", "code": "NEEDS_MAPPING"}]
     assert (await ok(await api.get(f"/executions/{execution_id}/lineage")))["items"] == []
-    mapped = {"versionId": version["id"], "mapping": {"confirm": "note"}}
+    mapped = {"versionId": version["id"], "mapping": {"note": "note"}}
     assert (await ok(await api.post(path, json=mapped)))["migrated"] is True
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_mapping_of_steps_that_the_execution_does_not_have_is_refused_and_names_them(
+    api: httpx.AsyncClient, dry_run: bool
+) -> None:
+    template = await active_template(api)
+    execution_id = await start(api, template)
+    version = await publish(api, template, version="2.0.0")
+    body = {"versionId": version["id"], "mapping": {"nope": "note", "note": "note", "gone": "end"}, "dryRun": dry_run}
+    problem = refused(await api.post(f"/executions/{execution_id}/migrate", json=body), 422, "MAPPING_UNKNOWN")
+    assert [one["path"] for one in problem["problems"]] == ["mapping.gone", "mapping.nope"]
+
+
+async def test_a_repeated_migration_is_not_judged_by_the_version_that_it_has_led_to(api: httpx.AsyncClient) -> None:
+    template = await active_template(api)
+    execution_id = await start(api, template)
+    other = copy.deepcopy(PLAIN)
+    other["steps"][1]["id"] = other["stepTransitions"][0]["toStepId"] = "remark"
+    other["stepTransitions"][1]["fromStepId"] = "remark"
+    version = await publish(api, template, other, version="2.0.0")
+    body = {"versionId": version["id"], "mapping": {"note": "remark"}}
+    for _ in range(2):
+        answer = await api.post(f"/executions/{execution_id}/migrate", json=body, headers={"Idempotency-Key": "m"})
+        assert (await ok(answer))["migrated"] is True
 
 
 async def test_an_execution_cannot_migrate_to_what_is_no_published_version_of_its_template(

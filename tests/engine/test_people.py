@@ -45,6 +45,28 @@ def test_data_that_does_not_fit_the_form_is_refused(data: Any) -> None:
     assert refusal(World(line(form("ask", AMOUNT))), "ask", data=data) == "FORM_INVALID"
 
 
+def problems(world: World, step_id: str, data: Any) -> list[str]:
+    """The paths of what is wrong with an answer."""
+    with pytest.raises(EngineError) as refused:
+        find_task(world.plan, world.state, step_id, None, None, Answer(data=data))
+    assert all(message for _, message in refused.value.faults)
+    return [path for path, _ in refused.value.faults]
+
+
+@pytest.mark.parametrize(
+    ("asked", "data", "paths"),
+    [
+        (form("docs", AMOUNT), {"amount": "3"}, ["data.amount"]),
+        (confirm("docs"), {"amount": 3}, ["data"]),
+        (upload(PASSPORT), 1, ["data"]),
+        (upload(PASSPORT), {"diary": 1}, ["data.diary", "data.passport"]),
+        (upload(PASSPORT), {"passport": [{"name": "a.heic", "size": 1}, {"name": "b"}]}, ["data.passport[1]"]),
+    ],
+)
+def test_each_fault_of_an_answer_has_its_path(asked: Document, data: Any, paths: list[str]) -> None:
+    assert problems(World(line(asked)), "docs", data) == paths
+
+
 def test_a_confirmation_takes_no_data() -> None:
     assert refusal(World(line(confirm("ok"))), "ok", data={"a": 1}) == "FORM_INVALID"
 

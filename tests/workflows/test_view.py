@@ -53,6 +53,21 @@ def test_a_step_that_is_due_says_until_when_with_and_without_an_escalation() -> 
     assert until == {"plain": hour, "escalates": hour, "sooner": iso(began + 60_000), "never": None}
 
 
+def test_a_step_that_is_overdue_says_since_when_also_when_it_has_gone_to_somebody_else() -> None:
+    escalation = {"assignment": {"candidateGroups": ["boss"]}}
+    world = World(line(confirm("ok", dueIn="PT1H", escalation=escalation)))
+    due = iso(world.state.at + 3_600_000)
+    world.fire("ok#1/due")
+    [wait] = run_view(world.plan, world.state).waiting_for
+    assert (wait.who, wait.until) == ("boss", due)
+
+
+def test_an_incident_says_what_failed() -> None:
+    world = World(line(action("a", onFailure="INCIDENT"))).failed("a#1")
+    [wait] = run_view(world.plan, world.state).waiting_for
+    assert (wait.kind, wait.code, wait.message) == ("INCIDENT", "BROKEN", "a#1 failed")
+
+
 def test_what_was_undone_took_as_long_as_it_took_and_not_until_it_was_undone() -> None:
     undo = {"actionKey": "test.undo", "parameters": {}}
     world = World(line(action("a", compensate=undo), action("b"))).done("a#1")
