@@ -24,12 +24,14 @@ def backfill_workflow_id(backfill_id: UUID | str) -> str:
 class BackfillRun(Contract):
     """The argument of a backfill's workflow; `rate` is starts a second, None sets no limit.
 
-    `next_at` is there when the run continues as new: when the next start is due, in seconds since 1970.
+    `next_at` is there when the run continues as new: when the next start is due, in seconds since 1970. It does so
+    after `most_events` in its history.
     """
 
     backfill_id: UUID
     rate: float | None = None
     next_at: float | None = None
+    most_events: int = 4_000
 
 
 class StartRows(Contract):

@@ -21,9 +21,6 @@ from app.backfill_contracts import (
 from workflows.moment import now
 from workflows.pace import Pace
 
-# Events of history, after which a new run goes on: replays stay short.
-LONGEST_HISTORY = 4_000
-
 # Seconds between looks at rows that wait for something else, growing from the first to the last.
 FIRST_LOOK, LAST_LOOK = 1.0, 30.0
 
@@ -67,7 +64,7 @@ class BackfillStarts:
                     await self._sleep(pace.pause(_seconds()) if done.waits is None else look, seen)
                     look = FIRST_LOOK if done.taken else min(look * 2, LAST_LOOK)
             info = workflow.info()
-            if info.is_continue_as_new_suggested() or info.get_current_history_length() > LONGEST_HISTORY:
+            if info.is_continue_as_new_suggested() or info.get_current_history_length() > given.most_events:
                 workflow.continue_as_new(given.model_copy(update={"next_at": pace.next_at}))
 
     async def _start(self, given: BackfillRun, most: int) -> StartedRows:

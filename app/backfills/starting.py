@@ -26,6 +26,12 @@ from app.temporal import Temporal
 LONGEST_WAIT = 20.0
 LOOK_EVERY = 0.5
 
+# The triggers of what comes live, under whose events' own keys rows are stored.
+LIVE = {
+    EventSource.SERVICE_REQUEST: "service_request_created",
+    EventSource.PRODUCT_PURCHASE: "product_bought",
+}
+
 # The lock lets a pause wait until these rows are stored, and this wait until a start is committed.
 BACKFILL = """
     SELECT id, status, name, template_id, entity_type, concurrency FROM backfill WHERE id = $1 FOR SHARE
@@ -174,19 +180,27 @@ async def _store(connection: Connection, backfill: Record, rows: Sequence[Record
 
 
 def _incoming(backfill: Record, row: Record) -> Incoming:
+    context = json.loads(row["context"])
+    named = {"name": row["name"]} if row["name"] else {}
+    event_id, entity_type, template_id = row["event_id"], backfill["entity_type"], backfill["template_id"]
+    summary = f"backfill {backfill['name']} · row {row['number']}"
     source, key = EventSource.BACKFILL, f"{backfill['id']}:{row['number']}"
-    if row["event_id"] is not None:
-        source, key = event_key(backfill["entity_type"], backfill["template_id"], row["event_id"])
-    payload = {"context": json.loads(row["context"])} | ({"name": row["name"]} if row["name"] else {})
+    trigger_key, payload = source.value, {"context": context, **named}
+    if event_id is not None:
+        source, key = event_key(entity_type, template_id, event_id)
+    if source in LIVE:
+        # The very event that would come, or has come, by itself.
+        trigger_key = LIVE[source]
+        payload = {"eventId": event_id, "entityId": row["entity_id"], "context": context, **named}
     return Incoming(
         source=source,
-        trigger_key=source.value,
+        trigger_key=trigger_key,
         dedupe_key=key,
-        summary=f"backfill {backfill['name']} · row {row['number']}",
+        summary=summary,
         payload=payload,
-        entity_type=None if row["entity_id"] is None else backfill["entity_type"],
+        entity_type=None if row["entity_id"] is None else entity_type,
         entity_id=row["entity_id"],
-        template_id=backfill["template_id"],
+        template_id=template_id,
     )
 
 

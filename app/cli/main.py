@@ -8,7 +8,20 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.cli import actions, bulk, definitions, demo, executions, leftovers, purging, servers, starts, steering
+from app.cli import (
+    actions,
+    backfill,
+    backfills,
+    bulk,
+    definitions,
+    demo,
+    executions,
+    leftovers,
+    purging,
+    servers,
+    starts,
+    steering,
+)
 from app.cli.output import print_refusal
 from app.errors import AppError, Invalid
 
@@ -26,11 +39,13 @@ demo.register(app)
 definitions.register(app)
 starts.register(app)
 actions.register(app)
+backfill.register(app)
 purging.register(app)
 steering.register(executions.app)
 bulk.register(executions.app)
 app.add_typer(executions.app, name="executions")
 app.add_typer(definitions.versions, name="versions")
+app.add_typer(backfills.app, name="backfills")
 app.add_typer(leftovers.dead_letters, name="dead-letters")
 app.add_typer(leftovers.incidents, name="incidents")
 
