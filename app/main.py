@@ -25,6 +25,7 @@ from app.executions.following import Followers
 from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.repair import EngineRepair, Repair
 from app.executions.routes import router as executions
+from app.inbox.dispatcher import Dispatcher
 from app.incidents.routes import router as incidents
 from app.intake import Intake
 from app.links.routes import router as links
@@ -81,6 +82,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
             asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
             asyncio.create_task(purge_forever(database, temporal, settings.payloads)),
             asyncio.create_task(pollers.watch()),
+            asyncio.create_task(Dispatcher(database, temporal, settings).run()),
         ]
         yield
         await followers.close()

@@ -27,6 +27,7 @@ SAYING_NOTHING = {"utils", "common", "helpers", "base", "core", "manager", "misc
 # Where anything at all may be caught, because nothing is above it: requests, actions, commands, background loops,
 # and the expression library, which raises what no other code does.
 EDGES = {
+    "app/inbox/dispatcher.py",
     "app/main.py",
     "activities/registry.py",
     "app/cli/main.py",

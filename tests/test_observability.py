@@ -132,11 +132,13 @@ def test_what_others_wrote_can_neither_steer_the_terminal_nor_forge_a_line(conso
     written = "x\x1b[31mRED\x00\x9b\x7f\r\nforged \u202e \ud800 \u00e9 \u4e2d"
     shown = r"x\x1b[31mRED\x00\x9b\x7f\r\nforged \u202e \ud800 " + "\u00e9 \u4e2d"
     structlog.get_logger("ours").info("request_served", path="/x\x1b[31mRED\x00", cause=written, seen=[written])
-    logging.getLogger("theirs").warning("said %s", written)
+    # Without the lone surrogate: what pytest captures of it could not be sent between its processes.
+    logging.getLogger("theirs").warning("said %s", written.replace("\ud800", ""))
     ours, theirs = console.getvalue().splitlines()
     assert r"path=/x\x1b[31mRED\x00 " in ours
     assert ours.isprintable()
-    assert f"said {shown}" in theirs
+    assert r"\ud800" in ours
+    assert "said " + shown.replace(r"\ud800", "") in theirs
 
 
 def test_a_trace_keeps_its_lines_and_nothing_else_that_is_no_text(console: io.StringIO) -> None:

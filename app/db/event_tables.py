@@ -26,7 +26,7 @@ class TriggerEvent(SQLModel, table=True):
 
     `payload` is the event's own. Where it asks for a start outright (a service request, a schedule of a template, a
     start by hand) it has `{context, name?, version?}`, and `template_id` names the template unless a link does.
-    A PENDING one is looked at by the dispatcher when it is due.
+    A PENDING one is looked at by the dispatcher when it is due; `matched_at` is when its targets were found.
     """
 
     __tablename__ = "trigger_event"
@@ -56,6 +56,7 @@ class TriggerEvent(SQLModel, table=True):
     )
     status: str = Field(default=EventStatus.PENDING, max_length=20)
     due_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    matched_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
     times: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
     received_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
     last_received_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))

@@ -1,6 +1,7 @@
 """One engine for a process, and transactions on it; what the driver throws is translated here, once."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
@@ -63,6 +64,26 @@ class Database:
                 finally:
                     if driver.is_closed():
                         await connection.invalidate()
+
+    @asynccontextmanager
+    async def listening(self, channel: str, heard: Callable[[], None]) -> AsyncIterator[asyncio.Event]:
+        """Calls `heard` for each notification on a channel; the event is set when the connection is lost.
+
+        On a connection of its own, which is closed in the end. Raises `Unavailable`.
+        """
+        with translated():
+            async with self.engine.connect() as connection:
+                pooled = await connection.get_raw_connection()
+                driver = pooled.driver_connection
+                assert driver is not None
+                pooled.detach()
+                lost = asyncio.Event()
+                driver.add_termination_listener(lambda _: lost.set())
+                try:
+                    await driver.add_listener(channel, lambda *_: heard())
+                    yield lost
+                finally:
+                    await driver.close(timeout=1)
 
     async def ping(self) -> None:
         """Raises `Unavailable` when PostgreSQL does not answer."""

@@ -160,6 +160,14 @@ async def find_target(connection: Connection, reference: str, version: str | Non
     return _target(await connection.fetchrow(statement, key, named, version))
 
 
+async def find_target_of(connection: Connection, template_id: UUID, version: str | None) -> Target | None:
+    """What a template starts, whatever was started before: the version of that number, or the active one."""
+    if version is None:
+        return _target(await connection.fetchrow(f"{TARGET} {ACTIVE} WHERE template.id = $2", None, template_id))
+    statement = f"{TARGET} {NUMBERED} WHERE template.id = $2"
+    return _target(await connection.fetchrow(statement, None, template_id, version))
+
+
 def _target(row: Record | None) -> Target | None:
     if row is None:
         return None

@@ -29,7 +29,7 @@ from app.executions import reading, service
 from app.executions.following import Subscription, is_end
 from app.executions.listing import Lister, read_place, write_place
 from app.executions.parameters import ExecutionId, StepId
-from app.executions.queries import ExecutionFilter, find_target
+from app.executions.queries import ExecutionFilter
 from app.executions.runs import RuntimeStatus
 from app.executions.schemas import (
     ExecuteRequest,
@@ -40,9 +40,9 @@ from app.executions.schemas import (
     StepDetail,
     StepsView,
 )
-from app.executions.starting import StartRequest
 from app.executions.step_reading import read_step
 from app.executions.step_scan import Wanted
+from app.inbox.by_hand import ByHand, start_by_hand
 from app.problem_details import problem_responses
 from app.wire import Moment, Page
 
@@ -86,21 +86,9 @@ async def execute(
     Codes: TEMPLATE_NOT_FOUND, TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND,
     VERSION_NOT_PUBLISHED, CONTEXT_INVALID, CONTEXT_TOO_LARGE, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
-    key = None if idempotency_key is None else f"manual:{idempotency_key}"
     _check_wait(wait, settings.api.longest_wait)
-    started = await service.start_execution(
-        database,
-        temporal,
-        settings,
-        lambda connection: find_target(connection, template, request.version, key),
-        StartRequest(
-            context=request.context,
-            trigger={"source": "manual", "actor": actor},
-            name=request.name,
-            key=key,
-            version=request.version,
-        ),
-    )
+    wanted = ByHand(template, request.context, request.name, request.version, actor, idempotency_key)
+    started = await start_by_hand(database, temporal, settings, wanted)
     if started is None:
         raise NotFound("template", template)
     if wait is not None and wait > timedelta(0):

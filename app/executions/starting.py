@@ -105,6 +105,15 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A new execution, ready to be written; its context is JSON as text."""
+
+    launch: Launch
+    context: str
+    request_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Launched:
     """What became of a launch; `reason` is there when it was refused for good."""
 
@@ -124,30 +133,44 @@ async def accept(
     Raises IDEMPOTENCY_CONFLICT, TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND,
     VERSION_NOT_PUBLISHED, CONTEXT_TOO_LARGE, CONTEXT_INVALID, TEMPORAL_UNAVAILABLE.
     """
-    context_text = canonical_json(request.context)
-    request_hash = _hash(request, context_text)
     if target.earlier is not None:
-        return _repeated(target.earlier, request_hash)
-    definition = _startable(target, request)
-    _check_context(target.input_schema, request.context, len(context_text.encode()), most_bytes)
+        return repeated(target.earlier, hash_of(request))
+    prepared = prepare(target, request, most_bytes)
     await temporal.assure()
-    launch = _new_launch(target, request, definition)
+    start = prepared.launch.start
     written = await connection.fetchval(
         INSERT,
-        launch.start.execution_id,
-        launch.start.name,
-        target.version_id,
-        target.template_id,
-        context_text,
+        start.execution_id,
+        start.name,
+        start.version_id,
+        start.template_id,
+        prepared.context,
         canonical_json(request.trigger),
         request.key,
-        request_hash,
+        prepared.request_hash,
     )
     if written is None:
         # The same request came twice at once, and the other one was first.
         earlier = await find_earlier(connection, target.template_id, request.key or "")
-        return _repeated(earlier, request_hash)
-    return Accepted(launch.start.execution_id, RecordStatus.CREATED, launch)
+        return repeated(earlier, prepared.request_hash)
+    return Accepted(start.execution_id, RecordStatus.CREATED, prepared.launch)
+
+
+def prepare(target: Target, request: StartRequest, most_bytes: int) -> Prepared:
+    """A new execution of the target, checked and not yet written.
+
+    Raises TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
+    CONTEXT_TOO_LARGE, CONTEXT_INVALID.
+    """
+    definition = _startable(target, request)
+    context = canonical_json(request.context)
+    _check_context(target.input_schema, request.context, len(context.encode()), most_bytes)
+    return Prepared(_new_launch(target, request, definition), context, _hash(request, context))
+
+
+def hash_of(request: StartRequest) -> str:
+    """What tells a repetition from another request with the same key."""
+    return _hash(request, canonical_json(request.context))
 
 
 def check_start(target: Target, request: StartRequest, most_bytes: int) -> None:
@@ -238,7 +261,8 @@ async def _start_workflow(temporal: Temporal, launch: Launch) -> str | None:
     return handle.first_execution_run_id
 
 
-def _repeated(earlier: Earlier, request_hash: str) -> Accepted:
+def repeated(earlier: Earlier, request_hash: str) -> Accepted:
+    """The execution that a key was used for. Raises IDEMPOTENCY_CONFLICT when that was another request."""
     if earlier.request_hash != request_hash:
         raise Conflict("IDEMPOTENCY_CONFLICT", f"The key was used for another request: execution {earlier.id}.")
     return Accepted(earlier.id, earlier.status)

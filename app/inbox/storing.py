@@ -6,6 +6,7 @@ of the other. The dispatcher delivers them afterwards.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,15 +25,15 @@ CHANNEL = "millrace_inbox"
 STORE = """
     INSERT INTO trigger_event AS event
         (id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
-         template_id, status)
+         template_id, status, due_at)
     SELECT id, source, trigger_key, dedupe_key, request_hash, summary, coalesce(payload, 'null'), headers, entity_type,
-        entity_id, template_id, 'PENDING'
+        entity_id, template_id, 'PENDING', now() + $2
     FROM jsonb_to_recordset($1::text::jsonb) AS incoming
         (id uuid, source text, trigger_key text, dedupe_key text, request_hash text, summary text,
          payload jsonb, headers jsonb, entity_type text, entity_id text, template_id uuid)
     ORDER BY source, dedupe_key
     ON CONFLICT (source, dedupe_key) DO UPDATE
-        SET times = event.times + 1, last_received_at = now(), due_at = now(),
+        SET times = event.times + 1, last_received_at = now(), due_at = excluded.due_at,
             status = CASE event.status WHEN 'UNMATCHED' THEN 'PENDING' ELSE event.status END
     RETURNING id, source, dedupe_key, request_hash, status
 """
@@ -69,11 +70,14 @@ class Stored:
     conflicting: bool
 
 
-async def store(connection: Connection, incoming: Sequence[Incoming]) -> list[Stored]:
+async def store(
+    connection: Connection, incoming: Sequence[Incoming], *, held: timedelta = timedelta(0)
+) -> list[Stored]:
     """Stores events, PENDING, in the caller's transaction if there is one; one answer for each, in order.
 
     Two of one call with the same key are one, and the first counts; characters that PostgreSQL cannot hold are
-    replaced. The dispatcher hears of it with the commit. One that came before and matched nothing is looked at again.
+    replaced. The dispatcher hears of it with the commit; who means to `deliver` them at once has them `held` from it
+    for as long as that may take. One that came before and matched nothing is looked at again.
     """
     if not incoming:
         return []
@@ -81,8 +85,9 @@ async def store(connection: Connection, incoming: Sequence[Incoming]) -> list[St
     first: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         first.setdefault(_key(row), row)
-    found = {_key(record): record for record in await connection.fetch(STORE, canonical_json([*first.values()]))}
-    await connection.execute(NOTIFY)
+    found = {_key(record): record for record in await connection.fetch(STORE, canonical_json([*first.values()]), held)}
+    if not held:
+        await connection.execute(NOTIFY)
     return [_stored(row, found[_key(row)]) for row in rows]
 
 

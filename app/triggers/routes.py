@@ -4,11 +4,13 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from app.db.statuses import EventSource
 from app.dependencies import DatabasePart, PollersPart, SettingsPart, TemporalPart
-from app.executions.service import Started, start_problem
+from app.executions.service import start_problem
+from app.inbox.taking import Taken
 from app.problem_details import problem_responses
 from app.triggers.schemas import TriggerRequest, TriggerView
-from app.triggers.service import Source, take_event
+from app.triggers.service import take_event
 
 router = APIRouter(prefix="/triggers", tags=["triggers"])
 
@@ -39,8 +41,8 @@ async def service_request(
     Codes: TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, CONTEXT_INVALID, CONTEXT_TOO_LARGE,
     IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
-    started = await take_event(database, temporal, settings, Source.SERVICE_REQUEST, request)
-    return _answer(started, response, pollers.known())
+    taken = await take_event(database, temporal, settings, EventSource.SERVICE_REQUEST, request)
+    return _answer(taken, response, pollers.known())
 
 
 @router.post(
@@ -60,17 +62,20 @@ async def product_purchase(
     pollers: PollersPart,
 ) -> TriggerView:
     """Starts the template linked to the product; codes as for service requests."""
-    started = await take_event(database, temporal, settings, Source.PRODUCT_PURCHASE, request)
-    return _answer(started, response, pollers.known())
+    taken = await take_event(database, temporal, settings, EventSource.PRODUCT_PURCHASE, request)
+    return _answer(taken, response, pollers.known())
 
 
-def _answer(started: Started | None, response: Response, polled: bool | None) -> TriggerView:
+def _answer(taken: Taken, response: Response, polled: bool | None) -> TriggerView:
+    started = taken.started
     if started is None:
         response.status_code = 200
-        return TriggerView(matched=False)
+        return TriggerView(event_record_id=taken.event_id, matched=False)
     if started.repeated:
         response.status_code = 200
-    view = TriggerView(matched=True, execution_id=started.execution_id, status=started.status)
+    view = TriggerView(
+        event_record_id=taken.event_id, matched=True, execution_id=started.execution_id, status=started.status
+    )
     if started.reason is not None:
         view.status_reason = started.reason
     problem = start_problem(started, polled)

@@ -21,9 +21,11 @@ class TriggerRequest(Taken):
 class TriggerView(Given):
     """Whether the entity is linked to a template, and the execution that the event got.
 
-    `problem` is WORKER_UNAVAILABLE when no worker polled a moment ago, so that the run will have to wait for one.
+    `eventRecordId` is the event in the inbox. `problem` is WORKER_UNAVAILABLE when no worker polled a moment ago, so
+    that the run will have to wait for one.
     """
 
+    event_record_id: UUID
     matched: bool
     execution_id: UUID | None = None
     status: RecordStatus | None = None

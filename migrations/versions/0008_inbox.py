@@ -27,8 +27,9 @@ def downgrade() -> None:
         op.drop_table(table)
 
 
-def moment(name: str) -> sa.Column:
-    return sa.Column(name, sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False)
+def moment(name: str, *, now: bool = True) -> sa.Column:
+    default = sa.text("now()") if now else None
+    return sa.Column(name, sa.DateTime(timezone=True), server_default=default, nullable=not now)
 
 
 def document(name: str, default: str | None = None, *, nullable: bool = True) -> sa.Column:
@@ -125,6 +126,7 @@ def create_events() -> None:
         *refers_to("workflow_template", "template_id", "SET NULL"),
         words("status", 20),
         moment("due_at"),
+        moment("matched_at", now=False),
         number("times"),
         moment("received_at"),
         moment("last_received_at"),

@@ -89,9 +89,11 @@ async def active_template(api: httpx.AsyncClient, definition: Json = PLAIN, **fi
     return template
 
 
-async def link(api: httpx.AsyncClient, template: Json, entity_type: str = "PRODUCT") -> str:
-    """Links the template to a new entity, and gives the entity's id."""
-    entity_id = f"entity-{uuid4().hex}"
+async def link(
+    api: httpx.AsyncClient, template: Json, entity_type: str = "PRODUCT", entity_id: str | None = None
+) -> str:
+    """Links the template to an entity, a new one unless it is named, and gives the entity's id."""
+    entity_id = entity_id or f"entity-{uuid4().hex}"
     body = {"templateId": template["id"]}
     await ok(await api.put(f"/links/{entity_type}/{entity_id}", json=body), 201)
     return entity_id

@@ -109,7 +109,7 @@ async def test_temporal_going_down_after_the_row_was_committed_loses_nothing(
 
     # The same event again gets the same execution, though Temporal is down.
     repeated = await ok(await cut_off.post("/triggers/product-purchases", json=body))
-    assert repeated == {name: answer[name] for name in ("matched", "executionId", "status")}
+    assert repeated == {name: answer[name] for name in ("eventRecordId", "matched", "executionId", "status")}
 
     passes = await asyncio.gather(*(reconcile_once(database, temporal, NOW) for _ in range(3)))
     assert sum(found.started for found in passes) == 1

@@ -1,0 +1,331 @@
+"""What events ask for, written in one transaction: the rows of new executions beside the deliveries that started them.
+
+Temporal is not spoken to here. What is to be started or signalled afterwards is handed back.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from app.canonical import canonical_json
+from app.contracts import readable
+from app.db.session import Connection
+from app.db.statuses import DeliveryKind, DeliveryStatus, SubscriptionMode
+from app.db.tables import new_id
+from app.errors import AppError, Conflict, Invalid, NotFound
+from app.executions.queries import Target, find_target_of
+from app.executions.starting import Launch, StartRequest, prepare
+from app.inbox.aims import SUBSCRIPTION, Aim, find_aims
+from app.inbox.queries import Delivery, Event, find_correlated, find_deliveries
+from app.inbox.storing import Incoming
+from app.settings import Settings
+from app.subscriptions.matching import ReadSubscription
+from app.untrusted import made_storable
+from engine.errors import EngineError
+
+NO_ONE_WAITS = "NO_ONE_WAITS"
+# Until then nobody else takes up a signal that is being handed over.
+HANDING_OVER = timedelta(seconds=30)
+# How often an execution is looked for that a signal could be handed to.
+SOON, SELDOM = timedelta(seconds=1), timedelta(minutes=1)
+# What an event asks outright; whatever else it has stands in the execution's trigger.
+ASKED = frozenset({"context", "name", "version", "eventId", "entityType", "entityId"})
+
+WRITE = """
+    WITH written AS (
+        SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS written
+            (id uuid, event_id uuid, target text, kind text, template_id uuid, subscription_id uuid,
+             correlation_key text, status text, code text, message text, due_at timestamptz, execution_id uuid,
+             name text, version_id uuid, context jsonb, trigger jsonb, idempotency_key text, request_hash text)
+    ), execution AS (
+        INSERT INTO workflow_execution
+            (id, name, version_id, template_id, root_id, context, trigger, status, idempotency_key, request_hash)
+        SELECT execution_id, name, version_id, template_id, execution_id, context, trigger, 'CREATED',
+            idempotency_key, request_hash
+        FROM written WHERE version_id IS NOT NULL
+        ON CONFLICT (template_id, idempotency_key) DO NOTHING
+    )
+    INSERT INTO trigger_delivery AS delivery
+        (id, event_id, target, kind, template_id, subscription_id, correlation_key, status, code, message, due_at,
+         execution_id)
+    SELECT id, event_id, target, kind, template_id, subscription_id, correlation_key, status, code, message,
+        coalesce(due_at, now()),
+        -- Started before there was an inbox, or by an event that has been put away since.
+        coalesce(
+            (SELECT earlier.id FROM workflow_execution AS earlier
+             WHERE earlier.template_id = written.template_id AND earlier.idempotency_key = written.idempotency_key),
+            execution_id)
+    FROM written
+    ON CONFLICT (event_id, target) DO UPDATE
+        SET kind = excluded.kind, template_id = excluded.template_id,
+            status = excluded.status, code = excluded.code, message = excluded.message, due_at = excluded.due_at,
+            execution_id = excluded.execution_id, correlation_key = excluded.correlation_key,
+            attempts = delivery.attempts + 1, updated_at = now()
+    RETURNING id, event_id, target, kind, status, execution_id, code, message
+"""
+# An event is open as long as one of its deliveries is.
+CONCLUDE = """
+    UPDATE trigger_event AS event
+    SET matched_at = coalesce(event.matched_at, now()),
+        status = CASE WHEN found.pending > 0 THEN 'PENDING' WHEN found.every > 0 THEN 'HANDLED' ELSE 'UNMATCHED' END,
+        due_at = coalesce(found.due_at, event.due_at)
+    FROM (
+        SELECT wanted.id, count(delivery.id) AS every,
+            count(delivery.id) FILTER (WHERE delivery.status = 'PENDING') AS pending,
+            min(delivery.due_at) FILTER (WHERE delivery.status = 'PENDING') AS due_at
+        FROM unnest($1::uuid[]) AS wanted (id)
+        LEFT JOIN trigger_delivery AS delivery ON delivery.event_id = wanted.id
+        GROUP BY wanted.id
+    ) AS found
+    WHERE event.id = found.id
+"""
+LOCK_CORRELATION = "SELECT pg_advisory_xact_lock($1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of an event at a target; `error` is what refused it, or keeps it waiting."""
+
+    id: UUID
+    event_id: UUID
+    target: str
+    kind: DeliveryKind
+    status: DeliveryStatus
+    execution_id: UUID | None
+    error: AppError | None = None
+
+
+def as_delivered(delivery: Delivery) -> Delivered:
+    """What a stored delivery says."""
+    error = None if delivery.code is None else Conflict(delivery.code, delivery.message or delivery.code)
+    return Delivered(
+        delivery.id,
+        delivery.event_id,
+        delivery.target,
+        delivery.kind,
+        delivery.status,
+        delivery.execution_id,
+        error,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A signal to be handed to an execution; the delivery's id makes repetitions one."""
+
+    delivery_id: UUID
+    execution_id: UUID
+    signal: str
+    correlation_key: str
+    payload: Any
+
+
+@dataclass(slots=True)
+class Settled:
+    """What was written, and what is still to be done about it."""
+
+    delivered: list[Delivered] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
+    handovers: list[Handover] = field(default_factory=list)
+
+
+async def settle(
+    connection: Connection, settings: Settings, events: Sequence[Event], *, early: bool = False
+) -> Settled:
+    """Finds the targets of events, and writes what is to be started; events and targets that have it are passed over.
+
+    The events are locked by the caller's transaction. One refusal hinders nothing else. What waits for its time is
+    passed over unless it is to be tried `early`.
+    """
+    earlier: dict[UUID, dict[str, Delivery]] = {event.id: {} for event in events}
+    for delivery in await find_deliveries(connection, [*earlier]):
+        earlier[delivery.event_id][delivery.target] = delivery
+    writer = Writer(connection, settings)
+    for aim in await find_aims(connection, events, earlier, early=early):
+        await writer.add(aim)
+    settled = await writer.write()
+    await connection.execute(CONCLUDE, [event.id for event in events])
+    return settled
+
+
+class Writer:
+    """Collects what aims come to, and writes it all at once."""
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._targets: dict[tuple[UUID, str | None], Target | None] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._errors: dict[UUID, AppError] = {}
+        self._launches: dict[UUID, Launch] = {}
+        self._handovers: list[Handover] = []
+        # What this very batch starts under a correlation key: no statement has written it yet.
+        self._correlated: dict[tuple[UUID, str], UUID] = {}
+
+    async def add(self, aim: Aim) -> None:
+        """One target of one event. What refuses it is kept, and hinders nothing else."""
+        delivery_id = aim.before.id if aim.before is not None else new_id()
+        try:
+            row = await self._row(aim, delivery_id)
+        except AppError as error:
+            row = self._refused(delivery_id, error)
+        except EngineError as error:
+            # A value of the subscription that this payload has no answer for.
+            row = self._refused(delivery_id, Invalid(error.code, str(error)))
+        place = {
+            "id": str(delivery_id),
+            "event_id": str(aim.event.id),
+            "target": aim.target,
+            "kind": DeliveryKind.START.value,
+            "template_id": None if aim.template_id is None else str(aim.template_id),
+            "subscription_id": None if aim.subscription is None else str(aim.subscription.id),
+        }
+        self._rows.append(place | row)
+
+    async def write(self) -> Settled:
+        """Writes deliveries and executions; what is to be started and handed over afterwards."""
+        settled = Settled(handovers=self._handovers)
+        written = await self._connection.fetch(WRITE, canonical_json(self._rows)) if self._rows else []
+        for row in written:
+            error = self._errors.get(row[0])
+            settled.delivered.append(
+                Delivered(row[0], row[1], row[2], DeliveryKind(row[3]), DeliveryStatus(row[4]), row[5], error)
+            )
+            launch = self._launches.get(row[5])
+            if launch is not None and row[4] == DeliveryStatus.STARTED:
+                settled.launches.append(launch)
+        return settled
+
+    async def _row(self, aim: Aim, delivery_id: UUID) -> dict[str, Any]:
+        subscription, template_id = aim.subscription, aim.template_id
+        if template_id is None:
+            raise Conflict("TEMPLATE_GONE", "The template was deleted meanwhile.")
+        if aim.target.startswith(SUBSCRIPTION) and subscription is None:
+            raise Conflict("SUBSCRIPTION_INACTIVE", "The subscription was deactivated or deleted meanwhile.")
+        if subscription is None or subscription.mode is SubscriptionMode.START:
+            return await self._start(aim, template_id, None)
+        key = subscription.correlation_key(aim.event.payload)
+        if key is None:
+            raise Invalid("CORRELATION_KEY_INVALID", "The subscription has no correlation key.")
+        execution_id = await self._find_open(template_id, key)
+        if execution_id is not None:
+            return self._hand_over(aim.event, subscription, delivery_id, execution_id, key)
+        if subscription.mode is SubscriptionMode.START_OR_RESUME:
+            return await self._start(aim, template_id, key)
+        return self._wait_for_somebody(aim.before, delivery_id, key)
+
+    async def _find_open(self, template_id: UUID, key: str) -> UUID | None:
+        """The execution that the key stands for, if one is open."""
+        started = self._correlated.get((template_id, key))
+        if started is not None:
+            return started
+        # Two events with one key that are delivered at once must not both find that nothing runs.
+        await self._connection.execute(LOCK_CORRELATION, _lock_of(template_id, key))
+        return next(iter(await find_correlated(self._connection, template_id, key)), None)
+
+    async def _start(self, aim: Aim, template_id: UUID, correlation_key: str | None) -> dict[str, Any]:
+        request = start_request(aim, correlation_key)
+        target = await self._target(template_id, request.version)
+        prepared = prepare(target, request, self._settings.api.max_context_bytes)
+        start = prepared.launch.start
+        self._launches[start.execution_id] = prepared.launch
+        if correlation_key is not None:
+            self._correlated[template_id, correlation_key] = start.execution_id
+        return {
+            "status": DeliveryStatus.STARTED.value,
+            "correlation_key": correlation_key,
+            "execution_id": str(start.execution_id),
+            "name": start.name,
+            "version_id": str(start.version_id),
+            "context": request.context,
+            "trigger": request.trigger,
+            "idempotency_key": request.key,
+            "request_hash": prepared.request_hash,
+        }
+
+    async def _target(self, template_id: UUID, version: str | None) -> Target:
+        wanted = (template_id, version)
+        if wanted not in self._targets:
+            self._targets[wanted] = await find_target_of(self._connection, template_id, version)
+        found = self._targets[wanted]
+        if found is None:
+            raise NotFound("template", template_id)
+        return found
+
+    def _hand_over(
+        self, event: Event, subscription: ReadSubscription, delivery_id: UUID, execution_id: UUID, key: str
+    ) -> dict[str, Any]:
+        signal = subscription.signal
+        assert signal is not None
+        self._handovers.append(Handover(delivery_id, execution_id, signal, key, event.payload))
+        return {
+            "kind": DeliveryKind.SIGNAL.value,
+            "status": DeliveryStatus.PENDING.value,
+            "correlation_key": key,
+            "execution_id": str(execution_id),
+            "due_at": (datetime.now(UTC) + HANDING_OVER).isoformat(),
+        }
+
+    def _wait_for_somebody(self, before: Delivery | None, delivery_id: UUID, key: str) -> dict[str, Any]:
+        now = datetime.now(UTC)
+        waited = timedelta(0) if before is None else now - before.created_at
+        error = Conflict(NO_ONE_WAITS, "No open execution was started under the correlation key.")
+        if waited >= timedelta(seconds=self._settings.inbox.resume_within):
+            return self._refused(delivery_id, error)
+        self._errors[delivery_id] = error
+        return {
+            "kind": DeliveryKind.SIGNAL.value,
+            "status": DeliveryStatus.PENDING.value,
+            "correlation_key": key,
+            "code": error.code,
+            "message": error.message,
+            # The longer it has waited, the more seldom it is looked for.
+            "due_at": (now + max(SOON, min(waited / 10, SELDOM))).isoformat(),
+        }
+
+    def _refused(self, delivery_id: UUID, error: AppError) -> dict[str, Any]:
+        self._errors[delivery_id] = error
+        return {"status": DeliveryStatus.REFUSED.value, "code": error.code, "message": readable(error.message)}
+
+
+def start_request(aim: Aim, correlation_key: str | None = None) -> StartRequest:
+    """What an event asks to be started. Raises a coded `EngineError` for values that the payload has no answer for."""
+    event, subscription = aim.event, aim.subscription
+    trigger: dict[str, Any] = trigger_of(event)
+    if subscription is None:
+        asked = event.payload if isinstance(event.payload, dict) else {}
+        more = {name: value for name, value in asked.items() if name not in ASKED}
+        key = f"{event.source}:{event.dedupe_key}"
+        return StartRequest(asked.get("context") or {}, more | trigger, asked.get("name"), key, asked.get("version"))
+    trigger |= {"triggerKey": event.trigger_key, "subscriptionId": str(subscription.id)}
+    if correlation_key is not None:
+        trigger["correlationKey"] = correlation_key
+    name = subscription.name(event.payload)
+    return StartRequest(
+        context=made_storable(subscription.context(event.payload)),
+        trigger=trigger,
+        name=None if name is None else made_storable(name),
+        # A second subscription of the template starts another execution.
+        key=f"event:{event.id}:{subscription.id}",
+    )
+
+
+def trigger_of(event: Event | Incoming) -> dict[str, Any]:
+    """What an execution says of the event that started it."""
+    trigger = {
+        "source": event.source.value,
+        "eventId": event.dedupe_key,
+        "eventRecordId": str(event.id),
+        "summary": event.summary,
+    }
+    if event.entity_id is not None:
+        trigger |= {"entityType": event.entity_type or "", "entityId": event.entity_id}
+    return trigger
+
+
+def _lock_of(template_id: UUID, key: str) -> int:
+    digest = hashlib.sha256(f"{template_id}\n{key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,0 +1,232 @@
+"""Taking an event whose sender waits: event, delivery and execution are one statement, and then Temporal is asked.
+
+What is new goes this way. A repetition, and an event that came before and was refused, go the way of all the others.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from app.canonical import canonical_json
+from app.contracts import readable
+from app.db.session import Connection, Database
+from app.db.tables import RecordStatus, new_id
+from app.errors import AppError, Conflict
+from app.executions.queries import Earlier, Target
+from app.executions.service import Started
+from app.executions.starting import StartRequest, hash_of, launch, prepare, repeated
+from app.inbox.aims import TEMPLATE
+from app.inbox.delivering import perform
+from app.inbox.queries import find_deliveries, lock_by_key, lock_pending
+from app.inbox.settling import settle
+from app.inbox.storing import CHANNEL, Incoming, event_row
+from app.settings import Settings
+from app.temporal import Temporal
+
+FindTarget = Callable[[Connection], Awaitable[Target | None]]
+
+# The event as it is, and what listens to its trigger beside the target: that is the dispatcher's to deliver.
+EVENT = """
+    incoming AS (
+        SELECT *, EXISTS (
+            SELECT 1 FROM subscription WHERE subscription.trigger_key = incoming.trigger_key
+                AND subscription.status = 'ACTIVE' AND incoming.template_id IS NULL
+        ) AS heard
+        FROM jsonb_to_record($1::text::jsonb) AS incoming
+            (id uuid, source text, trigger_key text, dedupe_key text, request_hash text, summary text,
+             payload jsonb, headers jsonb, entity_type text, entity_id text, template_id uuid)
+    ), event AS (
+        INSERT INTO trigger_event
+            (id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
+             template_id, status)
+        SELECT id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
+            template_id, CASE WHEN heard THEN 'PENDING' ELSE $2 END
+        FROM incoming
+        ON CONFLICT (source, dedupe_key) DO NOTHING
+        RETURNING id, status
+    )
+"""
+WOKEN = f"CASE WHEN event.status = 'PENDING' THEN pg_notify('{CHANNEL}', '') END"
+TAKE = f"""
+    WITH {EVENT}, execution AS (
+        INSERT INTO workflow_execution
+            (id, name, version_id, template_id, root_id, context, trigger, status, idempotency_key, request_hash)
+        SELECT $3, $4, $5, $6, $3, $7::text::jsonb, $8::text::jsonb, 'CREATED', $9, $10
+        FROM event
+    ), delivery AS (
+        INSERT INTO trigger_delivery (id, event_id, target, kind, template_id, status, execution_id)
+        SELECT $11, event.id, $12, 'START', $6, 'STARTED', $3
+        FROM event
+    )
+    SELECT event.id, {WOKEN} FROM event
+"""
+REFUSE = f"""
+    WITH {EVENT}, delivery AS (
+        INSERT INTO trigger_delivery (id, event_id, target, kind, template_id, status, code, message)
+        SELECT $3, event.id, $4, 'START', $5, 'REFUSED', $6, $7
+        FROM event
+    )
+    SELECT event.id, {WOKEN} FROM event
+"""
+KEEP = f"WITH {EVENT} SELECT event.id, {WOKEN} FROM event"
+SEEN = "UPDATE trigger_event SET times = times + 1, last_received_at = now() WHERE id = $1"
+CORRECT = """
+    UPDATE trigger_event
+    SET payload = $2::text::jsonb, request_hash = $3, summary = $4, entity_type = $5, entity_id = $6
+    WHERE id = $1
+"""
+AGAIN = """
+    WITH delivery AS (
+        UPDATE trigger_delivery SET status = 'PENDING', due_at = now() WHERE event_id = $1 AND status = 'REFUSED'
+    )
+    UPDATE trigger_event SET status = 'PENDING', due_at = now(), matched_at = NULL WHERE id = $1
+"""
+STATUS = "SELECT status FROM workflow_execution WHERE id = $1"
+OF_EARLIER = f"""
+    WITH {EVENT}
+    INSERT INTO trigger_delivery (id, event_id, target, kind, template_id, status, execution_id)
+    SELECT $3, event.id, $4, 'START', $5, 'STARTED', $6
+    FROM event
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An event whose sender waits: for what `find` finds, it asks for a start as `request` has it.
+
+    `target` is what the delivery is called; `keep_refused` is whether an event that is refused is stored at all.
+    """
+
+    event: Incoming
+    request: StartRequest
+    find: FindTarget
+    target: str
+    keep_refused: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An event in the inbox, and the execution that it got; `started` is None when nothing is linked."""
+
+    event_id: UUID
+    started: Started | None
+
+
+async def take(database: Database, temporal: Temporal, settings: Settings, ask: Ask) -> Taken | None:
+    """Stores the event and starts what it is for; None when there is no target and it is not to be kept.
+
+    Raises what `prepare` raises, IDEMPOTENCY_CONFLICT, and `Unavailable` when nothing was stored.
+    """
+    async with database.driver() as connection:
+        target = await ask.find(connection)
+        if target is None and not ask.keep_refused:
+            return None
+        ask = _directed(ask, target)
+        row = event_row(ask.event)
+        await temporal.assure()
+        if target is not None and target.earlier is None:
+            taken = await _take_new(connection, temporal, settings, ask, target, row)
+        elif target is None:
+            event_id = await connection.fetchval(KEEP, canonical_json(row), "UNMATCHED")
+            taken = None if event_id is None else Taken(event_id, None)
+        else:
+            taken = None
+        return taken or await _take_again(connection, temporal, settings, ask, target)
+
+
+def _directed(ask: Ask, target: Target | None) -> Ask:
+    """An event that names its template is for that one alone, and so is its key."""
+    if ask.target != TEMPLATE or target is None:
+        return ask
+    event = replace(
+        ask.event,
+        template_id=target.template_id,
+        dedupe_key=f"{target.template_id}:{ask.event.dedupe_key}",
+        summary=f"{ask.event.summary} · {target.template}",
+    )
+    return replace(
+        ask, event=event, request=replace(ask.request, trigger=ask.request.trigger | {"summary": event.summary})
+    )
+
+
+async def _take_new(
+    connection: Connection, temporal: Temporal, settings: Settings, ask: Ask, target: Target, row: dict[str, Any]
+) -> Taken | None:
+    """The start of a new event; None when it is not new."""
+    event, request = canonical_json(row), ask.request
+    try:
+        prepared = prepare(target, request, settings.api.max_context_bytes)
+    except AppError as error:
+        if not ask.keep_refused:
+            raise
+        refusal = (new_id(), ask.target, target.template_id, error.code, readable(error.message))
+        if await connection.fetchval(REFUSE, event, "HANDLED", *refusal) is None:
+            return None
+        raise
+    start = prepared.launch.start
+    written = await connection.fetchval(
+        TAKE,
+        event,
+        "HANDLED",
+        start.execution_id,
+        start.name,
+        start.version_id,
+        start.template_id,
+        prepared.context,
+        canonical_json(request.trigger),
+        request.key,
+        prepared.request_hash,
+        new_id(),
+        ask.target,
+    )
+    if written is None:
+        return None
+    launched = await launch(connection, temporal, prepared.launch)
+    return Taken(written, Started(start.execution_id, launched.status, launched.reason, repeated=False))
+
+
+async def _take_again(
+    connection: Connection, temporal: Temporal, settings: Settings, ask: Ask, target: Target | None
+) -> Taken:
+    """What an event that came before has come to; one that was refused, or wanted by nobody, is tried again."""
+    row = event_row(ask.event)
+    async with connection.transaction():
+        event = await lock_by_key(connection, ask.event.source, ask.event.dedupe_key)
+        if event is None:
+            assert target is not None
+            assert target.earlier is not None
+            return await _take_started(connection, ask, target, target.earlier, row)
+        deliveries = await find_deliveries(connection, [event.id])
+        if event.request_hash != row["request_hash"]:
+            if any(delivery.execution_id is not None for delivery in deliveries):
+                raise Conflict("IDEMPOTENCY_CONFLICT", f"The key was used for another event: {event.id}.")
+            # It has started nothing: what was refused does not use its key up.
+            said = [row[name] for name in ("request_hash", "summary", "entity_type", "entity_id")]
+            await connection.execute(CORRECT, event.id, canonical_json(row["payload"]), *said)
+        await connection.execute(SEEN, event.id)
+        for delivery in deliveries:
+            if delivery.target == ask.target and delivery.execution_id is not None:
+                status = RecordStatus(await connection.fetchval(STATUS, delivery.execution_id))
+                return Taken(event.id, Started(delivery.execution_id, status, None, repeated=True))
+        await connection.execute(AGAIN, event.id)
+        settled = await settle(connection, settings, await lock_pending(connection, [event.id]))
+    for delivered in await perform(connection, temporal, settled):
+        if delivered.target != ask.target:
+            continue
+        if delivered.error is not None:
+            raise delivered.error
+        if delivered.execution_id is not None:
+            status = RecordStatus(await connection.fetchval(STATUS, delivered.execution_id))
+            return Taken(event.id, Started(delivered.execution_id, status, None, repeated=False))
+    return Taken(event.id, None)
+
+
+async def _take_started(
+    connection: Connection, ask: Ask, target: Target, earlier: Earlier, row: dict[str, Any]
+) -> Taken:
+    """An event whose execution is older than what the inbox remembers."""
+    accepted = repeated(earlier, hash_of(ask.request))
+    delivery = (new_id(), ask.target, target.template_id, accepted.execution_id)
+    await connection.execute(OF_EARLIER, canonical_json(row), "HANDLED", *delivery)
+    return Taken(ask.event.id, Started(accepted.execution_id, accepted.status, None, repeated=True))
