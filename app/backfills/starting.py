@@ -18,19 +18,15 @@ from app.backfills.loading import event_key
 from app.canonical import canonical_json
 from app.db.session import Connection, Database
 from app.db.statuses import BackfillStatus, EventSource, EventStatus
+from app.inbox.delivering import deliver
 from app.inbox.storing import Incoming, store
 from app.settings import Settings
 from app.temporal import Temporal
+from app.triggers.service import KINDS
 
 # Seconds. As long as that one call waits for executions to end before it says that there was no room.
 LONGEST_WAIT = 20.0
 LOOK_EVERY = 0.5
-
-# The triggers of what comes live, under whose events' own keys rows are stored.
-LIVE = {
-    EventSource.SERVICE_REQUEST: "service_request_created",
-    EventSource.PRODUCT_PURCHASE: "product_bought",
-}
 
 # The lock lets a pause wait until these rows are stored, and this wait until a start is committed.
 BACKFILL = """
@@ -188,9 +184,9 @@ def _incoming(backfill: Record, row: Record) -> Incoming:
     trigger_key, payload = source.value, {"context": context, **named}
     if event_id is not None:
         source, key = event_key(entity_type, template_id, event_id)
-    if source in LIVE:
+    if source in KINDS:
         # The very event that would come, or has come, by itself.
-        trigger_key = LIVE[source]
+        trigger_key = KINDS[source][0]
         payload = {"eventId": event_id, "entityId": row["entity_id"], "context": context, **named}
     return Incoming(
         source=source,
@@ -207,6 +203,7 @@ def _incoming(backfill: Record, row: Record) -> Incoming:
 async def _deliver(
     database: Database, temporal: Temporal, settings: Settings, backfill_id: UUID, taken: _Taken
 ) -> StartedRows:
+    await deliver(database, temporal, settings, taken.events)
     async with database.driver() as connection:
         settled = await connection.fetch(SETTLE, backfill_id, list(taken.events))
         completed = await connection.fetchval(COMPLETE, backfill_id)
