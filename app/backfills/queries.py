@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from app.db.backfill_tables import Backfill, BackfillRow
 from app.db.statuses import BackfillRowStatus, BackfillStatus
-from app.db.tables import WorkflowTemplate
+from app.db.tables import RecordStatus, WorkflowExecution, WorkflowTemplate
 
 BackfillAndSlug = tuple[Backfill, str | None]
 
@@ -65,7 +65,14 @@ async def find_progress(session: AsyncSession, ids: Collection[UUID]) -> dict[UU
         progress.last_number = max(last, progress.last_number or 0)
     opened = (
         select(col(BackfillRow.backfill_id), func.count())
-        .where(col(BackfillRow.backfill_id).in_(ids), col(BackfillRow.open))
+        .join(WorkflowExecution, col(WorkflowExecution.id) == BackfillRow.execution_id)
+        .where(
+            col(BackfillRow.backfill_id).in_(ids),
+            # A row that is not open any more stays so; one that is may not have been looked at since.
+            col(BackfillRow.open),
+            col(WorkflowExecution.closed_as).is_(None),
+            col(WorkflowExecution.status).in_((RecordStatus.CREATED, RecordStatus.STARTED)),
+        )
         .group_by(col(BackfillRow.backfill_id))
     )
     for backfill_id, count in await session.execute(opened):

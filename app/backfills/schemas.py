@@ -91,8 +91,8 @@ class RowCounts(Given):
 
 
 class BackfillView(Given):
-    """A backfill and how far it is. `lastNumber` is the number of the last row that was loaded, `open` how many of its
-    executions had not been seen to end when it last looked.
+    """A backfill and how far it is. `lastNumber` is the number of the last row that was loaded, `open` how many of the
+    executions that it started are open.
     """
 
     id: UUID

@@ -150,9 +150,9 @@ async def _take(database: Database, asked: StartRows) -> _Taken:
 
 
 async def _room(connection: Connection, backfill: Record, most: int) -> int:
+    await connection.execute(CLOSE, backfill["id"])
     if backfill["concurrency"] is None:
         return most
-    await connection.execute(CLOSE, backfill["id"])
     opened: int = await connection.fetchval(OPEN, backfill["id"])
     room: int = min(most, backfill["concurrency"] - opened)
     return room

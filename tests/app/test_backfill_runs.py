@@ -99,6 +99,11 @@ async def test_each_row_starts_one_execution(api: httpx.AsyncClient) -> None:
     assert {one["name"] for one in started} == {f"Request {n}" for n in range(2, 42)}
     assert {one["executionId"] for one in await rows_of(api, path)} == {one["id"] for one in started}
 
+    async def none_open() -> bool:
+        return bool((await ok(await api.get(path)))["open"] == 0)
+
+    await until(none_open)
+
 
 async def test_a_row_that_is_refused_hinders_no_other(api: httpx.AsyncClient) -> None:
     template = await active_template(api, with_input_schema(AMOUNTS))

@@ -115,7 +115,7 @@ async def test_a_query_gives_every_row_in_its_order(connections: Settings) -> No
 
 
 async def test_a_query_is_read_no_further_than_it_is_needed(connections: Settings) -> None:
-    endless = "SELECT n FROM generate_series(1, 1000000000) AS n"
+    endless = "SELECT generate_series(1, 1000000000) AS n"
     found = await rows_of(Source(kind="sql", connection="crm", query=endless, limit=3), connections)
     assert [one.number for one in found] == [1, 2, 3]
 
