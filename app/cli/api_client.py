@@ -70,6 +70,11 @@ class Api:
         """What the API answers to a PATCH."""
         return self._call("PATCH", path, json=body)
 
+    def delete(self, path: str, headers: Mapping[str, str] | None = None, **query: Any) -> Any:
+        """What the API answers to a DELETE; parameters that are None are left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._call("DELETE", path, params=given, headers=httpx.Headers(headers, encoding="utf-8"))
+
     def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Every item of a list, page by page."""
         cursor = None

@@ -13,14 +13,18 @@ from app.cli import (
     backfill,
     backfills,
     bulk,
+    changes,
     definitions,
     demo,
+    events,
     executions,
     leftovers,
     purging,
     servers,
     starts,
     steering,
+    subscribing,
+    webhooks,
 )
 from app.cli.output import print_refusal
 from app.errors import AppError, Invalid
@@ -46,8 +50,13 @@ bulk.register(executions.app)
 app.add_typer(executions.app, name="executions")
 app.add_typer(definitions.versions, name="versions")
 app.add_typer(backfills.app, name="backfills")
+app.add_typer(events.events, name="events")
 app.add_typer(leftovers.dead_letters, name="dead-letters")
 app.add_typer(leftovers.incidents, name="incidents")
+app.add_typer(subscribing.triggers, name="triggers")
+app.add_typer(subscribing.subscriptions, name="subscriptions")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(changes.changes, name="changes")
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

@@ -109,6 +109,49 @@ class SubscriptionMode(StrEnum):
     START_OR_RESUME = "START_OR_RESUME"
 
 
+class WebhookScheme(StrEnum):
+    """How a webhook's sender proves who it is."""
+
+    NONE = "NONE"
+    STANDARD = "STANDARD"
+    GITHUB = "GITHUB"
+    STRIPE = "STRIPE"
+    SLACK = "SLACK"
+    HMAC = "HMAC"
+    TOKEN = "TOKEN"
+
+
+class WebhookResponse(StrEnum):
+    """What the sender of a webhook is told: at once that it is kept, or the result, or what the endpoint says."""
+
+    ASYNC = "ASYNC"
+    SYNC = "SYNC"
+    CUSTOM = "CUSTOM"
+
+
+class ChangeMethod(StrEnum):
+    """How Millrace hears of a table's changes."""
+
+    REPLICATION = "REPLICATION"
+    OUTBOX = "OUTBOX"
+    POSTED = "POSTED"
+
+
+class ChangeSourceStatus(StrEnum):
+    """A PAUSED source's changes wait where they are; a FAILED one needs somebody, its row says why."""
+
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    FAILED = "FAILED"
+
+
+class BeforeImage(StrEnum):
+    """What is known of a row before it was changed or deleted: all of it, or its key."""
+
+    FULL = "FULL"
+    KEY = "KEY"
+
+
 class BackfillStatus(StrEnum):
     """LOADING takes rows in; RUNNING starts them; PAUSED starts none for now; the others are final."""
 

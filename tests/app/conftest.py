@@ -8,14 +8,18 @@ from uuid import uuid4
 import httpx
 import pytest
 import uvicorn
+from cryptography.fernet import Fernet
 from fastapi import FastAPI
+from pydantic import SecretStr
 from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.main import create_app
 from app.payloads.storage import PayloadStorage
-from app.settings import ApiSettings, ReconcilerSettings, Settings, TemporalSettings
+from app.settings import ApiSettings, ChangeSettings, ReconcilerSettings, SecretsSettings, Settings, TemporalSettings
 from app.temporal import Temporal
+from tests.app.shop import ORDERS, Shop, opened_shop, shop_settings
+from tests.conftest import MakeDatabase
 
 Serve = Callable[[Settings, Database, Temporal], Awaitable[httpx.AsyncClient]]
 
@@ -32,8 +36,10 @@ def settings(temporal_address: str, task_queue: str) -> Settings:
             address=temporal_address, task_queue=task_queue, ui_url="http://ui.example", connect_timeout=2
         ),
         api=ApiSettings(max_body_bytes=200_000, max_context_bytes=50_000),
-        # Tests call the reconciler themselves.
+        # Tests call the reconciler and the reader of row changes themselves.
         reconciler=ReconcilerSettings(interval=3600),
+        secrets=SecretsSettings(keys=SecretStr(Fernet.generate_key().decode())),
+        changes=ChangeSettings(interval=3600),
     )
 
 
@@ -71,6 +77,24 @@ async def serve() -> AsyncIterator[Serve]:
 @pytest.fixture(scope="module")
 async def api(serve: Serve, settings: Settings, database: Database, temporal: Temporal) -> httpx.AsyncClient:
     return await serve(settings, database, temporal)
+
+
+@pytest.fixture(scope="module")
+async def shop_of_module(
+    make_empty_database: MakeDatabase, settings: Settings, database: Database, temporal: Temporal
+) -> AsyncIterator[Shop]:
+    url = await make_empty_database()
+    ours = shop_settings(settings, url)
+    async with serving(ours, database, temporal) as api, opened_shop(url, api, database, ours) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def shop(shop_of_module: Shop) -> AsyncIterator[Shop]:
+    """A user's database with the table `orders`, which nobody watches yet."""
+    await shop_of_module.user.execute(ORDERS)
+    yield shop_of_module
+    await shop_of_module.clear()
 
 
 @asynccontextmanager
