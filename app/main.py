@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import health
 from app.addresses import refuse_wrong_parameters
 from app.audit.routes import router as audit
+from app.backfills.routes import router as backfills
 from app.background import background_work
 from app.changes.connections import Connections
 from app.changes.reader import Reader
@@ -71,6 +72,7 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    backfills,
     registered_triggers,
     subscriptions,
     webhooks,

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
+import app.db.backfill_tables
 import app.db.event_tables
 import app.db.schedule_tables
 import app.db.tables  # noqa: F401  (all declare tables)

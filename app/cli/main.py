@@ -10,6 +10,8 @@ from pydantic_settings import SettingsError
 
 from app.cli import (
     actions,
+    backfill,
+    backfills,
     bulk,
     changes,
     definitions,
@@ -42,11 +44,13 @@ demo.register(app)
 definitions.register(app)
 starts.register(app)
 actions.register(app)
+backfill.register(app)
 purging.register(app)
 steering.register(executions.app)
 bulk.register(executions.app)
 app.add_typer(executions.app, name="executions")
 app.add_typer(definitions.versions, name="versions")
+app.add_typer(backfills.app, name="backfills")
 app.add_typer(events.events, name="events")
 app.add_typer(leftovers.dead_letters, name="dead-letters")
 app.add_typer(leftovers.incidents, name="incidents")

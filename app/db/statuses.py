@@ -168,3 +168,24 @@ class OverlapPolicy(StrEnum):
     CANCEL_OTHER = "CANCEL_OTHER"
     TERMINATE_OTHER = "TERMINATE_OTHER"
     ALLOW_ALL = "ALLOW_ALL"
+
+
+class BackfillStatus(StrEnum):
+    """LOADING takes rows in; RUNNING starts them; PAUSED starts none for now; the others are final."""
+
+    LOADING = "LOADING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+class BackfillRowStatus(StrEnum):
+    """PENDING waits for its turn; REPEATED had been started before, REFUSED was not taken, INVALID cannot be read."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    REPEATED = "REPEATED"
+    REFUSED = "REFUSED"
+    INVALID = "INVALID"
