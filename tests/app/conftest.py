@@ -66,8 +66,12 @@ async def temporal(settings: Settings, converter: DataConverter) -> Temporal:
 
 
 @pytest.fixture(scope="module")
-async def serve() -> AsyncIterator[Serve]:
-    """Serves an application on a free port of loopback until the module ends."""
+async def serve(database: Database, converter: DataConverter) -> AsyncIterator[Serve]:
+    """Serves an application on a free port of loopback until the module ends.
+
+    It asks for what applications stand on, so that it ends before that does: their background tasks would open
+    connections of a database that has been closed, and nobody would close those.
+    """
     async with AsyncExitStack() as stack:
 
         async def start(settings: Settings, database: Database, temporal: Temporal) -> httpx.AsyncClient:
