@@ -13,6 +13,7 @@ from app.executions.control import Caller
 from app.executions.following import Followers
 from app.executions.repair import Repair
 from app.pollers import Pollers
+from app.secrets import Vault
 from app.settings import Settings
 from app.temporal import Temporal
 
@@ -53,6 +54,12 @@ async def get_pollers(request: Request) -> Pollers:
     return pollers
 
 
+async def get_vault(request: Request) -> Vault:
+    """What encrypts and decrypts secrets in this process."""
+    vault: Vault = request.app.state.vault
+    return vault
+
+
 async def get_connections(request: Request) -> Connections:
     """The databases of users that are configured."""
     connections: Connections = request.app.state.connections
@@ -70,6 +77,7 @@ DatabasePart = Annotated[Database, Depends(get_database)]
 TemporalPart = Annotated[Temporal, Depends(get_temporal)]
 RepairPart = Annotated[Repair, Depends(get_repair)]
 PollersPart = Annotated[Pollers, Depends(get_pollers)]
+VaultPart = Annotated[Vault, Depends(get_vault)]
 ConnectionsPart = Annotated[Connections, Depends(get_connections)]
 FollowersPart = Annotated[Followers, Depends(get_followers)]
 # Scope "function": with the default the commit would come after the response, and could fail unseen.

@@ -35,7 +35,8 @@ from temporalio.service import RPCError
 from app.contracts import SEARCH_ATTRIBUTES
 from app.errors import Unavailable
 from app.processes import OwnProcess, StartedProcesses, held_home, spawn
-from app.settings import Settings
+from app.secrets import made_key
+from app.settings import SecretsSettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +92,7 @@ class _Started:
 async def embedded_servers(
     settings: Settings, *, died: "asyncio.Future[None] | None" = None
 ) -> AsyncIterator[Settings]:
-    """The settings with `database.url`, `temporal.address`, `temporal.ui_url` filled in, for the block.
+    """The settings with `database.url`, `secrets.keys`, `temporal.address`, `temporal.ui_url` filled in, for the block.
 
     Call it from the main thread. A server that ends by itself during the block ends `died`, with `Unavailable`
     EMBEDDED_SERVER_ENDED and the tail of the server's log.
@@ -114,7 +115,11 @@ async def embedded_servers(
         if died is not None:
             watching = asyncio.create_task(_watch(started.processes, died))
             stack.callback(watching.cancel)
-        yield _with_servers(settings, postgres, temporal)
+        whole = _with_servers(settings, postgres, temporal)
+        # A key of this folder is for a database of this folder; of one elsewhere others could read nothing.
+        if postgres and settings.secrets.keys is None:
+            whole = whole.model_copy(update={"secrets": SecretsSettings(keys=made_key(home))})
+        yield whole
 
 
 async def _watch(processes: Sequence[OwnProcess], died: "asyncio.Future[None]") -> None:

@@ -23,10 +23,15 @@ log = structlog.get_logger(__name__)
 
 
 class Intake:
-    """Refuses what no route should see, and logs every request."""
+    """Refuses what no route should see, and logs every request.
 
-    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+    Paths that begin with `left_alone` are served under any name, and their bodies are left to their route, which knows
+    how large they may be and what they are. They too are refused to pages of other sites.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ApiSettings, left_alone: str) -> None:
         self._app = app
+        self._left_alone = left_alone
         self._max_body_bytes = settings.max_body_bytes
         self._hosts = None if settings.allow_remote else _LOOPBACK | {settings.host}
 
@@ -60,6 +65,10 @@ class Intake:
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise Invalid("TEXT_NOT_STORABLE", "The address must not contain NUL characters.")
         headers = Headers(scope=scope)
+        if scope["path"].startswith(self._left_alone):
+            _check_sender(scope["method"], headers, None)
+            await self._app(scope, receive, send)
+            return
         _check_sender(scope["method"], headers, self._hosts)
         body = await self._read(headers, receive)
         if body is None:

@@ -28,6 +28,8 @@ from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.repair import EngineRepair, Repair
 from app.executions.routes import router as executions
 from app.inbox.dispatcher import Dispatcher
+from app.inbox.routes import router as inbox
+from app.inbox.service import purge_events
 from app.incidents.routes import router as incidents
 from app.intake import Intake
 from app.links.routes import router as links
@@ -40,12 +42,19 @@ from app.problem_details import (
     problem_response,
     problem_responses,
 )
+from app.registry.options import OptionReader
 from app.registry.routes import router as registry
-from app.settings import PayloadSettings, ReconcilerSettings, Settings
+from app.registry.trigger_routes import router as registered_triggers
+from app.secrets import Vault
+from app.settings import ReconcilerSettings, Settings
+from app.subscriptions.routes import router as subscriptions
 from app.templates.routes import router as templates
 from app.temporal import Temporal
 from app.triggers.routes import router as triggers
 from app.versions.routes import router as versions
+from app.webhooks.hook_routes import router as hooks
+from app.webhooks.paths import HOOKS_ADDRESS
+from app.webhooks.routes import router as webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +70,7 @@ ROUTERS = (
     versions,
     links,
     triggers,
+    inbox,
     bulk,
     executions,
     control,
@@ -68,6 +78,9 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    registered_triggers,
+    subscriptions,
+    webhooks,
     changes,
 )
 
@@ -80,6 +93,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
 
     followers = Followers(database, temporal)
     pollers = Pollers(temporal)
+    dispatcher = Dispatcher(database, temporal, settings)
     connections = Connections(database, settings.connections)
     reader = Reader(database, connections, settings.changes)
 
@@ -87,13 +101,15 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         background = [
             asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
-            asyncio.create_task(purge_forever(database, temporal, settings.payloads)),
+            asyncio.create_task(purge_forever(database, temporal, settings)),
             asyncio.create_task(pollers.watch()),
             asyncio.create_task(read_changes_forever(reader, settings.changes.interval)),
-            asyncio.create_task(Dispatcher(database, temporal, settings).run()),
         ]
+        delivering = asyncio.create_task(dispatcher.run())
         yield
         await followers.close()
+        dispatcher.stop()
+        await delivering
         for task in background:
             task.cancel()
         for task in background:
@@ -115,14 +131,17 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.repair = repair or EngineRepair()
     app.state.followers = followers
     app.state.pollers = pollers
+    app.state.options = OptionReader(database, settings.connections)
+    app.state.vault = Vault(settings.secrets)
     app.state.connections = connections
     answer_with_problems(app)
-    app.add_middleware(Intake, settings=settings.api)
+    app.add_middleware(Intake, settings=settings.api, left_alone=f"{HOOKS_ADDRESS}/")
     app.add_middleware(BugsAnswered)
     api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_wrong_parameters)])
     for router in ROUTERS:
         api.include_router(router)
     app.include_router(api)
+    app.include_router(hooks)
     app.include_router(health.router)
     _describe_problems(app)
     return app
@@ -144,22 +163,24 @@ async def reconcile_forever(database: Database, temporal: Temporal, settings: Re
 
 
 async def purge_forever(
-    database: Database, temporal: Temporal, settings: PayloadSettings, interval: timedelta = PURGE_EVERY
+    database: Database, temporal: Temporal, settings: Settings, interval: timedelta = PURGE_EVERY
 ) -> None:
-    """Deletes stored values that nobody can need any more, every `interval`, until cancelled.
+    """Deletes old events, and stored values that nobody can need any more, every `interval`, until cancelled.
 
     Any number of processes may do it. Nothing that fails ends it.
     """
     while True:
         await asyncio.sleep(interval.total_seconds())
         try:
-            deleted = await purge_blobs(database, await keep_for(temporal, settings))
-            log.info("payloads_purged", deleted=deleted)
+            async with database.transaction() as session:
+                events = await purge_events(session, timedelta(days=settings.inbox.keep_days))
+            values = await purge_blobs(database, await keep_for(temporal, settings.payloads))
+            log.info("purged", events=events, values=values)
         except Unavailable as error:
-            log.warning("payload_purge_postponed", code=error.code)
+            log.warning("purge_postponed", code=error.code)
         # The edge of a background task: an error that ended it would go unnoticed.
         except Exception:
-            log.exception("payload_purge_failed")
+            log.exception("purge_failed")
 
 
 async def read_changes_forever(reader: Reader, interval: float) -> None:

@@ -4,6 +4,8 @@ Entry points build it once and hand it down; nothing else reads the environment.
 servers under `./.millrace/`.
 """
 
+import base64
+import binascii
 import os
 import re
 from difflib import get_close_matches
@@ -113,6 +115,41 @@ class ReconcilerSettings(BaseModel):
     dead_letter_days: float = Field(default=30.0, gt=0)
 
 
+class SecretsSettings(BaseModel):
+    """What secrets are encrypted with at rest: Fernet keys with commas between them.
+
+    The first encrypts; all of them decrypt, so that a new one can be put in front.
+    """
+
+    keys: SecretStr | None = None
+
+    @field_validator("keys")
+    @classmethod
+    def _are_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        for key in () if keys is None else key_list(keys):
+            if not _is_key(key):
+                raise ValueError("a key is 32 bytes in URL-safe base64; several have commas between them")
+        return keys
+
+
+def key_list(keys: SecretStr) -> list[str]:
+    """The keys of the setting, the one that encrypts first."""
+    return [key.strip() for key in keys.get_secret_value().split(",")]
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, altchars=b"-_", validate=True)) == 32
+    except (binascii.Error, ValueError):
+        return False
+
+
+class WebhookSettings(BaseModel):
+    """What webhooks may send, whatever their endpoints allow."""
+
+    max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
+
+
 class ChangeSettings(BaseModel):
     """How row changes are read: how often is looked for them (seconds), and the lag that is warned of (bytes)."""
 
@@ -156,11 +193,13 @@ class Settings(BaseSettings):
     http_action: HttpActionSettings = HttpActionSettings()
     payloads: PayloadSettings = PayloadSettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
+    secrets: SecretsSettings = SecretsSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     changes: ChangeSettings = ChangeSettings()
+    inbox: InboxSettings = InboxSettings()
     connections: dict[str, SecretStr] = Field(
         default_factory=dict, description="PostgreSQL URLs of other databases, by name: MILLRACE_CONNECTIONS__<NAME>"
     )
-    inbox: InboxSettings = InboxSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("connections")

@@ -25,6 +25,19 @@ class JsonRefused(AppError):
 
 def check_json(body: bytes) -> None:
     """Raises `JsonRefused` (400) for a body that is not JSON, `Invalid` for one that cannot be stored."""
+    document = read_json(body)
+    if b"\\u" in body:
+        place = first_unstorable(document)
+        if place is not None:
+            raise Invalid(
+                "TEXT_NOT_STORABLE",
+                "Text must not contain NUL characters or lone surrogates.",
+                [{"path": place, "message": "contains a NUL character or a lone surrogate"}],
+            )
+
+
+def read_json(body: bytes) -> Any:
+    """The document in a body. Raises `JsonRefused` (400) for what is not JSON, `Invalid` for repeated members."""
     try:
         document = json.loads(
             body.decode(), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_members
@@ -36,14 +49,7 @@ def check_json(body: bytes) -> None:
         raise JsonRefused("JSON_INVALID", f"The body is not JSON: {error}.") from error
     if body.count(b"[") + body.count(b"{") > DEEPEST and _depth(document) > DEEPEST:
         raise _too_deep()
-    if b"\\u" in body:
-        place = first_unstorable(document)
-        if place is not None:
-            raise Invalid(
-                "TEXT_NOT_STORABLE",
-                "Text must not contain NUL characters or lone surrogates.",
-                [{"path": place, "message": "contains a NUL character or a lone surrogate"}],
-            )
+    return document
 
 
 def first_unstorable(document: Any) -> str | None:

@@ -107,6 +107,7 @@ def show(
             "started": time_of_day(found.get("startedAt")),
             "ended": time_of_day(found.get("endedAt")),
             "parent": found.get("parentId"),
+            "started by": said_of_trigger(found.get("trigger")),
             "output": found.get("output"),
             "error": found.get("error"),
             "reason": found.get("statusReason"),
@@ -279,6 +280,14 @@ def said_of_pause(paused: dict[str, Any] | None) -> str | None:
     if paused is None:
         return None
     return f"since {time_of_day(paused['since'])}" + (f" by {paused['by']}" if paused.get("by") else "")
+
+
+def said_of_trigger(trigger: dict[str, Any] | None) -> str | None:
+    """What started an execution, and the event's id in the inbox."""
+    if trigger is None:
+        return None
+    said = str(trigger.get("summary") or trigger["source"])
+    return said + (f" (event {trigger['eventRecordId']})" if trigger.get("eventRecordId") else "")
 
 
 def _which_item(wait: dict[str, Any]) -> str | int | None:

@@ -8,7 +8,22 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.cli import actions, bulk, changes, definitions, demo, executions, leftovers, purging, servers, starts, steering
+from app.cli import (
+    actions,
+    bulk,
+    changes,
+    definitions,
+    demo,
+    events,
+    executions,
+    leftovers,
+    purging,
+    servers,
+    starts,
+    steering,
+    subscribing,
+    webhooks,
+)
 from app.cli.output import print_refusal
 from app.errors import AppError, Invalid
 
@@ -31,8 +46,12 @@ steering.register(executions.app)
 bulk.register(executions.app)
 app.add_typer(executions.app, name="executions")
 app.add_typer(definitions.versions, name="versions")
+app.add_typer(events.events, name="events")
 app.add_typer(leftovers.dead_letters, name="dead-letters")
 app.add_typer(leftovers.incidents, name="incidents")
+app.add_typer(subscribing.triggers, name="triggers")
+app.add_typer(subscribing.subscriptions, name="subscriptions")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(changes.changes, name="changes")
 
 

@@ -22,6 +22,7 @@ class Purged:
     """What was deleted, or with a dry run would be; `bytes` are those of the stored values, known of a dry run only."""
 
     dead_letters: int
+    events: int
     values: int
     bytes: int | None
 
@@ -30,10 +31,11 @@ def purge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete dead letters that are old enough, and stored values that no execution can need any more.
+    """Delete dead letters and events that are old enough, and stored values that no execution can need any more.
 
-    How old is configured: MILLRACE_RECONCILER__DEAD_LETTER_DAYS, MILLRACE_PAYLOADS__KEEP_DAYS. APIs do the same by
-    themselves; this is for when the room is needed now. It works on the database, not over the API.
+    How old is configured: MILLRACE_RECONCILER__DEAD_LETTER_DAYS, MILLRACE_INBOX__KEEP_DAYS,
+    MILLRACE_PAYLOADS__KEEP_DAYS. APIs do the same by themselves; this is for when the room is needed now. It works on
+    the database, not over the API.
     """
     from app.cli import serving
     from app.observability import configure_logging
@@ -42,12 +44,19 @@ def purge(
     configure_logging(settings.log)
     purged = asyncio.run(_purge(serving.complete_settings(settings), dry_run=dry_run))
     if as_json:
-        found = {"deadLetters": purged.dead_letters, "values": purged.values, "bytes": purged.bytes, "dryRun": dry_run}
+        found = {
+            "deadLetters": purged.dead_letters,
+            "events": purged.events,
+            "values": purged.values,
+            "bytes": purged.bytes,
+            "dryRun": dry_run,
+        }
         print_json({name: value for name, value in found.items() if value is not None})
         return
     size = "" if purged.bytes is None else f" ({purged.bytes:,} bytes)"
     verb = "would go" if dry_run else "are gone"
-    out.print(f"{purged.dead_letters} dead letter(s) and {purged.values} stored value(s){size} {verb}.")
+    what = f"{purged.dead_letters} dead letter(s), {purged.events} event(s) and {purged.values} stored value(s){size}"
+    out.print(f"{what} {verb}.")
 
 
 async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
@@ -55,9 +64,12 @@ async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
     from app.cli import serving
     from app.db.session import Database
     from app.dead_letters.queries import count_dead_letters, delete_dead_letters
+    from app.inbox.queries import count_old_events, delete_old_events
     from app.payloads.retention import count_purgeable, keep_for, purge_blobs
 
-    before = datetime.now(UTC) - timedelta(days=settings.reconciler.dead_letter_days)
+    now = datetime.now(UTC)
+    before = now - timedelta(days=settings.reconciler.dead_letter_days)
+    events_before = now - timedelta(days=settings.inbox.keep_days)
     database = Database(serving.database_url(settings), settings.database)
     try:
         async with serving.temporal_of(settings) as temporal:
@@ -65,12 +77,14 @@ async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
         if dry_run:
             async with database.transaction() as session:
                 letters = await count_dead_letters(session, before, None)
-            return Purged(letters, *await count_purgeable(database, keep))
+                events = await count_old_events(session, events_before)
+            return Purged(letters, events, *await count_purgeable(database, keep))
         async with audited(database, Deed("PURGE", "RETENTION", None, acting().get("X-Millrace-Actor"))) as deed:
             async with database.transaction() as session:
                 letters = await delete_dead_letters(session, before, None)
-            purged = Purged(letters, await purge_blobs(database, keep), None)
-            deed.after = {"deadLetters": purged.dead_letters, "values": purged.values}
+                events = await delete_old_events(session, events_before)
+            purged = Purged(letters, events, await purge_blobs(database, keep), None)
+            deed.after = {"deadLetters": letters, "events": events, "values": purged.values}
         return purged
     finally:
         await database.close()

@@ -23,7 +23,8 @@ from app.errors import Invalid, Unavailable
 from app.executions.following import Followers
 from app.main import check_listen, create_app
 from app.payloads.storage import PayloadStorage
-from app.settings import Settings
+from app.secrets import found_key
+from app.settings import SecretsSettings, Settings
 from app.temporal import Temporal
 
 log = structlog.get_logger(__name__)
@@ -179,6 +180,8 @@ def complete_settings(settings: Settings) -> Settings:
         changes["database"] = settings.database.model_validate(
             {**settings.database.model_dump(), "url": found["database"]}
         )
+        if settings.secrets.keys is None:
+            changes["secrets"] = SecretsSettings(keys=found_key(settings.home))
     if settings.temporal.address is None and found.get("temporal"):
         reachable = {"address": found["temporal"], "ui_url": found.get("temporalUi")}
         changes["temporal"] = settings.temporal.model_copy(update=reachable)

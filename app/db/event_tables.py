@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Index, text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
@@ -20,6 +20,8 @@ from app.db.statuses import (
     SubscriptionMode,
     SubscriptionStatus,
     TriggerCategory,
+    WebhookResponse,
+    WebhookScheme,
 )
 from app.db.tables import new_id
 
@@ -38,10 +40,9 @@ class TriggerEvent(SQLModel, table=True):
         UniqueConstraint("source", "dedupe_key"),
         one_of("source", EventSource),
         one_of("status", EventStatus),
-        Index("ix_trigger_event_received_at_id", "received_at", "id"),
         Index("ix_trigger_event_due", "due_at", postgresql_where=text("status = 'PENDING'")),
         Index("ix_trigger_event_entity", "entity_type", "entity_id"),
-        Index("ix_trigger_event_trigger_key_received_at", "trigger_key", "received_at"),
+        Index("ix_trigger_event_trigger_key_id", "trigger_key", "id"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -177,6 +178,63 @@ class Subscription(SQLModel, table=True):
     correlation_key: Any = Field(default=None, sa_column=json_document())
     created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
     updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
+
+
+class WebhookEndpoint(SQLModel, table=True):
+    """An address at which webhooks come in as events of `trigger_key`, or of `template_id` outright.
+
+    `shape` is the path with `*` for every parameter; `segments`, `wild` and `open_ended` narrow the search for a path.
+    The secrets are encrypted; the previous one is good until `previous_secret_until`. `required_headers` maps names to
+    values, or to null. `allowance` says until when the rate limit's allowance is used up.
+    """
+
+    __tablename__ = "webhook_endpoint"
+    __mapper_args__ = {"eager_defaults": True}
+    __table_args__ = (
+        one_of("scheme", WebhookScheme),
+        one_of("response_mode", WebhookResponse),
+        Index("ix_webhook_endpoint_wild", "segments", postgresql_where=text("wild")),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    name: str = Field(max_length=200)
+    description: str | None = None
+    path: str = Field(max_length=500)
+    shape: str = Field(unique=True, max_length=500)
+    segments: int
+    wild: bool
+    open_ended: bool
+    methods: list[str] = Field(sa_column=Column(JSONB, nullable=False))
+    required_headers: dict[str, str | None] = Field(sa_column=Column(JSONB, nullable=False))
+    max_bytes: int
+    response_mode: str = Field(default=WebhookResponse.ASYNC, max_length=20)
+    response: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    scheme: str = Field(max_length=20)
+    verification: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    secret: str | None = None
+    previous_secret: str | None = None
+    previous_secret_until: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    trigger_key: str = Field(max_length=200, index=True)
+    template_id: UUID | None = Field(default=None, sa_column=reference("workflow_template.id", nullable=True))
+    dedupe: Any = Field(default=None, sa_column=json_document())
+    rate_limit: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    allowance: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    enabled: bool = True
+    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
+    updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
+
+
+class WebhookTally(SQLModel, table=True):
+    """How often an endpoint did something with what came in: ACCEPTED, REPEATED, or why it was refused."""
+
+    __tablename__ = "webhook_tally"
+
+    endpoint_id: UUID = Field(
+        sa_column=Column(ForeignKey("webhook_endpoint.id", ondelete="CASCADE"), primary_key=True, nullable=False)
+    )
+    result: str = Field(max_length=100, primary_key=True)
+    count: int = Field(sa_type=BigInteger)
+    last_at: datetime = Field(sa_column=timestamp(nullable=False))
 
 
 class ChangeSource(SQLModel, table=True):

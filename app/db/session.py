@@ -35,6 +35,7 @@ class Database:
             connect_args={"timeout": settings.connect_timeout, "command_timeout": LONGEST_STATEMENT},
         )
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
+        self._closed = False
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
 
     @asynccontextmanager
@@ -44,6 +45,7 @@ class Database:
         Raises `Unavailable` when PostgreSQL cannot be reached, `Conflict` when a constraint refuses the
         change and nobody nearer explained it, `Invalid` for a value that PostgreSQL cannot hold.
         """
+        self._check_open()
         with translated():
             async with self._sessions.begin() as session:
                 yield session
@@ -55,6 +57,7 @@ class Database:
         For the statements that callers of a trigger wait for, where the ORM would cost more than PostgreSQL does.
         Raises what `transaction` raises.
         """
+        self._check_open()
         with translated():
             async with self.engine.connect() as connection:
                 driver = (await connection.get_raw_connection()).driver_connection
@@ -76,6 +79,7 @@ class Database:
 
         On a connection of its own, which is closed in the end. Raises `Unavailable`.
         """
+        self._check_open()
         with translated():
             async with self.engine.connect() as connection:
                 pooled = await connection.get_raw_connection()
@@ -96,8 +100,13 @@ class Database:
             await session.execute(text("SELECT 1"))
 
     async def close(self) -> None:
-        """Gives every connection back."""
+        """Gives every connection back, for good: whoever asks for one afterwards is refused with `Unavailable`."""
+        self._closed = True
         await self.engine.dispose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise unreachable()
 
 
 @contextmanager

@@ -109,6 +109,26 @@ class SubscriptionMode(StrEnum):
     START_OR_RESUME = "START_OR_RESUME"
 
 
+class WebhookScheme(StrEnum):
+    """How a webhook's sender proves who it is."""
+
+    NONE = "NONE"
+    STANDARD = "STANDARD"
+    GITHUB = "GITHUB"
+    STRIPE = "STRIPE"
+    SLACK = "SLACK"
+    HMAC = "HMAC"
+    TOKEN = "TOKEN"
+
+
+class WebhookResponse(StrEnum):
+    """What the sender of a webhook is told: at once that it is kept, or the result, or what the endpoint says."""
+
+    ASYNC = "ASYNC"
+    SYNC = "SYNC"
+    CUSTOM = "CUSTOM"
+
+
 class ChangeMethod(StrEnum):
     """How Millrace hears of a table's changes."""
 

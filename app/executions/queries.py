@@ -97,7 +97,7 @@ class ExecutionFilter:
 
     template: str | None = None
     version_id: UUID | None = None
-    entity_type: EntityType | None = None
+    entity_type: str | None = None
     entity_id: str | None = None
     status: RecordStatus | None = None
     runtime_status: RuntimeStatus | None = None

@@ -33,6 +33,7 @@ from app.executions.schemas import (
     ExecutionView,
     ReadingProblem,
     StepsView,
+    TriggerSummary,
 )
 from app.run_contracts import RunView, StepView, WaitingFor
 from app.temporal import Temporal
@@ -264,6 +265,10 @@ def _fields(temporal: Temporal, row: ExecutionRow, status: RuntimeStatus | None)
     trigger = row.trigger or {}
     if trigger.get("entityType") is not None:
         fields |= {"entity_type": trigger["entityType"], "entity_id": trigger["entityId"]}
+    if trigger.get("source") is not None:
+        fields["trigger"] = TriggerSummary(
+            source=trigger["source"], summary=trigger.get("summary"), event_record_id=trigger.get("eventRecordId")
+        )
     if row.status_reason is not None:
         fields["status_reason"] = row.status_reason
     return fields

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from app.db.statuses import EntityType
 from app.db.tables import RecordStatus
 from app.executions.history import CallKind, CallStatus
 from app.executions.runs import RuntimeStatus
@@ -53,8 +52,16 @@ class StartView(Given):
     problem: ReadingProblem | None = None
 
 
+class TriggerSummary(Given):
+    """What started an execution: `summary` in one line, `eventRecordId` in the inbox, if it came that way."""
+
+    source: str
+    summary: str | None = None
+    event_record_id: UUID | None = None
+
+
 class ExecutionSummary(Given):
-    """An execution in a list; `status` is the record's, `runtimeStatus` Temporal's."""
+    """An execution in a list; `status` is the record's, `runtimeStatus` Temporal's. Children have no `trigger`."""
 
     id: UUID
     name: str
@@ -67,8 +74,9 @@ class ExecutionSummary(Given):
     status: RecordStatus
     status_reason: str | None = None
     runtime_status: RuntimeStatus | None
-    entity_type: EntityType | None = None
+    entity_type: str | None = None
     entity_id: str | None = None
+    trigger: TriggerSummary | None = None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

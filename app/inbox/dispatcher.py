@@ -23,21 +23,22 @@ class Dispatcher:
         self._temporal = temporal
         self._settings = settings
         self._asked = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Delivers until it is cancelled. Nothing that fails ends it."""
+        """Delivers until it is told to stop. Nothing that fails ends it."""
         listening = asyncio.create_task(self._listen())
-        try:
-            while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._settings.inbox.interval):
-                        await self._asked.wait()
-                self._asked.clear()
+        while not self._stopping.is_set():
+            await _within(self._settings.inbox.interval, self._asked)
+            self._asked.clear()
+            if not self._stopping.is_set():
                 await self._deliver_all()
-        finally:
-            listening.cancel()
-            with suppress(asyncio.CancelledError):
-                await listening
+        await listening
+
+    def stop(self) -> None:
+        """Ends `run` once what is being delivered has been: nothing is broken off in the middle."""
+        self._stopping.set()
+        self._asked.set()
 
     async def _deliver_all(self) -> None:
         try:
@@ -52,8 +53,17 @@ class Dispatcher:
 
     async def _listen(self) -> None:
         """Wakes the dispatcher when events are stored; without it they are found with the next look."""
-        while True:
+        while not self._stopping.is_set():
             with suppress(Unavailable):
                 async with self._database.listening(CHANNEL, self._asked.set) as lost:
-                    await lost.wait()
-            await asyncio.sleep(self._settings.inbox.interval)
+                    waiting = [asyncio.create_task(each.wait()) for each in (lost, self._stopping)]
+                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    for each in waiting:
+                        each.cancel()
+            await _within(self._settings.inbox.interval, self._stopping)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

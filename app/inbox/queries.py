@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from asyncpg import Record
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, delete, func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 from sqlmodel import col
 
 from app.db.event_tables import Subscription, TriggerDelivery, TriggerEvent
@@ -89,7 +90,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """What a list of events is narrowed to; `template` is the id of one that they started or should have."""
+    """What a list of events is narrowed to; `refused` are those that a target has refused, or only the others."""
 
     source: EventSource | None = None
     trigger_key: str | None = None
@@ -140,11 +141,6 @@ async def find_correlated(connection: Connection, template_id: UUID, correlation
     return [row[0] for row in await connection.fetch(CORRELATED, template_id, correlation_key)]
 
 
-async def find_event(session: AsyncSession, event_id: UUID) -> TriggerEvent | None:
-    """An event with all that is stored of it."""
-    return await session.get(TriggerEvent, event_id)
-
-
 async def list_deliveries(
     session: AsyncSession, event_ids: Sequence[UUID]
 ) -> Sequence[tuple[TriggerDelivery, str | None]]:
@@ -159,41 +155,33 @@ async def list_deliveries(
 
 
 async def list_events(
-    session: AsyncSession, wanted: EventFilter, *, before: tuple[datetime, UUID] | None, limit: int
-) -> Sequence[Any]:
-    """Events without payload and headers, the newest first, from below `before` (time of receipt and id)."""
-    place = tuple_(col(TriggerEvent.received_at), col(TriggerEvent.id))
-    statement = _summaries().where(*_conditions(wanted))
-    if before is not None:
-        statement = statement.where(place < before)
-    statement = statement.order_by(col(TriggerEvent.received_at).desc(), col(TriggerEvent.id).desc()).limit(limit)
-    return (await session.execute(statement)).all()
+    session: AsyncSession, wanted: EventFilter, *, below: UUID | None, limit: int
+) -> Sequence[TriggerEvent]:
+    """Events without payload and headers, the newest first, from below an id."""
+    payload, headers = inspect(TriggerEvent).attrs.payload, inspect(TriggerEvent).attrs.headers
+    short = [defer(each.class_attribute, raiseload=True) for each in (payload, headers)]
+    statement = select(TriggerEvent).options(*short).where(*_conditions(wanted))
+    if below is not None:
+        statement = statement.where(col(TriggerEvent.id) < below)
+    found = await session.execute(statement.order_by(col(TriggerEvent.id).desc()).limit(limit))
+    return found.scalars().all()
 
 
 async def count_old_events(session: AsyncSession, before: datetime) -> int:
     """How many events a purge would delete."""
-    return int((await session.execute(select(func.count()).select_from(TriggerEvent).where(*old(before)))).scalar_one())
-
-
-def old(before: datetime) -> list[ColumnElement[bool]]:
-    """Which events may go: settled, and not received since."""
-    return [col(TriggerEvent.last_received_at) < before, col(TriggerEvent.status) != EventStatus.PENDING]
-
-
-def _summaries() -> Select[*tuple[Any, ...]]:
-    return select(
-        col(TriggerEvent.id),
-        col(TriggerEvent.source),
-        col(TriggerEvent.trigger_key),
-        col(TriggerEvent.dedupe_key),
-        col(TriggerEvent.summary),
-        col(TriggerEvent.entity_type),
-        col(TriggerEvent.entity_id),
-        col(TriggerEvent.status),
-        col(TriggerEvent.times),
-        col(TriggerEvent.received_at),
-        col(TriggerEvent.last_received_at),
+    return int(
+        (await session.execute(select(func.count()).select_from(TriggerEvent).where(*_old(before)))).scalar_one()
     )
+
+
+async def delete_old_events(session: AsyncSession, before: datetime) -> int:
+    """Deletes events that are settled and were not received since; how many. What they started stays."""
+    deleted = await session.execute(delete(TriggerEvent).where(*_old(before)).returning(col(TriggerEvent.id)))
+    return len(deleted.all())
+
+
+def _old(before: datetime) -> list[ColumnElement[bool]]:
+    return [col(TriggerEvent.last_received_at) < before, col(TriggerEvent.status) != EventStatus.PENDING]
 
 
 def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:

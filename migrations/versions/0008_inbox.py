@@ -135,9 +135,8 @@ def create_events() -> None:
         one_of("status", ["PENDING", "HANDLED", "UNMATCHED"]),
     )
     op.create_index("ix_trigger_event_due", "trigger_event", ["due_at"], postgresql_where=sa.text("status = 'PENDING'"))
-    op.create_index("ix_trigger_event_received_at_id", "trigger_event", ["received_at", "id"])
     op.create_index("ix_trigger_event_entity", "trigger_event", ["entity_type", "entity_id"])
-    op.create_index("ix_trigger_event_trigger_key_received_at", "trigger_event", ["trigger_key", "received_at"])
+    op.create_index("ix_trigger_event_trigger_key_id", "trigger_event", ["trigger_key", "id"])
 
 
 def create_deliveries() -> None:

@@ -8,13 +8,15 @@ from uuid import uuid4
 import httpx
 import pytest
 import uvicorn
+from cryptography.fernet import Fernet
 from fastapi import FastAPI
+from pydantic import SecretStr
 from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.main import create_app
 from app.payloads.storage import PayloadStorage
-from app.settings import ApiSettings, ChangeSettings, ReconcilerSettings, Settings, TemporalSettings
+from app.settings import ApiSettings, ChangeSettings, ReconcilerSettings, SecretsSettings, Settings, TemporalSettings
 from app.temporal import Temporal
 from tests.app.shop import ORDERS, Shop, opened_shop, shop_settings
 from tests.conftest import MakeDatabase
@@ -36,6 +38,7 @@ def settings(temporal_address: str, task_queue: str) -> Settings:
         api=ApiSettings(max_body_bytes=200_000, max_context_bytes=50_000),
         # Tests call the reconciler and the reader of row changes themselves.
         reconciler=ReconcilerSettings(interval=3600),
+        secrets=SecretsSettings(keys=SecretStr(Fernet.generate_key().decode())),
         changes=ChangeSettings(interval=3600),
     )
 

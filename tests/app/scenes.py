@@ -101,3 +101,9 @@ async def link(
 
 def purchase(entity_id: str, **fields: Any) -> Json:
     return {"eventId": f"evt-{uuid4().hex}", "entityId": entity_id, "context": {"amount": 1}, **fields}
+
+
+async def webhook(api: httpx.AsyncClient, **fields: Any) -> Json:
+    """An endpoint at a path of its own, for whoever comes unless `fields` say otherwise."""
+    body = {"name": "Orders", "path": f"h-{uuid4().hex}", "verification": {"scheme": "NONE"}, **fields}
+    return await ok(await api.post("/webhook-endpoints", json=body), 201)

@@ -75,6 +75,7 @@ async def test_a_running_execution_says_what_it_waits_for(api: httpx.AsyncClient
         "runtimeStatus": "IN_PROGRESS",
         "entityType": "PRODUCT",
         "entityId": entity_id,
+        "trigger": read["trigger"],
         "temporalUi": f"http://ui.example/namespaces/default/workflows/execution%2F{execution_id}",
     }
 

@@ -15,7 +15,7 @@ from app.db.tables import PayloadBlob, WorkflowExecution, new_id
 from app.main import purge_forever
 from app.payloads.postgres import PostgresBlobs
 from app.payloads.retention import keep_for, purge_blobs
-from app.settings import PayloadSettings
+from app.settings import PayloadSettings, Settings
 from app.temporal import Temporal
 from tests.app.scenes import Json, active_template, ok
 
@@ -118,9 +118,7 @@ async def test_a_young_child_may_refer_to_what_its_old_parent_was_given(database
 
 async def test_the_api_purges_by_itself(database: Database, temporal: Temporal) -> None:
     await _value(database, 100)
-    purging = asyncio.create_task(
-        purge_forever(database, temporal, PayloadSettings(), interval=timedelta(milliseconds=20))
-    )
+    purging = asyncio.create_task(purge_forever(database, temporal, Settings(), interval=timedelta(milliseconds=20)))
     for _ in range(100):
         if not await _left(database):
             break

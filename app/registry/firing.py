@@ -1,0 +1,66 @@
+"""Trying a trigger: what its subscriptions would make of an event, or an event in earnest."""
+
+from typing import Any
+from uuid import UUID
+
+from app.audit.service import Deed, audited
+from app.canonical import digest
+from app.db.event_tables import TriggerDefinition
+from app.db.session import Database
+from app.db.statuses import EventSource, SubscriptionStatus
+from app.db.tables import TemplateStatus, new_id
+from app.errors import Conflict
+from app.executions.control import Caller
+from app.inbox.storing import Incoming, store
+from app.registry.trigger_schemas import TestedSubscription, TriggerTest
+from app.registry.triggers import get_trigger
+from app.subscriptions.explaining import explained
+from app.subscriptions.matching import read_subscription
+from app.subscriptions.queries import SubscriptionFilter, list_subscriptions
+
+
+async def try_trigger(database: Database, key: str, request: TriggerTest) -> list[TestedSubscription]:
+    """What each subscription would make of an event; nothing happens. Raises TRIGGER_NOT_FOUND."""
+    async with database.transaction() as session:
+        payload = _payload(await get_trigger(session, key), request)
+        rows = await list_subscriptions(session, SubscriptionFilter(trigger_key=key), before=None, limit=None)
+    tested = []
+    for row, template in rows:
+        view = explained(read_subscription(row), payload)
+        is_heard = row.status == SubscriptionStatus.ACTIVE and template.status == TemplateStatus.ACTIVE
+        tested.append(
+            TestedSubscription(
+                **view.model_dump(),
+                subscription_id=row.id,
+                template=template.slug,
+                status=row.status,
+                delivers=view.holds and is_heard and view.problem is None,
+            )
+        )
+    return tested
+
+
+async def fire_trigger(database: Database, key: str, request: TriggerTest, caller: Caller) -> UUID:
+    """An event of the source MANUAL in the inbox; its id there. A repetition with the caller's key is the same event.
+
+    Raises TRIGGER_NOT_FOUND, IDEMPOTENCY_CONFLICT.
+    """
+    async with database.transaction() as session:
+        payload = _payload(await get_trigger(session, key), request)
+    event = Incoming(
+        source=EventSource.MANUAL,
+        trigger_key=key,
+        dedupe_key=f"test:{digest([key, caller.key]) if caller.key else new_id()}",
+        summary=f"test of {key} by {caller.actor or 'somebody'}",
+        payload=payload,
+    )
+    deed = Deed("FIRE_TRIGGER", "TRIGGER", key, caller.actor, request={"payload": payload})
+    async with audited(database, deed), database.driver() as connection, connection.transaction():
+        stored = (await store(connection, [event]))[0]
+        if stored.conflicting:
+            raise Conflict("IDEMPOTENCY_CONFLICT", "The key was used for another request.")
+    return stored.id
+
+
+def _payload(trigger: TriggerDefinition, request: TriggerTest) -> Any:
+    return request.payload if "payload" in request.model_fields_set else trigger.sample_payload

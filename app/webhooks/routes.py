@@ -1,0 +1,127 @@
+"""`/webhook-endpoints`: the addresses at which webhooks come in."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.event_tables import WebhookEndpoint, WebhookTally
+from app.dependencies import Actor, Cursor, Limit, SessionPart, SettingsPart, VaultPart
+from app.problem_details import problem_responses
+from app.webhooks import service
+from app.webhooks.paths import HOOKS_ADDRESS
+from app.webhooks.queries import list_endpoints, list_tallies
+from app.webhooks.receiving import ACCEPTED, REPEATED
+from app.webhooks.schemas import Deliveries, EndpointChange, EndpointCreate, EndpointView, SecretRotation
+from app.wire import Page, encode_cursor, read_id_cursor
+
+router = APIRouter(prefix="/webhook-endpoints", tags=["webhooks"], responses=problem_responses(422, 503))
+
+EndpointId = Annotated[UUID, Path(alias="endpoint")]
+NOT_FOUND = problem_responses(404)
+STATE = problem_responses(404, 409)
+
+
+@router.post("", status_code=201, summary="Create an endpoint", responses=STATE, name="createWebhookEndpoint")
+async def create(
+    request: EndpointCreate, session: SessionPart, vault: VaultPart, settings: SettingsPart, actor: Actor = None
+) -> EndpointView:
+    """Its trigger is made, where there is none.
+
+    Codes: PATH_INVALID, PATH_TAKEN, SECRET_INVALID, SECRETS_KEY_MISSING, VALUE_INVALID, WEBHOOK_LIMIT,
+    TEMPLATE_NOT_FOUND.
+    """
+    return await _answer(session, await service.create_endpoint(session, vault, settings, request, actor))
+
+
+@router.get("", summary="List endpoints", name="listWebhookEndpoints")
+async def list_(
+    session: SessionPart,
+    trigger_key: Annotated[str | None, Query(alias="triggerKey", max_length=200)] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[EndpointView]:
+    """The newest first."""
+    before = read_id_cursor(cursor)
+    found = await list_endpoints(session, trigger_key=trigger_key, before=before, limit=limit + 1)
+    following = encode_cursor(str(found[limit - 1].id)) if len(found) > limit else None
+    return Page(items=await _views(session, found[:limit]), next_cursor=following)
+
+
+@router.get("/{endpoint}", summary="Read an endpoint", responses=NOT_FOUND, name="getWebhookEndpoint")
+async def get(endpoint: EndpointId, session: SessionPart) -> EndpointView:
+    """Codes: WEBHOOK_ENDPOINT_NOT_FOUND."""
+    return await _answer(session, await service.get_endpoint(session, endpoint))
+
+
+@router.patch("/{endpoint}", summary="Change an endpoint", responses=STATE, name="changeWebhookEndpoint")
+async def change(
+    endpoint: EndpointId,
+    request: EndpointChange,
+    session: SessionPart,
+    vault: VaultPart,
+    settings: SettingsPart,
+    actor: Actor = None,
+) -> EndpointView:
+    """What is left out stays. Codes as for creating one, and WEBHOOK_ENDPOINT_NOT_FOUND."""
+    given = request.model_dump(mode="json", include=request.model_fields_set)
+    return await _answer(session, await service.change_endpoint(session, vault, settings, endpoint, given, actor))
+
+
+@router.post(
+    "/{endpoint}/rotate-secret", summary="Replace an endpoint's secret", responses=NOT_FOUND, name="rotateWebhookSecret"
+)
+async def rotate(
+    endpoint: EndpointId, request: SecretRotation, session: SessionPart, vault: VaultPart, actor: Actor = None
+) -> EndpointView:
+    """Both are good for a while. Codes: SECRET_INVALID, SECRETS_KEY_MISSING, WEBHOOK_ENDPOINT_NOT_FOUND."""
+    return await _answer(session, await service.rotate_secret(session, vault, endpoint, request, actor))
+
+
+@router.delete(
+    "/{endpoint}", status_code=204, summary="Delete an endpoint", responses=NOT_FOUND, name="deleteWebhookEndpoint"
+)
+async def delete(endpoint: EndpointId, session: SessionPart, actor: Actor = None) -> None:
+    """Its events, its trigger and the subscriptions to it stay. Codes: WEBHOOK_ENDPOINT_NOT_FOUND."""
+    await service.delete_endpoint(session, endpoint, actor)
+
+
+async def _answer(session: AsyncSession, endpoint: WebhookEndpoint) -> EndpointView:
+    return (await _views(session, [endpoint]))[0]
+
+
+async def _views(session: AsyncSession, endpoints: Sequence[WebhookEndpoint]) -> list[EndpointView]:
+    tallies: dict[UUID, list[WebhookTally]] = defaultdict(list)
+    for tally in await list_tallies(session, [endpoint.id for endpoint in endpoints]):
+        tallies[tally.endpoint_id].append(tally)
+    return [_view(endpoint, tallies[endpoint.id]) for endpoint in endpoints]
+
+
+def _view(endpoint: WebhookEndpoint, tallies: Sequence[WebhookTally]) -> EndpointView:
+    fields = endpoint.model_dump(include=set(EndpointView.model_fields))
+    return EndpointView(
+        **fields
+        | {
+            "address": f"{HOOKS_ADDRESS}/{endpoint.path}",
+            "response": {"mode": endpoint.response_mode} | endpoint.response,
+            "verification": {"scheme": endpoint.scheme} | endpoint.verification,
+            "secret_set": endpoint.secret is not None,
+            "deliveries": _deliveries(tallies),
+        }
+    )
+
+
+def _deliveries(tallies: Sequence[WebhookTally]) -> Deliveries:
+    """The counts of an endpoint, the earliest first."""
+    counts = {tally.result: tally.count for tally in tallies}
+    return Deliveries(
+        received=sum(counts.values()),
+        accepted=counts.pop(ACCEPTED, 0),
+        repeated=counts.pop(REPEATED, 0),
+        refused=counts,
+        last_at=tallies[-1].last_at if tallies else None,
+        last_result=tallies[-1].result if tallies else None,
+    )
