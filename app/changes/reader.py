@@ -86,15 +86,23 @@ class Reader:
             active = any(source.status == ChangeSourceStatus.ACTIVE for source in sources)
             if not active and time.monotonic() < self._lag_due.get(name, 0):
                 return False
+            well = False
             try:
                 with told(name):
-                    return await self._read_sources(name, await self._remote(name), sources)
+                    more = await self._read_sources(name, await self._remote(name), sources)
+                well = True
+                return more
             except AppError as error:
                 if error.code == "DATABASE_UNAVAILABLE":
                     raise
                 self._not_before[name] = time.monotonic() + RETRY_AFTER
                 await self._say(sources, error)
                 return False
+            finally:
+                remote = None if well else self._remotes.pop(name, None)
+                if remote is not None:
+                    # Whatever it was in the middle of ends with it.
+                    remote.terminate()
 
     async def close(self) -> None:
         """Ends what is under way: what was read and not committed will be read again."""
@@ -125,9 +133,7 @@ class Reader:
     async def _remote(self, name: str) -> Connection:
         """The connection of the last pass, unless it has broken since."""
         found = self._remotes.get(name)
-        if found is None or found.is_closed() or found.is_in_transaction():
-            if found is not None:
-                await close(found)
+        if found is None or found.is_closed():
             found = self._remotes[name] = await self._connections.open(name)
         return found
 

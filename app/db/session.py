@@ -64,8 +64,13 @@ class Database:
                 assert driver is not None
                 try:
                     yield driver
+                except (asyncio.CancelledError, TimeoutError):
+                    # In the middle of a statement, perhaps of a BEGIN: then the driver would take what the next user of
+                    # the connection commits for a part of that transaction, and never commit it.
+                    await connection.invalidate()
+                    raise
                 finally:
-                    if driver.is_closed():
+                    if driver.is_closed() and not connection.invalidated:
                         await connection.invalidate()
 
     @asynccontextmanager

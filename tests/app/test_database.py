@@ -1,5 +1,7 @@
 """What the driver throws, as others get it."""
 
+import asyncio
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -12,3 +14,25 @@ async def test_an_error_that_means_nothing_to_users_is_not_its_own_cause(databas
         async with database.transaction() as session:
             await session.execute(text("SELECT 1 FROM nowhere"))
     assert raised.value.__cause__ is not raised.value
+
+
+async def test_whoever_is_cancelled_leaves_no_transaction_to_the_next(database_url: str) -> None:
+    """Cancelled while a transaction begins, a connection would take what its next user does for a part of it."""
+    database = Database(database_url)
+
+    async def work() -> None:
+        while True:
+            async with database.driver() as connection, connection.transaction():
+                pass
+
+    for turn in range(60):
+        working = asyncio.create_task(work())
+        await asyncio.sleep(0.005 + turn * 0.0003)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        async with database.driver() as connection:
+            assert not connection.is_in_transaction()
+            async with connection.transaction():
+                pass
+            assert not connection.is_in_transaction()
+    await database.close()
