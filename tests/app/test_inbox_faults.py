@@ -1,17 +1,21 @@
 """What goes wrong with one event, and must not with the others; and events that come again."""
 
-from uuid import uuid4
+import asyncio
+from contextlib import suppress
+from uuid import UUID, uuid4
 
 import httpx
 
 from app.db.session import Database
-from app.db.statuses import DeliveryStatus, EventStatus
-from app.inbox.delivering import deliver
+from app.db.statuses import DeliveryStatus, EventStatus, SubscriptionMode
+from app.inbox.delivering import deliver, deliver_due
 from app.inbox.storing import Incoming
 from app.settings import Settings
 from app.temporal import Temporal
+from tests.app.conftest import Serve
 from tests.app.inbox_scenes import incoming_event, read_deliveries, read_event, store_events, subscribe
-from tests.app.scenes import active_template, ok
+from tests.app.scenes import active_template, ok, refused
+from tests.conftest import MakeDatabase
 
 
 def again(event: Incoming) -> Incoming:
@@ -39,8 +43,8 @@ async def test_what_was_refused_is_tried_again_when_the_event_comes_again(
     await subscribe(database, template, event.trigger_key)
     await ok(await api.post(f"/templates/{template['id']}/pause"))
     await store_events(database, event, held=True)
-    (refused,) = await deliver(database, temporal, settings, [event.id])
-    assert refused.status is DeliveryStatus.REFUSED
+    (before,) = await deliver(database, temporal, settings, [event.id])
+    assert before.status is DeliveryStatus.REFUSED
     await ok(await api.post(f"/templates/{template['id']}/resume"))
     await store_events(database, again(event), held=True)
     (delivered,) = await deliver(database, temporal, settings, [event.id])
@@ -64,3 +68,76 @@ async def test_another_content_under_a_refused_key_has_nothing_tried_again(
     assert await deliver(database, temporal, settings, [event.id])
     (delivery,) = await read_deliveries(database, event.id)
     assert delivery.status == DeliveryStatus.REFUSED
+
+
+async def test_a_run_that_does_not_answer_holds_up_no_other_event(api: httpx.AsyncClient, database: Database) -> None:
+    # No worker is there, so no run answers.
+    template = await active_template(api)
+    key, other = f"orders-{uuid4().hex}", incoming_event(f"orders-{uuid4().hex}")
+    await subscribe(database, template, other.trigger_key)
+    await subscribe(
+        database,
+        template,
+        key,
+        mode=SubscriptionMode.START_OR_RESUME,
+        signal="go",
+        correlation_key={"type": "expr", "expr": {"src": "__trigger__.order"}},
+    )
+    heard, unheard = incoming_event(key, payload={"order": "a"}), incoming_event(key, payload={"order": "a"})
+    await store_events(database, heard)
+    async with asyncio.timeout(5):
+        while len(await read_deliveries(database, heard.id)) == 0:
+            await asyncio.sleep(0.05)
+    await store_events(database, unheard)
+    async with asyncio.timeout(5):
+        while len(await read_deliveries(database, unheard.id)) == 0:
+            await asyncio.sleep(0.05)
+    await store_events(database, other)
+    async with asyncio.timeout(4):
+        while (await read_event(database, other.id)).status == EventStatus.PENDING:
+            await asyncio.sleep(0.05)
+    (delivery,) = await read_deliveries(database, unheard.id)
+    assert delivery.status == DeliveryStatus.PENDING
+
+
+async def test_an_event_that_nobody_foresaw_holds_up_no_other(
+    api: httpx.AsyncClient, database: Database, temporal: Temporal, settings: Settings
+) -> None:
+    template = UUID((await active_template(api))["id"])
+    odd = incoming_event("", template_id=template, payload={"context": {}, "name": 5})
+    plain = incoming_event("", template_id=template, payload={"context": {}})
+    await store_events(database, odd, plain)
+    with suppress(Exception):
+        await deliver_due(database, temporal, settings)
+    async with asyncio.timeout(5):
+        while (await read_event(database, plain.id)).status == EventStatus.PENDING:
+            await asyncio.sleep(0.05)
+    assert (await read_event(database, odd.id)).status == EventStatus.PENDING
+
+
+async def test_a_database_whose_clock_is_ahead_is_believed(
+    make_database: MakeDatabase, serve: Serve, settings: Settings, temporal: Temporal
+) -> None:
+    url = await make_database()
+    ahead = Database(url)
+    try:
+        async with ahead.driver() as connection:
+            name = await connection.fetchval("SELECT current_database()")
+            await connection.execute(
+                "CREATE SCHEMA ahead; CREATE FUNCTION ahead.now() RETURNS timestamptz LANGUAGE sql "
+                "AS 'SELECT pg_catalog.now() + interval ''5 seconds''';"
+                f"ALTER DATABASE {name} SET search_path = ahead, pg_catalog, public"
+            )
+        await ahead.close()
+        ahead = Database(url)
+        api = await serve(settings, ahead, temporal)
+        template = await active_template(api)
+        await ok(await api.put("/links/PRODUCT/ahead", json={"templateId": template["id"]}), 201)
+        await ok(await api.post(f"/templates/{template['id']}/pause"))
+        purchase = {"eventId": "e", "entityId": "ahead", "context": {}}
+        refused(await api.post("/triggers/product-purchases", json=purchase), 422, "TEMPLATE_PAUSED")
+        await ok(await api.post(f"/templates/{template['id']}/resume"))
+        started = await ok(await api.post("/triggers/product-purchases", json=purchase), 202)
+        assert started["executionId"]
+    finally:
+        await ahead.close()
