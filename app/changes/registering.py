@@ -8,9 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.changes.catalogue import TableColumn
+from app.changes.row_changes import Operation
 from app.db.event_tables import TriggerDefinition
 from app.db.statuses import EventSource, TriggerCategory
 from app.errors import Conflict
+from app.forms.fields import MOST_CHOICES
+from app.subscriptions.narrowing import COLUMNS, MONITOR_COLUMNS, OPERATIONS
 
 SUFFIX: Final = "_db_change"
 _SAMPLE_TIME: Final = "2026-01-31T09:00:00+00:00"
@@ -49,9 +52,28 @@ def definition(key: str, connection: str, schema: str, table: str, columns: Sequ
         description=f"Rows of {schema}.{table} of the connection {connection} that are inserted, updated or deleted.",
         category=TriggerCategory.DATABASE,
         source=EventSource.ROW_CHANGE,
+        properties=_properties(columns),
         sample_payload=_sample(connection, schema, table, columns),
         variables=_variables(columns),
     )
+
+
+def _properties(columns: Sequence[TableColumn]) -> list[dict[str, Any]]:
+    """What a subscription may be narrowed by; `app.subscriptions.narrowing` says what it means."""
+    names = [{"name": column.name, "value": column.name} for column in columns][:MOST_CHOICES]
+    chosen: dict[str, Any] = {"type": "multiOptions", "options": names} if names else {"type": "string"}
+    operations = [{"name": one.value, "value": one.value} for one in Operation]
+    return [
+        {
+            "name": OPERATIONS,
+            "displayName": "Operations",
+            "type": "multiOptions",
+            "options": operations,
+            "hint": "All, unless some are chosen.",
+        },
+        {"name": MONITOR_COLUMNS, "displayName": "Only if these columns change", "type": "boolean", "default": True},
+        {"name": COLUMNS, "displayName": "Columns", **chosen, "hint": "Of updates; all, unless some are chosen."},
+    ]
 
 
 def _sample(connection: str, schema: str, table: str, columns: Sequence[TableColumn]) -> dict[str, Any]:

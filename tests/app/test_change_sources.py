@@ -1,8 +1,10 @@
 """Changes of a real table, read from PostgreSQL's log by logical replication, become events of the inbox."""
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import delete, select
 from sqlmodel import col
 
@@ -278,3 +280,25 @@ async def test_each_change_starts_one_execution_of_what_subscribes_to_it(shop: S
     refused(await shop.api.delete(f"/change-sources/{source['id']}"), 409, "TRIGGER_IN_USE")
     async with shop.database.transaction() as session:
         await session.execute(delete(Subscription).where(col(Subscription.id) == subscription.id))
+
+
+@pytest.mark.parametrize("method", ["REPLICATION", "POSTED"])
+async def test_subscriptions_narrow_by_the_operations_and_columns_of_a_table(shop: Shop, method: str) -> None:
+    source = await shop.watch(method=method)
+    template = await active_template(shop.api)
+    columns: Any = ["status"] if method == "REPLICATION" else "status"
+    body = {
+        "templateId": template["id"],
+        "triggerKey": source["key"],
+        "properties": {"operations": ["UPDATE"], "monitor_columns": True, "columns": columns},
+    }
+    subscription = await ok(await shop.api.post("/subscriptions", json=body), 201)
+    payload = {"operation": "UPDATE", "changed_columns": ["note"]}
+    explain = f"/subscriptions/{subscription['id']}/explain"
+    assert not (await ok(await shop.api.post(explain, json={"payload": payload})))["holds"]
+    payload["changed_columns"] = ["status", "note"]
+    assert (await ok(await shop.api.post(explain, json={"payload": payload})))["holds"]
+    if method == "REPLICATION":
+        body["properties"] = {"columns": ["no such column"]}
+        refused(await shop.api.post("/subscriptions", json=body), 422, "PROPERTIES_INVALID")
+    await shop.api.delete(f"/subscriptions/{subscription['id']}")
