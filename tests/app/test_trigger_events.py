@@ -20,11 +20,11 @@ PURCHASES = "/triggers/product-purchases"
 
 async def test_many_deliveries_of_one_event_start_one_execution(api: httpx.AsyncClient, database: Database) -> None:
     body = purchase(await link(api, await active_template(api)))
-    answers = await asyncio.gather(*(api.post(PURCHASES, json=body) for _ in range(100)))
+    answers = await asyncio.gather(*(api.post(PURCHASES, json=body) for _ in range(1_000)))
     assert {answer.status_code for answer in answers} == {200, 202}
     assert len({answer.json()["executionId"] for answer in answers}) == 1
     (event_id,) = {answer.json()["eventRecordId"] for answer in answers}
-    assert (await read_event(database, UUID(event_id))).times == 100
+    assert (await read_event(database, UUID(event_id))).times == 1_000
 
 
 async def test_a_linked_event_also_starts_what_listens_to_it(api: httpx.AsyncClient, database: Database) -> None:
