@@ -13,10 +13,13 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+from activities.backfills import backfill_activities
 from activities.http import http_request_action
 from activities.lifecycle import lifecycle_activities
 from activities.registry import BEAT, action_activities, check_activities, load_actions, unknown_action
 from activities.runs import run_activities
+from activities.schedules import schedule_activities
+from app.backfill_contracts import BACKFILL_ACTIVITIES
 from app.contracts import OWN_ACTIVITIES
 from app.db.session import Database
 from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
@@ -24,19 +27,27 @@ from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import Settings
 from app.temporal import Temporal, check_namespace, connect, register_search_attributes
 from millrace.actions import Action
+from workflows.backfill import BackfillStarts
 from workflows.execution import Execution
+from workflows.tick import TickRun
 
 log = structlog.get_logger(__name__)
 
 
 def build_worker(client: Client, database: Database, settings: Settings, actions: Iterable[Action]) -> Worker:
     """A worker for the actions. Raises `RegistryError` when they and the workflows do not fit together."""
-    own = [*lifecycle_activities(database), *run_activities()]
-    check_activities(own, OWN_ACTIVITIES)
+    temporal = Temporal(settings.temporal, client.data_converter, client)
+    own = [
+        *lifecycle_activities(database),
+        *run_activities(),
+        *schedule_activities(database, temporal, settings),
+        *backfill_activities(database, temporal, settings),
+    ]
+    check_activities(own, (*OWN_ACTIVITIES, *BACKFILL_ACTIVITIES))
     return Worker(
         client,
         task_queue=settings.temporal.task_queue,
-        workflows=[Execution],
+        workflows=[Execution, TickRun, BackfillStarts],
         activities=[*own, *action_activities(actions), unknown_action],
         max_cached_workflows=settings.worker.max_cached_workflows,
         max_concurrent_activities=settings.worker.max_concurrent_activities,

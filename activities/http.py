@@ -82,20 +82,26 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
         return addresses
 
 
-def http_request_action(settings: HttpActionSettings) -> Action:
-    """The action, bound to what this installation allows."""
-    allowed = frozenset(settings.allowed_private_hosts)
-    context = httpx.create_ssl_context()  # made once: reading the certificates takes tens of milliseconds
+class HttpCalls:
+    """HTTP calls of one worker, as far as this installation allows them."""
 
-    @action("http.request")
-    async def request(parameters: HttpRequest, call: Call) -> HttpResponse:
-        """Calls an HTTP address and gives back status, headers and body."""
+    def __init__(self, settings: HttpActionSettings) -> None:
+        self._settings = settings
+        self._allowed = frozenset(settings.allowed_private_hosts)
+        self._context = httpx.create_ssl_context()  # made once: reading the certificates takes tens of milliseconds
+
+    async def send(self, parameters: HttpRequest, headers: Mapping[str, str]) -> HttpResponse:
+        """Makes one call with the `headers`, whatever those of the parameters are.
+
+        Raises `ActionFailure`: HTTP_ADDRESS_REFUSED, HTTP_TIMED_OUT, HTTP_CONNECTION_FAILED, HTTP_SERVER_ERROR …
+        """
         url = _url(parameters)
-        headers = {"Idempotency-Key": call.idempotency_key, **parameters.headers}
         try:
             async with (
                 httpx.AsyncClient(
-                    transport=_GuardedTransport(allowed, context), timeout=parameters.timeout_seconds, trust_env=False
+                    transport=_GuardedTransport(self._allowed, self._context),
+                    timeout=parameters.timeout_seconds,
+                    trust_env=False,
                 ) as client,
                 client.stream(
                     parameters.method,
@@ -104,7 +110,7 @@ def http_request_action(settings: HttpActionSettings) -> Action:
                     json=parameters.body if "body" in parameters.model_fields_set else None,
                 ) as response,
             ):
-                content = await _content(response, settings.max_response_bytes)
+                content = await _content(response, self._settings.max_response_bytes)
         except httpx.TimeoutException as error:
             raise ActionFailure("HTTP_TIMED_OUT", f"{url.host} did not answer in time") from error
         except httpx.InvalidURL as error:
@@ -113,6 +119,16 @@ def http_request_action(settings: HttpActionSettings) -> Action:
             raise ActionFailure("HTTP_CONNECTION_FAILED", f"{url.host}: {error}") from error
         _check_status(response.status_code, parameters, url)
         return HttpResponse(status=response.status_code, headers=dict(response.headers), body=_body(response, content))
+
+
+def http_request_action(settings: HttpActionSettings) -> Action:
+    """The action, bound to what this installation allows."""
+    calls = HttpCalls(settings)
+
+    @action("http.request")
+    async def request(parameters: HttpRequest, call: Call) -> HttpResponse:
+        """Calls an HTTP address and gives back status, headers and body."""
+        return await calls.send(parameters, {"Idempotency-Key": call.idempotency_key, **parameters.headers})
 
     return request
 

@@ -28,25 +28,25 @@ def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
 
     @activity.defn(name=MARK_STARTED)
     async def mark_started(execution_id: UUID) -> None:
-        with _translated():
+        with refusals_translated():
             async with database.driver() as connection:
                 await lifecycle.mark_started(connection, execution_id)
 
     @activity.defn(name=CLOSE_EXECUTION)
     async def close_execution(request: CloseExecution) -> None:
-        with _translated():
+        with refusals_translated():
             async with database.driver() as connection:
                 await lifecycle.close_execution(connection, request, activity.info().workflow_run_id)
 
     @activity.defn(name=RECORD_STEPS)
     async def record_steps(request: RecordSteps) -> None:
-        with _translated():
+        with refusals_translated():
             async with database.transaction() as session:
                 await records.record_steps(session, request)
 
     @activity.defn(name=REGISTER_CHILDREN)
     async def register_children(request: RegisterChildren) -> RegisteredChildren:
-        with _translated():
+        with refusals_translated():
             async with database.transaction() as session:
                 return await lifecycle.register_children(session, request)
 
@@ -54,7 +54,7 @@ def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def refusals_translated() -> Iterator[None]:
     """A refusal keeps its code; only what is unavailable is worth another attempt."""
     try:
         yield

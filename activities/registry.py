@@ -101,23 +101,23 @@ def _activity(entry: Action) -> Activity:
                 return await _attempt_locally(entry, parameters, call, info.attempt)
             if entry.long:
                 return await _attempt(entry, parameters, call, info.attempt, activity.heartbeat)
-            async with _beating():
+            async with beating():
                 return await _attempt(entry, parameters, call, info.attempt, activity.heartbeat)
 
     return run
 
 
 @asynccontextmanager
-async def _beating() -> AsyncIterator[None]:
+async def beating() -> AsyncIterator[None]:
     """Says of an attempt that it is alive, and so hears of its withdrawal: the action gets `asyncio.CancelledError`.
 
     One that is over before the first sign costs nothing more. Actions that are long give the signs themselves.
     """
-    beating = asyncio.create_task(_beat())
+    signs = asyncio.create_task(_beat())
     try:
         yield
     finally:
-        beating.cancel()
+        signs.cancel()
 
 
 async def _beat() -> None:

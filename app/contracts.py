@@ -15,6 +15,7 @@ TASK_QUEUE = "millrace"
 
 TELL_CHILD = "millrace.tell"
 BATCH_WORKFLOW = "millrace.batch"
+TICK_WORKFLOW = "millrace.tick"
 
 # The one member of the result of an action that suspends itself.
 SUSPENDED = "$suspend"
@@ -26,8 +27,24 @@ REQUEST_CANCEL = "millrace.request_cancel"
 MARK_STARTED = "millrace.mark_started"
 CLOSE_EXECUTION = "millrace.close_execution"
 
+STORE_TICK = "millrace.store_tick"
+TICK_IS_OVER = "millrace.tick_is_over"
+WITHDRAW_TICK = "millrace.withdraw_tick"
+POLL_SOURCE = "millrace.poll_source"
+
 # What every worker has besides actions.
-OWN_ACTIVITIES = (MARK_STARTED, CLOSE_EXECUTION, REGISTER_CHILDREN, RECORD_STEPS, CHILD_OUTCOME, REQUEST_CANCEL)
+OWN_ACTIVITIES = (
+    MARK_STARTED,
+    CLOSE_EXECUTION,
+    REGISTER_CHILDREN,
+    RECORD_STEPS,
+    CHILD_OUTCOME,
+    REQUEST_CANCEL,
+    STORE_TICK,
+    TICK_IS_OVER,
+    WITHDRAW_TICK,
+    POLL_SOURCE,
+)
 
 # What the driver and the engine do changes with it: workflows/revisions.py says how.
 ENGINE_REVISION = 3
@@ -74,6 +91,11 @@ SEARCH_ATTRIBUTES = (
 def workflow_id(execution_id: UUID | str) -> str:
     """The Temporal workflow id of an execution."""
     return f"execution/{execution_id}"
+
+
+def schedule_id_of(trigger_id: UUID | str) -> str:
+    """The id of the Temporal Schedule that carries a schedule of ours."""
+    return f"schedule/{trigger_id}"
 
 
 def batch_workflow_id(execution_id: UUID | str, key: str) -> str:

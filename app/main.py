@@ -1,10 +1,8 @@
 """The HTTP API as an application: its parts, its routes, and what lives as long as it does."""
 
-import asyncio
 import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -15,25 +13,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import health
 from app.addresses import refuse_wrong_parameters
 from app.audit.routes import router as audit
+from app.backfills.routes import router as backfills
+from app.background import background_work
 from app.changes.connections import Connections
 from app.changes.reader import Reader
 from app.changes.routes import router as changes
 from app.db.session import Database
 from app.dead_letters.routes import router as dead_letters
-from app.errors import Invalid, Unavailable
+from app.errors import Invalid
 from app.executions.bulk_routes import router as bulk
 from app.executions.control_routes import router as control
 from app.executions.following import Followers
-from app.executions.reconciler import Sweep, reconcile_once
 from app.executions.repair import EngineRepair, Repair
 from app.executions.routes import router as executions
-from app.inbox.dispatcher import Dispatcher
 from app.inbox.routes import router as inbox
-from app.inbox.service import purge_events
 from app.incidents.routes import router as incidents
 from app.intake import Intake
 from app.links.routes import router as links
-from app.payloads.retention import keep_for, purge_blobs
 from app.pollers import Pollers
 from app.problem_details import (
     ProblemDetails,
@@ -45,8 +41,9 @@ from app.problem_details import (
 from app.registry.options import OptionReader
 from app.registry.routes import router as registry
 from app.registry.trigger_routes import router as registered_triggers
+from app.schedules.routes import router as schedules
 from app.secrets import Vault
-from app.settings import ReconcilerSettings, Settings
+from app.settings import Settings
 from app.subscriptions.routes import router as subscriptions
 from app.templates.routes import router as templates
 from app.temporal import Temporal
@@ -60,10 +57,6 @@ log = structlog.get_logger(__name__)
 
 DESCRIPTION = "Business processes as JSON definitions, run as Temporal workflows."
 PREFIX = "/api/v1"
-PURGE_EVERY = timedelta(days=1)
-# Seconds until the next look for row changes: when there are more, and when PostgreSQL is away.
-MORE_CHANGES_AFTER = 0.01
-AWAY_LOOK_EVERY = 5.0
 # The bulk forms come first: "bulk" would otherwise be taken for an execution's id.
 ROUTERS = (
     templates,
@@ -71,6 +64,7 @@ ROUTERS = (
     links,
     triggers,
     inbox,
+    schedules,
     bulk,
     executions,
     control,
@@ -78,6 +72,7 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    backfills,
     registered_triggers,
     subscriptions,
     webhooks,
@@ -93,29 +88,14 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
 
     followers = Followers(database, temporal)
     pollers = Pollers(temporal)
-    dispatcher = Dispatcher(database, temporal, settings)
     connections = Connections(database, settings.connections)
     reader = Reader(database, connections, settings.changes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        background = [
-            asyncio.create_task(reconcile_forever(database, temporal, settings.reconciler)),
-            asyncio.create_task(purge_forever(database, temporal, settings)),
-            asyncio.create_task(pollers.watch()),
-            asyncio.create_task(read_changes_forever(reader, settings.changes.interval)),
-        ]
-        delivering = asyncio.create_task(dispatcher.run())
-        yield
-        await followers.close()
-        dispatcher.stop()
-        await delivering
-        for task in background:
-            task.cancel()
-        for task in background:
-            with suppress(asyncio.CancelledError):
-                await task
-        await reader.close()
+        async with background_work(database, temporal, settings, pollers, reader):
+            yield
+            await followers.close()
 
     app = FastAPI(
         title="Millrace",
@@ -145,61 +125,6 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.include_router(health.router)
     _describe_problems(app)
     return app
-
-
-async def reconcile_forever(database: Database, temporal: Temporal, settings: ReconcilerSettings) -> None:
-    """A pass of the reconciler every `interval` seconds, until cancelled. Nothing that fails ends it."""
-    sweep = Sweep(lost_after=timedelta(seconds=settings.lost_after))
-    while True:
-        await asyncio.sleep(settings.interval)
-        try:
-            keep = timedelta(days=settings.dead_letter_days)
-            await reconcile_once(database, temporal, timedelta(seconds=settings.grace), sweep, keep)
-        except Unavailable as error:
-            log.warning("reconciling_postponed", code=error.code)
-        # The edge of a background task: an error that ended it would go unnoticed.
-        except Exception:
-            log.exception("reconciling_failed")
-
-
-async def purge_forever(
-    database: Database, temporal: Temporal, settings: Settings, interval: timedelta = PURGE_EVERY
-) -> None:
-    """Deletes old events, and stored values that nobody can need any more, every `interval`, until cancelled.
-
-    Any number of processes may do it. Nothing that fails ends it.
-    """
-    while True:
-        await asyncio.sleep(interval.total_seconds())
-        try:
-            async with database.transaction() as session:
-                events = await purge_events(session, timedelta(days=settings.inbox.keep_days))
-            values = await purge_blobs(database, await keep_for(temporal, settings.payloads))
-            log.info("purged", events=events, values=values)
-        except Unavailable as error:
-            log.warning("purge_postponed", code=error.code)
-        # The edge of a background task: an error that ended it would go unnoticed.
-        except Exception:
-            log.exception("purge_failed")
-
-
-async def read_changes_forever(reader: Reader, interval: float) -> None:
-    """Looks for row changes every `interval` seconds, and at once while there are more, until cancelled.
-
-    Nothing that fails ends it.
-    """
-    while True:
-        pause = interval
-        try:
-            if await reader.begin_passes():
-                pause = MORE_CHANGES_AFTER
-        except Unavailable as error:
-            log.warning("row_changes_postponed", code=error.code)
-            pause = max(interval, AWAY_LOOK_EVERY)
-        # The edge of a background task: an error that ended it would go unnoticed.
-        except Exception:
-            log.exception("row_changes_reading_failed")
-        await asyncio.sleep(pause)
 
 
 class BugsAnswered:

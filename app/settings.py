@@ -157,6 +157,14 @@ class ChangeSettings(BaseModel):
     lag_warning_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
 
 
+class PollingSettings(BaseModel):
+    """How sources are asked: texts that only headers of requests may hold, by name, and how much one answer may be."""
+
+    secrets: dict[str, SecretStr] = {}
+    max_items: int = Field(default=10_000, ge=1, description="of one answer")
+    timeout: float = Field(default=30.0, gt=0, le=300, description="seconds that a source has to answer")
+
+
 class InboxSettings(BaseModel):
     """How events are delivered and kept.
 
@@ -196,6 +204,7 @@ class Settings(BaseSettings):
     secrets: SecretsSettings = SecretsSettings()
     webhooks: WebhookSettings = WebhookSettings()
     changes: ChangeSettings = ChangeSettings()
+    polling: PollingSettings = PollingSettings()
     inbox: InboxSettings = InboxSettings()
     connections: dict[str, SecretStr] = Field(
         default_factory=dict, description="PostgreSQL URLs of other databases, by name: MILLRACE_CONNECTIONS__<NAME>"

@@ -129,13 +129,16 @@ async def _registered(client: Client) -> frozenset[str]:
 
 
 class Temporal:
-    """One process's way to Temporal. `attributes` are the search attributes that may be set."""
+    """One process's way to Temporal, over a `client` that is connected if there is one.
 
-    def __init__(self, settings: TemporalSettings, data_converter: DataConverter) -> None:
+    `attributes` are the search attributes that may be set.
+    """
+
+    def __init__(self, settings: TemporalSettings, data_converter: DataConverter, client: Client | None = None) -> None:
         self.settings = settings
         self._data_converter = data_converter
         self.attributes: frozenset[str] = frozenset()
-        self._client: Client | None = None
+        self._client = client
         self._of_worker: Client | None = None
         self._connecting = asyncio.Lock()
         self._answered = 0.0

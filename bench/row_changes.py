@@ -7,12 +7,12 @@ import asyncio
 import time
 from contextlib import suppress
 
+from app.background import read_changes_forever
 from app.changes import service
 from app.changes.connections import Connections
 from app.changes.reader import Reader
 from app.changes.schemas import WatchRequest
 from app.db.session import Connection, Database
-from app.main import read_changes_forever
 from app.settings import OWN_CONNECTION, Settings
 from bench.figures import Figure, Say
 from bench.servers import database_url, own_servers

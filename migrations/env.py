@@ -7,8 +7,10 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
+import app.db.backfill_tables
 import app.db.event_tables
-import app.db.tables  # noqa: F401  (both declare tables)
+import app.db.schedule_tables
+import app.db.tables  # noqa: F401  (all declare tables)
 from app.db.session import driver_url
 from app.settings import Settings
 

@@ -10,6 +10,8 @@ from pydantic_settings import SettingsError
 
 from app.cli import (
     actions,
+    backfill,
+    backfills,
     bulk,
     changes,
     definitions,
@@ -18,6 +20,7 @@ from app.cli import (
     executions,
     leftovers,
     purging,
+    schedules,
     servers,
     starts,
     steering,
@@ -41,11 +44,13 @@ demo.register(app)
 definitions.register(app)
 starts.register(app)
 actions.register(app)
+backfill.register(app)
 purging.register(app)
 steering.register(executions.app)
 bulk.register(executions.app)
 app.add_typer(executions.app, name="executions")
 app.add_typer(definitions.versions, name="versions")
+app.add_typer(backfills.app, name="backfills")
 app.add_typer(events.events, name="events")
 app.add_typer(leftovers.dead_letters, name="dead-letters")
 app.add_typer(leftovers.incidents, name="incidents")
@@ -53,6 +58,7 @@ app.add_typer(subscribing.triggers, name="triggers")
 app.add_typer(subscribing.subscriptions, name="subscriptions")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(changes.changes, name="changes")
+app.add_typer(schedules.app, name="schedules")
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

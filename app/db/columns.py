@@ -28,6 +28,10 @@ def json_document() -> Any:
     return Column(JSONB(none_as_null=True), nullable=True)
 
 
-def reference(target: str, *, nullable: bool = False, ondelete: str = "CASCADE", index: bool = True) -> Any:
+def reference(
+    target: str, *, nullable: bool = False, ondelete: str = "CASCADE", index: bool = True, primary_key: bool = False
+) -> Any:
     """An id in another table: `orders.id`."""
-    return Column(Uuid(), ForeignKey(target, ondelete=ondelete), nullable=nullable, index=index)
+    return Column(
+        Uuid(), ForeignKey(target, ondelete=ondelete), nullable=nullable, index=index, primary_key=primary_key
+    )

@@ -43,6 +43,13 @@ class TriggerEvent(SQLModel, table=True):
         Index("ix_trigger_event_due", "due_at", postgresql_where=text("status = 'PENDING'")),
         Index("ix_trigger_event_entity", "entity_type", "entity_id"),
         Index("ix_trigger_event_trigger_key_id", "trigger_key", "id"),
+        # The events of one schedule: their keys begin with its id.
+        Index(
+            "ix_trigger_event_by_clock",
+            "dedupe_key",
+            postgresql_ops={"dedupe_key": "text_pattern_ops"},
+            postgresql_where=text("source IN ('schedule', 'poll')"),
+        ),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

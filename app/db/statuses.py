@@ -150,3 +150,42 @@ class BeforeImage(StrEnum):
 
     FULL = "FULL"
     KEY = "KEY"
+
+
+class ScheduleKind(StrEnum):
+    """Whether the tick itself is the event, or a source is asked for some."""
+
+    SCHEDULE = "SCHEDULE"
+    POLL = "POLL"
+
+
+class OverlapPolicy(StrEnum):
+    """What happens at a tick while what an earlier one started has not ended; the names are Temporal's."""
+
+    SKIP = "SKIP"
+    BUFFER_ONE = "BUFFER_ONE"
+    BUFFER_ALL = "BUFFER_ALL"
+    CANCEL_OTHER = "CANCEL_OTHER"
+    TERMINATE_OTHER = "TERMINATE_OTHER"
+    ALLOW_ALL = "ALLOW_ALL"
+
+
+class BackfillStatus(StrEnum):
+    """LOADING takes rows in; RUNNING starts them; PAUSED starts none for now; the others are final."""
+
+    LOADING = "LOADING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+class BackfillRowStatus(StrEnum):
+    """PENDING waits for its turn; REPEATED had been started before, REFUSED was not taken, INVALID cannot be read."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    REPEATED = "REPEATED"
+    REFUSED = "REFUSED"
+    INVALID = "INVALID"

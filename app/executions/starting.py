@@ -173,6 +173,13 @@ def hash_of(request: StartRequest) -> str:
     return _hash(request, canonical_json(request.context))
 
 
+def check_start(target: Target, request: StartRequest, most_bytes: int) -> None:
+    """Raises what `accept` would raise because of the target or the context; writes nothing."""
+    _startable(target, request)
+    size = len(canonical_json(request.context).encode())
+    _check_context(target.input_schema, request.context, size, most_bytes)
+
+
 async def launch(connection: Connection, temporal: Temporal, launch: Launch) -> Launched:
     """Starts what `accept` wrote. Never raises because something is down: the row is stored.
 

@@ -11,6 +11,7 @@ import uvicorn
 from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from pydantic import SecretStr
+from temporalio.client import Client
 from temporalio.converter import DataConverter
 
 from app.db.session import Database
@@ -20,6 +21,7 @@ from app.settings import ApiSettings, ChangeSettings, ReconcilerSettings, Secret
 from app.temporal import Temporal
 from tests.app.shop import ORDERS, Shop, opened_shop, shop_settings
 from tests.conftest import MakeDatabase
+from worker import build_worker
 
 Serve = Callable[[Settings, Database, Temporal], Awaitable[httpx.AsyncClient]]
 
@@ -64,8 +66,12 @@ async def temporal(settings: Settings, converter: DataConverter) -> Temporal:
 
 
 @pytest.fixture(scope="module")
-async def serve() -> AsyncIterator[Serve]:
-    """Serves an application on a free port of loopback until the module ends."""
+async def serve(database: Database, converter: DataConverter) -> AsyncIterator[Serve]:
+    """Serves an application on a free port of loopback until the module ends.
+
+    It asks for what applications stand on, so that it ends before that does: their background tasks would open
+    connections of a database that has been closed, and nobody would close those.
+    """
     async with AsyncExitStack() as stack:
 
         async def start(settings: Settings, database: Database, temporal: Temporal) -> httpx.AsyncClient:
@@ -95,6 +101,18 @@ async def shop(shop_of_module: Shop) -> AsyncIterator[Shop]:
     await shop_of_module.user.execute(ORDERS)
     yield shop_of_module
     await shop_of_module.clear()
+
+
+@pytest.fixture(scope="module")
+async def worker_client(temporal_address: str, converter: DataConverter) -> Client:
+    return await Client.connect(temporal_address, data_converter=converter)
+
+
+@pytest.fixture
+async def working(worker_client: Client, database: Database, settings: Settings) -> AsyncIterator[None]:
+    """A worker for as long as the test."""
+    async with build_worker(worker_client, database, settings, ()):
+        yield
 
 
 @asynccontextmanager

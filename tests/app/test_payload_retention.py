@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
+from app.background import purge_forever
 from app.db.session import Database
 from app.db.tables import PayloadBlob, WorkflowExecution, new_id
-from app.main import purge_forever
 from app.payloads.postgres import PostgresBlobs
 from app.payloads.retention import keep_for, purge_blobs
 from app.settings import PayloadSettings, Settings

@@ -11,13 +11,13 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from app.background import reconcile_forever
 from app.contracts import ChildToRegister, CloseExecution, RegisterChildren
 from app.db.session import Database
 from app.db.tables import RecordStatus, WorkflowExecution, new_id
 from app.executions.ending import CANCEL_UNCONFIRMED
 from app.executions.lifecycle import close_execution, mark_started, register_children
 from app.executions.reconciler import Sweep, reconcile_once
-from app.main import reconcile_forever
 from app.settings import ReconcilerSettings, Settings
 from app.temporal import Temporal
 from tests.app.conftest import Serve

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.observability import configure_logging
 from app.settings import LogSettings
-from tests.soak import kills, outages, wide
+from tests.soak import backfill, kills, outages, wide
 
 Scenario = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -21,6 +21,7 @@ SCENARIOS: dict[str, Scenario] = {
     "batch": wide.many_children,
     "postgres": outages.postgres_away,
     "temporal": outages.temporal_restarted,
+    "backfill": backfill.run,
 }
 
 

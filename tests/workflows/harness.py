@@ -47,6 +47,7 @@ from app.settings import (
 )
 from millrace.actions import Action, ActionFailure, Call, Suspend, action
 from worker import build_worker
+from workflows.backfill import BackfillStarts
 from workflows.execution import Execution
 
 Handle = WorkflowHandle[Any, Any]
@@ -300,7 +301,7 @@ async def executions_on(client: Client, database_url: str) -> AsyncIterator[Exec
 
 def replayer(converter: DataConverter) -> Replayer:
     """Replays histories with the driver as it is now."""
-    return Replayer(workflows=[Execution], data_converter=converter)
+    return Replayer(workflows=[Execution, BackfillStarts], data_converter=converter)
 
 
 async def failure_of(handle: Handle) -> dict[str, Any]:

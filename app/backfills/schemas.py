@@ -1,0 +1,131 @@
+"""Backfills on the wire."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from app.db.statuses import BackfillRowStatus, BackfillStatus, EntityType
+from app.wire import Given, JsonObject, Name, Taken
+
+MOST_AT_ONCE = 1_000
+Code = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class BackfillCreate(Taken):
+    """What is to be started: a `template` (slug or id), or what each row's entity of `entityType` is linked to.
+
+    `rate` is starts a second, `concurrency` how many of its executions may be open at once.
+    """
+
+    name: Name
+    template: str | None = Field(default=None, min_length=1, max_length=100)
+    entity_type: EntityType | None = None
+    rate: float | None = Field(default=None, gt=0, le=10_000)
+    concurrency: int | None = Field(default=None, ge=1, le=1_000_000)
+    source: JsonObject = {}
+
+
+class RowTaken(Taken):
+    """A row of the source by its number there. One that could not be read has a `code` and a `message`, and perhaps
+    what it said (`raw`), and no context.
+    """
+
+    number: int = Field(ge=1, lt=2**31)
+    event_id: str | None = Field(default=None, min_length=1, max_length=400)
+    entity_id: str | None = Field(default=None, min_length=1, max_length=200)
+    name: Name | None = None
+    context: JsonObject | None = None
+    code: Code | None = None
+    message: str | None = Field(default=None, max_length=2_000)
+    raw: Any = None
+
+
+class RowsTaken(Taken):
+    """Some rows of the source."""
+
+    rows: list[RowTaken] = Field(min_length=1, max_length=MOST_AT_ONCE)
+
+
+class CheckRequest(RowsTaken):
+    """Rows that are not to be started: would they be taken?"""
+
+    template: str | None = Field(default=None, min_length=1, max_length=100)
+    entity_type: EntityType | None = None
+
+
+class RowProblem(Given):
+    """Why a row would not be started."""
+
+    number: int
+    code: str
+    message: str
+
+
+class CheckView(Given):
+    """How many rows would be started, how many have been started already, and what is wrong with the others."""
+
+    valid: int
+    repeated: int
+    problems: list[RowProblem]
+
+
+class LoadView(Given):
+    """How many rows are new, how many of these cannot be started, and how many had been loaded before."""
+
+    loaded: int
+    invalid: int
+    repeated: int
+
+
+class RowCounts(Given):
+    """Rows by status."""
+
+    total: int = 0
+    pending: int = 0
+    started: int = 0
+    repeated: int = 0
+    refused: int = 0
+    invalid: int = 0
+
+
+class BackfillView(Given):
+    """A backfill and how far it is. `lastNumber` is the number of the last row that was loaded, `open` how many of the
+    executions that it started are open.
+    """
+
+    id: UUID
+    name: str
+    template_id: UUID | None
+    template: str | None
+    entity_type: EntityType | None
+    rate: float | None
+    concurrency: int | None
+    source: JsonObject
+    status: BackfillStatus
+    status_reason: str | None
+    created_by: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    rows: RowCounts
+    last_number: int | None
+    open: int
+
+
+class BackfillRowView(Given):
+    """A row and what became of it; `triggerEventId` is its event in the inbox."""
+
+    number: int
+    event_id: str | None
+    entity_id: str | None
+    name: str | None
+    context: JsonObject | None
+    raw: Any
+    status: BackfillRowStatus
+    code: str | None
+    message: str | None
+    trigger_event_id: UUID | None
+    execution_id: UUID | None
+    updated_at: datetime

@@ -1,0 +1,185 @@
+"""Where the rows of a backfill come from, written down so that the same rows can be read again."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Literal
+
+import asyncpg
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from sqlalchemy.engine import make_url
+
+from app.backfills.mapping import Loadable, Mapping, mapped, read_expression, read_time
+from app.backfills.rows import BadRow, Read, SourceRow, check_columns, csv_rows, ndjson_rows, query_row
+from app.errors import AppError, Invalid, Unavailable
+from app.settings import OWN_CONNECTION, Settings
+
+# Rows that are fetched from a server-side cursor at once; seconds until a server that does not answer is given up.
+FETCHED = 500
+CONNECT_WITHIN = 10.0
+
+
+class Source(BaseModel):
+    """A file or a query, how it is read, and which rows of it. Kept with the backfill, so no secret may be in it.
+
+    `context` maps names in the context to columns; `map` is an expression that gives the context. `sha256` is the
+    file's, to tell whether it is still the one that was begun with.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    kind: Literal["csv", "ndjson", "sql"]
+    file: str | None = None
+    sha256: str | None = None
+    delimiter: str | None = None
+    connection: str | None = None
+    query: str | None = None
+    entity_id: str | None = None
+    event_id: str | None = None
+    name: str | None = None
+    context: dict[str, str] = {}
+    map: str | None = None
+    time: str | None = None
+    since: str | None = None
+    until: str | None = None
+    limit: int | None = None
+
+    def mapping(self) -> Mapping:
+        """What is made of a row. Raises `Invalid` MAPPING_INVALID, TIME_INVALID."""
+        if self.context and self.map is not None:
+            raise Invalid("MAPPING_INVALID", "The context comes from columns or from an expression, not from both.")
+        if self.time is None and (self.since is not None or self.until is not None):
+            raise Invalid("TIME_INVALID", "Say in which column the time is that since and until are about.")
+        return Mapping(
+            entity_id=self.entity_id,
+            event_id=self.event_id,
+            name=self.name,
+            time=self.time,
+            since=None if self.since is None else _time(self.since),
+            until=None if self.until is None else _time(self.until),
+            context=tuple(self.context.items()),
+            expression=None if self.map is None else read_expression(self.map),
+        )
+
+
+def fingerprint(file: Path) -> str:
+    """The SHA-256 of a file. Raises `Invalid` FILE_NOT_READABLE."""
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise Invalid("FILE_NOT_READABLE", f"{file}: {error.strerror or error}") from error
+
+
+def check_unchanged(source: Source) -> None:
+    """Raises SOURCE_CHANGED when the file is no longer the one that was begun with: its numbers mean other rows."""
+    if source.file is not None and fingerprint(Path(source.file)) != source.sha256:
+        raise Invalid("SOURCE_CHANGED", f"{source.file} has been changed since its backfill was begun.")
+
+
+def read_source(source: Source, settings: Settings) -> Generator[Loadable | BadRow, None, None]:
+    """What is to be started, in the order of the source, and what cannot be.
+
+    Raises FILE_NOT_READABLE, HEADER_INVALID, COLUMN_UNKNOWN, MAPPING_INVALID, TIME_INVALID, CONNECTION_UNKNOWN,
+    CONNECTION_UNREACHABLE, QUERY_FAILED.
+    """
+    mapping = source.mapping()
+    given = 0
+    for read in _read(source, settings, mapping.columns()):
+        row = mapped(read, mapping) if isinstance(read, SourceRow) else read
+        if row is None:
+            continue
+        if source.limit is not None and given == source.limit:
+            return
+        given += 1
+        yield row
+
+
+def _read(source: Source, settings: Settings, needed: list[str]) -> Iterator[Read]:
+    if source.kind == "sql":
+        yield from _query_rows(_url_of(source.connection or OWN_CONNECTION, settings), source.query or "", needed)
+        return
+    file = Path(source.file or "")
+    try:
+        # What is not UTF-8 becomes a bad row; only line ends that CSV and JSON know end a line.
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            if source.kind == "csv":
+                yield from csv_rows(lines, source.delimiter, needed)
+            else:
+                yield from ndjson_rows(lines)
+    except OSError as error:
+        raise Invalid("FILE_NOT_READABLE", f"{file}: {error.strerror or error}") from error
+
+
+def _query_rows(url: str, query: str, needed: list[str]) -> Iterator[Read]:
+    """The rows of a query, numbered as they come, a few in memory at a time."""
+
+    async def take(rows: AsyncIterator[Read]) -> list[Read]:
+        taken: list[Read] = []
+        async for row in rows:
+            taken.append(row)
+            if len(taken) == FETCHED:
+                break
+        return taken
+
+    with asyncio.Runner() as runner:
+        rows = _ask(url, query, needed)
+        try:
+            while taken := runner.run(take(rows)):
+                yield from taken
+        finally:
+            runner.run(rows.aclose())
+
+
+async def _ask(url: str, query: str, needed: list[str]) -> Any:
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_WITHIN)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise Unavailable("CONNECTION_UNREACHABLE", f"The database cannot be asked: {error}") from error
+    try:
+        for kind in ("json", "jsonb"):
+            await connection.set_type_codec(kind, schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+        async with connection.transaction(readonly=True), aclosing(_fetched(connection, query, needed)) as rows:
+            async for row in rows:
+                yield row
+    except asyncpg.PostgresError as error:
+        raise Invalid("QUERY_FAILED", f"PostgreSQL refuses the query: {error}") from error
+    except asyncpg.InterfaceError as error:
+        raise Unavailable("CONNECTION_UNREACHABLE", f"The database went away: {error}") from error
+    finally:
+        await connection.close(timeout=CONNECT_WITHIN)
+
+
+async def _fetched(connection: Any, query: str, needed: list[str]) -> Any:
+    statement = await connection.prepare(query)
+    columns = [attribute.name for attribute in statement.get_attributes()]
+    if not columns or len({*columns}) < len(columns):
+        raise Invalid("HEADER_INVALID", f"The query must name every column, each differently: {columns}.")
+    check_columns(columns, needed)
+    cursor = await statement.cursor()
+    number = 0
+    while batch := await cursor.fetch(FETCHED):
+        for record in batch:
+            number += 1
+            yield query_row(number, dict(record))
+
+
+def _url_of(name: str, settings: Settings) -> str:
+    url = settings.database.url if name == OWN_CONNECTION else settings.connections.get(name)
+    if url is None:
+        raise AppError(
+            "CONNECTION_UNKNOWN", 422, f"There is no connection {name}; set MILLRACE_CONNECTIONS__{name.upper()}."
+        )
+    plain = make_url(url.get_secret_value().replace("postgres://", "postgresql://", 1))
+    return plain.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _time(text: str) -> Any:
+    try:
+        return read_time(text)
+    except ValueError:
+        raise Invalid("TIME_INVALID", f"{text!r} is no time in ISO 8601.") from None

@@ -1,0 +1,182 @@
+"""`millrace schedules …`: what happens by the clock, and polls."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.api_client import ApiUrl, acting, open_api, read_json_object, segment
+from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
+
+app = typer.Typer(help="Schedules and polls: what happens by the clock.", no_args_is_help=True)
+
+Schedule = Annotated[str, typer.Argument(metavar="SCHEDULE", help="A schedule's name or id.", show_default=False)]
+Note = Annotated[str | None, typer.Option("--note", help="Why, for those who come after.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Option(help="Only SCHEDULE or POLL.")] = None,
+    paused: Annotated[bool | None, typer.Option(help="Only those paused, or only those not.")] = None,
+    limit: Limit = 50,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List schedules and polls, the newest first."""
+    asked = None if paused is None else str(paused).lower()
+    with open_api(api) as calls:
+        found = calls.first(limit, "/schedules", kind=kind, paused=asked)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("name", "kind", "when", "zone", "starts", "last", "state"),
+        [
+            (
+                one["name"],
+                one["kind"],
+                _when(one["spec"]),
+                one["spec"].get("timeZone", "UTC"),
+                one["triggerKey"] or one["templateId"],
+                time_of_day(one["lastRunAt"]),
+                _state(one),
+            )
+            for one in found
+        ],
+        empty="no schedules",
+    )
+
+
+@app.command("show")
+def show(schedule: Schedule, api: ApiUrl = None, as_json: AsJson = False) -> None:
+    """Show a schedule, and what it brought in last."""
+    with open_api(api) as calls:
+        found = calls.get(f"/schedules/{segment(schedule)}")
+        runs = calls.get(f"/schedules/{segment(schedule)}/runs", limit=10)["items"]
+    if as_json:
+        print_json(found | {"runs": runs})
+        return
+    print_fields(
+        {
+            "id": found["id"],
+            "name": found["name"],
+            "description": found["description"],
+            "kind": found["kind"],
+            "when": found["spec"],
+            "overlap": found["overlap"],
+            "limit": found["maxExecutions"],
+            "left": found["remaining"],
+            "template": found["templateId"],
+            "trigger key": found["triggerKey"],
+            "context": found["context"],
+            "poll": found["poll"],
+            "cursor": found["cursor"],
+            "state": _state(found),
+            "note": found["note"],
+            "last": time_of_day(found["lastRunAt"]),
+            "failures in a row": found["failures"],
+            "last error": found["lastError"],
+        }
+    )
+    if runs:
+        print_table(
+            ("received", "event", "status", "executions"),
+            [(time_of_day(one["receivedAt"]), one["summary"], one["status"], one["executionIds"]) for one in runs],
+        )
+
+
+@app.command("create")
+def create(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The schedule as JSON.", show_default=False)],
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a schedule or a poll."""
+    with open_api(api) as calls:
+        created = calls.post("/schedules", read_json_object(file), headers=acting())
+    _told(created, "is there", as_json)
+
+
+@app.command("run")
+def run(
+    schedule: Schedule,
+    overlap: Annotated[str | None, typer.Option(help="An overlap policy for this once, such as ALLOW_ALL.")] = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a schedule come now, also a paused one."""
+    with open_api(api) as calls:
+        answer = calls.post(f"/schedules/{segment(schedule)}/run", {"overlap": overlap}, headers=acting())
+    if as_json:
+        print_json(answer)
+    else:
+        out.print(f"{schedule} has been asked to run.")
+
+
+@app.command("pause")
+def pause(schedule: Schedule, note: Note = None, api: ApiUrl = None, as_json: AsJson = False) -> None:
+    """Let a schedule come no more until it is resumed."""
+    with open_api(api) as calls:
+        paused = calls.post(f"/schedules/{segment(schedule)}/pause", {"note": note}, headers=acting())
+    _told(paused, "is paused", as_json)
+
+
+@app.command("resume")
+def resume(schedule: Schedule, note: Note = None, api: ApiUrl = None, as_json: AsJson = False) -> None:
+    """End a pause."""
+    with open_api(api) as calls:
+        resumed = calls.post(f"/schedules/{segment(schedule)}/resume", {"note": note}, headers=acting())
+    _told(resumed, "comes again", as_json)
+
+
+@app.command("delete")
+def delete(schedule: Schedule, api: ApiUrl = None) -> None:
+    """Delete a schedule; what it started goes on."""
+    with open_api(api) as calls:
+        calls.delete(f"/schedules/{segment(schedule)}", headers=acting())
+    out.print(f"{schedule} is deleted.")
+
+
+@app.command("next")
+def next_(
+    schedule: Schedule,
+    count: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 10,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show when a schedule comes next, as Temporal works it out; in your own time zone."""
+    with open_api(api) as calls:
+        found = calls.get(f"/schedules/{segment(schedule)}/next", count=count)["items"]
+    if as_json:
+        print_json(found)
+        return
+    for time in found:
+        out.print(time_of_day(time))
+    if not found:
+        out.print("It does not come any more.")
+
+
+def _told(schedule: dict[str, Any], what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(schedule)
+        return
+    out.print(f"{schedule['name']} {what}.")
+    if not schedule["synced"]:
+        out.print(f"Temporal has not been told yet: {schedule['syncError']}")
+
+
+def _when(spec: dict[str, Any]) -> str:
+    every = [f"every {one['every']}" for one in spec.get("intervals", [])]
+    calendars = [one.get("comment") or "calendar" for one in spec.get("calendars", [])]
+    return "; ".join([*spec.get("cron", []), *every, *calendars])
+
+
+def _state(schedule: dict[str, Any]) -> str:
+    if not schedule["synced"]:
+        return "not synced"
+    if schedule["paused"]:
+        return "paused"
+    if schedule["remaining"] == 0:
+        return "used up"
+    return "failing" if schedule["failures"] else "on"

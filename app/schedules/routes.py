@@ -1,0 +1,172 @@
+"""`/schedules`: what happens by the clock, and polls."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from app.contracts import schedule_id_of
+from app.db.schedule_tables import ScheduleTrigger
+from app.db.statuses import ScheduleKind
+from app.dependencies import Actor, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
+from app.problem_details import problem_responses
+from app.schedules import carrying, service
+from app.schedules.queries import RUNS, keys_of, list_schedules
+from app.schedules.schemas import (
+    FireTimes,
+    PauseRequest,
+    RunReceipt,
+    RunRequest,
+    ScheduleChange,
+    ScheduleCreate,
+    ScheduleRun,
+    ScheduleRuns,
+    ScheduleView,
+    Spec,
+)
+from app.wire import Moment, Page, encode_cursor, read_id_cursor
+
+router = APIRouter(prefix="/schedules", tags=["schedules"], responses=problem_responses(404, 409, 422, 503))
+
+Reference = Annotated[str, Path(alias="schedule", description="a schedule's id or name", max_length=100)]
+Count = Annotated[int, Query(ge=1, le=100, description="how many times")]
+After = Annotated[Moment | None, Query(description="after this time; now without it")]
+
+
+@router.post("", status_code=201, summary="Create a schedule or a poll", name="createSchedule")
+async def create(
+    request: ScheduleCreate,
+    session: SessionPart,
+    temporal: TemporalPart,
+    settings: SettingsPart,
+    actor: Actor = None,
+) -> ScheduleView:
+    """While Temporal is away it is stored, not `synced`, and made there as soon as that is possible.
+
+    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID.
+    """
+    return _view(await service.create_schedule(session, temporal, settings, request, actor))
+
+
+@router.get("", summary="List schedules", name="listSchedules")
+async def list_(
+    session: SessionPart,
+    kind: Annotated[ScheduleKind | None, Query()] = None,
+    paused: Annotated[bool | None, Query()] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[ScheduleView]:
+    """The newest first."""
+    before = read_id_cursor(cursor)
+    rows = await list_schedules(session, kind=kind, paused=paused, before=before, limit=limit + 1)
+    items = [_view(row) for row in rows[:limit]]
+    following = encode_cursor(str(items[-1].id)) if len(rows) > limit else None
+    return Page(items=items, next_cursor=following)
+
+
+@router.post("/preview", summary="Show when a specification would come", name="previewSchedule")
+async def preview(request: Spec, temporal: TemporalPart, count: Count = 10, after: After = None) -> FireTimes:
+    """As Temporal works it out; nothing is stored. Codes: SCHEDULE_SPEC_INVALID, TEMPORAL_UNAVAILABLE."""
+    async with carrying.preview(temporal, request) as schedule_id:
+        return FireTimes(items=await carrying.next_times(temporal, schedule_id, count, after))
+
+
+@router.get("/{schedule}", summary="Read a schedule", name="getSchedule")
+async def get(schedule: Reference, session: SessionPart) -> ScheduleView:
+    """By id or name. Codes: SCHEDULE_NOT_FOUND."""
+    return _view(await service.get_schedule(session, schedule))
+
+
+@router.patch("/{schedule}", summary="Change a schedule", name="changeSchedule")
+async def change(
+    schedule: Reference,
+    request: ScheduleChange,
+    session: SessionPart,
+    temporal: TemporalPart,
+    settings: SettingsPart,
+    actor: Actor = None,
+) -> ScheduleView:
+    """What is left out stays. Codes: KIND_FIXED, and those of creating one."""
+    return _view(await service.change_schedule(session, temporal, settings, schedule, request, actor))
+
+
+@router.delete("/{schedule}", status_code=204, summary="Delete a schedule", name="deleteSchedule")
+async def delete(schedule: Reference, database: DatabasePart, temporal: TemporalPart, actor: Actor = None) -> None:
+    """What it started goes on, and its events stay. Codes: SCHEDULE_NOT_FOUND."""
+    async with database.transaction() as session:
+        deleted = await service.delete_schedule(session, schedule, actor)
+    await service.forget(temporal, deleted)
+
+
+@router.post("/{schedule}/pause", summary="Pause a schedule", name="pauseSchedule")
+async def pause(
+    *,
+    schedule: Reference,
+    request: PauseRequest | None = None,
+    session: SessionPart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+) -> ScheduleView:
+    """Times that come meanwhile are let go; what was started goes on. Codes: SCHEDULE_NOT_FOUND."""
+    note = None if request is None else request.note
+    return _view(await service.pause_schedule(session, temporal, schedule, True, note, actor))
+
+
+@router.post("/{schedule}/resume", summary="Resume a schedule", name="resumeSchedule")
+async def resume(
+    *,
+    schedule: Reference,
+    request: PauseRequest | None = None,
+    session: SessionPart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+) -> ScheduleView:
+    """It comes again at its next time. Codes: SCHEDULE_NOT_FOUND."""
+    note = None if request is None else request.note
+    return _view(await service.pause_schedule(session, temporal, schedule, False, note, actor))
+
+
+@router.post("/{schedule}/run", status_code=202, summary="Run a schedule now", name="runSchedule")
+async def run(
+    *,
+    schedule: Reference,
+    request: RunRequest | None = None,
+    database: DatabasePart,
+    temporal: TemporalPart,
+    actor: Actor = None,
+) -> RunReceipt:
+    """Also a paused one, and one that is used up. Two that are asked for within one second are one.
+
+    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, TEMPORAL_UNAVAILABLE.
+    """
+    async with database.transaction() as session:
+        row = await service.get_schedule(session, schedule)
+    overlap = None if request is None else request.overlap
+    await service.run_schedule(database, temporal, row, overlap, actor)
+    return RunReceipt(id=row.id, requested_at=datetime.now(UTC))
+
+
+@router.get("/{schedule}/next", summary="Show when a schedule comes next", name="getScheduleTimes")
+async def next_(
+    schedule: Reference, database: DatabasePart, temporal: TemporalPart, count: Count = 10, after: After = None
+) -> FireTimes:
+    """As Temporal works it out, whether it is paused or not.
+
+    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, TEMPORAL_UNAVAILABLE.
+    """
+    async with database.transaction() as session:
+        row = await service.get_schedule(session, schedule)
+    return FireTimes(items=await carrying.next_times(temporal, schedule_id_of(row.id), count, after))
+
+
+@router.get("/{schedule}/runs", summary="List what a schedule brought in", name="getScheduleRuns")
+async def runs(schedule: Reference, session: SessionPart, limit: Limit = 50) -> ScheduleRuns:
+    """Its events, the latest first, with what they started. Codes: SCHEDULE_NOT_FOUND."""
+    row = await service.get_schedule(session, schedule)
+    first, last = keys_of(row.id)
+    found = await session.execute(RUNS, {"first": first, "last": last, "limit": limit})
+    return ScheduleRuns(items=[ScheduleRun.model_validate(dict(one)) for one in found.mappings()])
+
+
+def _view(row: ScheduleTrigger) -> ScheduleView:
+    return ScheduleView.model_validate(row.model_dump(include=set(ScheduleView.model_fields)))

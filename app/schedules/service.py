@@ -1,0 +1,232 @@
+"""What can be done with schedules: each change is stored, and handed to Temporal; what it misses is reconciled."""
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import delete
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from app.audit.changes import Facts, record_change
+from app.audit.service import Deed, audited
+from app.contracts import schedule_id_of
+from app.db.event_tables import TriggerDefinition
+from app.db.schedule_tables import PollItem, ScheduleTrigger
+from app.db.session import Database
+from app.db.statuses import EventSource, OverlapPolicy, ScheduleKind, TriggerCategory
+from app.db.tables import new_id
+from app.errors import Conflict, Invalid, NotFound, Unavailable
+from app.schedules import carrying
+from app.schedules.queries import find_schedule
+from app.schedules.schemas import ScheduleChange, ScheduleCreate, SqlSource, Target
+from app.settings import OWN_CONNECTION, Settings
+from app.templates.service import get_template
+from app.temporal import Temporal, unreachable
+
+log = structlog.get_logger(__name__)
+
+_NOT_CONFIGURED = {"id", "cursor", "primed", "last_run_at", "last_error", "last_error_at", "failures", "synced"} | {
+    "sync_error", "created_at", "updated_at", "remaining",
+}  # fmt: skip
+
+
+async def get_schedule(session: AsyncSession, reference: str, *, lock: bool = False) -> ScheduleTrigger:
+    """A schedule by id or name. Raises SCHEDULE_NOT_FOUND."""
+    found = await find_schedule(session, reference, lock=lock)
+    if found is None:
+        raise NotFound("schedule", reference)
+    return found
+
+
+async def create_schedule(
+    session: AsyncSession, temporal: Temporal, settings: Settings, request: ScheduleCreate, actor: str | None
+) -> ScheduleTrigger:
+    """A new schedule, in Temporal too unless that is away: then it is made there later.
+
+    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID.
+    """
+    row = ScheduleTrigger(
+        name=request.name,
+        description=request.description,
+        kind=ScheduleKind.SCHEDULE if request.poll is None else ScheduleKind.POLL,
+        spec=_document(request.spec),
+        overlap=request.overlap,
+        catch_up_seconds=request.catch_up_window,
+        max_executions=request.max_executions,
+        remaining=request.max_executions,
+        paused=request.paused,
+        note=request.note,
+        poll=None if request.poll is None else _document(request.poll),
+    )
+    _check_source(settings, request)
+    await _aim(session, row, request.target)
+    session.add(row)
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        raise Conflict("NAME_TAKEN", f"Another schedule has the name {row.name}.") from error
+    await record_change(session, "CREATE_SCHEDULE", ("SCHEDULE", row.id), actor, None, _facts(row))
+    await sync(temporal, row)
+    await session.flush()
+    return row
+
+
+async def change_schedule(
+    session: AsyncSession,
+    temporal: Temporal,
+    settings: Settings,
+    reference: str,
+    request: ScheduleChange,
+    actor: str | None,
+) -> ScheduleTrigger:
+    """Sets what is given. Raises KIND_FIXED for a poll of what is none, and what `create_schedule` raises.
+
+    How often it may come is only changed while Temporal is there: TEMPORAL_UNAVAILABLE.
+    """
+    row = await get_schedule(session, reference, lock=True)
+    before = _facts(row)
+    given = request.model_fields_set
+    if "poll" in given and (row.kind != ScheduleKind.POLL or request.poll is None):
+        raise Conflict("KIND_FIXED", "A schedule stays a schedule, and a poll a poll.")
+    if row.kind == ScheduleKind.POLL and request.overlap not in (None, OverlapPolicy.SKIP):
+        raise Conflict("KIND_FIXED", "A poll's overlap policy is SKIP.")
+    _check_source(settings, request)
+    _set(row, request)
+    if request.target is not None:
+        await _aim(session, row, request.target)
+    limited_anew = "max_executions" in given
+    if limited_anew:
+        await _limit(temporal, row, request.max_executions)
+    if request.reset_cursor:
+        row.cursor, row.primed = None, False
+        await session.execute(delete(PollItem).where(col(PollItem.schedule_id) == row.id))
+    await record_change(session, "CHANGE_SCHEDULE", ("SCHEDULE", row.id), actor, before, _facts(row))
+    await sync(temporal, row, limited_anew=limited_anew)
+    if limited_anew and not row.synced:
+        # Temporal would go on with what is left of the old limit.
+        raise unreachable()
+    await session.flush()
+    return row
+
+
+def _set(row: ScheduleTrigger, request: ScheduleChange) -> None:
+    if "description" in request.model_fields_set:
+        row.description = request.description
+    if request.spec is not None:
+        row.spec = _document(request.spec)
+    if request.overlap is not None:
+        row.overlap = request.overlap
+    if request.catch_up_window is not None:
+        row.catch_up_seconds = request.catch_up_window
+    if request.poll is not None:
+        row.poll = _document(request.poll)
+
+
+async def pause_schedule(
+    session: AsyncSession, temporal: Temporal, reference: str, paused: bool, note: str | None, actor: str | None
+) -> ScheduleTrigger:
+    """Pauses or resumes: times that come meanwhile are let go."""
+    row = await get_schedule(session, reference, lock=True)
+    before = _facts(row)
+    row.paused, row.note = paused, note
+    what = "PAUSE_SCHEDULE" if paused else "RESUME_SCHEDULE"
+    await record_change(session, what, ("SCHEDULE", row.id), actor, before, _facts(row))
+    await sync(temporal, row)
+    await session.flush()
+    return row
+
+
+async def delete_schedule(session: AsyncSession, reference: str, actor: str | None) -> UUID:
+    """Deletes it; what it started goes on, and its events stay. Temporal's own is deleted after the commit."""
+    row = await get_schedule(session, reference, lock=True)
+    await session.execute(delete(ScheduleTrigger).where(col(ScheduleTrigger.id) == row.id))
+    await record_change(session, "DELETE_SCHEDULE", ("SCHEDULE", row.id), actor, _facts(row), None)
+    return row.id
+
+
+async def forget(temporal: Temporal, schedule_id: UUID) -> None:
+    """Deletes Temporal's schedule of one that is deleted; when Temporal is away the reconciler does it later."""
+    try:
+        await carrying.remove(temporal, schedule_id_of(schedule_id))
+    except Unavailable as error:
+        log.warning("schedule_left_in_temporal", schedule_id=str(schedule_id), code=error.code)
+
+
+async def run_schedule(
+    database: Database, temporal: Temporal, row: ScheduleTrigger, overlap: OverlapPolicy | None, actor: str | None
+) -> None:
+    """Asks Temporal for a tick now, also of a paused schedule. Raises SCHEDULE_NOT_SYNCED, `Unavailable`."""
+    said = {"overlap": overlap}
+    async with audited(database, Deed("RUN_SCHEDULE", "SCHEDULE", str(row.id), actor, request=said)):
+        await carrying.trigger(temporal, row.id, overlap)
+
+
+async def sync(temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool = False) -> None:
+    """Hands a row to Temporal and notes whether it has it. Raises SCHEDULE_SPEC_INVALID; that it is away, it notes.
+
+    Unless it is `limited_anew`, how many times are left is Temporal's to say.
+    """
+    try:
+        await carrying.push(temporal, row, limited_anew=limited_anew)
+    except Unavailable as error:
+        row.synced, row.sync_error = False, f"{error.code}: {error.message}"
+        log.warning("schedule_not_synced", schedule_id=str(row.id), code=error.code)
+        return
+    row.synced, row.sync_error = True, None
+
+
+async def _limit(temporal: Temporal, row: ScheduleTrigger, most: int | None) -> None:
+    """What was used up stays used up. Raises `Unavailable`: only Temporal knows how much that is."""
+    left = await carrying.remaining_actions(temporal, row.id) if row.max_executions is not None else None
+    left = row.remaining if left is None else left
+    used = 0 if row.max_executions is None or left is None else row.max_executions - left
+    row.max_executions = most
+    row.remaining = None if most is None else max(0, most - used)
+
+
+async def _aim(session: AsyncSession, row: ScheduleTrigger, target: Target) -> None:
+    if target.template_id is not None:
+        row.template_id = (await get_template(session, target.template_id)).id
+    else:
+        row.template_id = None
+        await _register(session, row, target.trigger_key or "")
+    row.trigger_key, row.context, row.execution_name = target.trigger_key, target.context, target.name
+
+
+async def _register(session: AsyncSession, row: ScheduleTrigger, key: str) -> None:
+    """Subscriptions need an entry of the registry: without one yet, there is one now."""
+    polls = row.kind == ScheduleKind.POLL
+    entry = {
+        "id": new_id(),
+        "key": key,
+        "name": key,
+        "category": TriggerCategory.EXTERNAL if polls else TriggerCategory.SCHEDULE,
+        "source": EventSource.POLL if polls else EventSource.SCHEDULE,
+    }
+    await session.execute(insert(TriggerDefinition).values(**entry).on_conflict_do_nothing(index_elements=["key"]))
+
+
+def _check_source(settings: Settings, request: ScheduleCreate | ScheduleChange) -> None:
+    if request.poll is None:
+        return
+    source = request.poll.source
+    if isinstance(source, SqlSource):
+        if source.connection != OWN_CONNECTION and source.connection not in settings.connections:
+            raise Invalid("CONNECTION_UNKNOWN", f"No connection {source.connection} is configured.")
+        return
+    for name in source.secret_headers.values():
+        if name not in settings.polling.secrets:
+            raise Invalid("SECRET_UNKNOWN", f"No secret {name} is configured for polling.")
+
+
+def _document(model: Any) -> dict[str, Any]:
+    document: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return document
+
+
+def _facts(row: ScheduleTrigger) -> Facts:
+    """What the audit says of a schedule."""
+    return row.model_dump(mode="json", exclude=_NOT_CONFIGURED)
