@@ -41,7 +41,9 @@ async def test_inserts_updates_and_deletes_are_told_with_the_row_before_and_afte
         "orders · DELETE · 42",
     ]
     shown = await shop.source(source)
-    assert (shown["changesSeen"], shown["eventsStored"], shown["unreadBytes"]) == (3, 3, 0)
+    assert (shown["changesSeen"], shown["eventsStored"]) == (3, 3)
+    # Whatever else the server writes meanwhile counts too.
+    assert shown["unreadBytes"] < 100_000
     assert shown["lastChangeAt"] is not None
 
 
