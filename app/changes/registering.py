@@ -26,6 +26,21 @@ _CATEGORIES: Final[dict[str, tuple[str, Any]]] = {
     "D": ("dateTime", _SAMPLE_TIME),
     "N": ("number", 1),
 }
+# Columns are text, not options: they come and go while the table is watched.
+_OPERATIONS: Final[dict[str, Any]] = {
+    "name": "operations",
+    "displayName": "Operations",
+    "type": "multiOptions",
+    "options": [{"name": word, "value": word} for word in ("INSERT", "UPDATE", "DELETE")],
+    "hint": "All, unless some are chosen.",
+}
+_COLUMNS: Final[dict[str, Any]] = {
+    "name": "columns",
+    "displayName": "Columns",
+    "type": "string",
+    "typeOptions": {"multipleValues": True},
+    "hint": "An UPDATE counts only if it changed one of these; every one does without any.",
+}
 
 
 async def free_key(session: AsyncSession, connection: str, schema: str, table: str) -> str:
@@ -41,14 +56,19 @@ async def free_key(session: AsyncSession, connection: str, schema: str, table: s
     raise Conflict("TRIGGER_KEY_TAKEN", f"There are triggers {short} and {connection}_{short} already.")
 
 
-def definition(key: str, connection: str, schema: str, table: str, columns: Sequence[TableColumn]) -> TriggerDefinition:
-    """The registry's entry."""
+def definition(
+    key: str, connection: str, schema: str, table: str, columns: Sequence[TableColumn], *, whole_before: bool
+) -> TriggerDefinition:
+    """The registry's entry. Without the whole row before nobody knows which columns an UPDATE changed, so that
+    subscriptions cannot ask for them.
+    """
     return TriggerDefinition(
         key=key,
         name=f"Changes of {table}",
         description=f"Rows of {schema}.{table} of the connection {connection} that are inserted, updated or deleted.",
         category=TriggerCategory.DATABASE,
         source=EventSource.ROW_CHANGE,
+        properties=[_OPERATIONS, _COLUMNS] if whole_before else [_OPERATIONS],
         sample_payload=_sample(connection, schema, table, columns),
         variables=_variables(columns),
     )
