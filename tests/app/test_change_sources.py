@@ -58,6 +58,23 @@ async def test_a_registry_entry_describes_the_tables_columns(shop: Shop) -> None
     assert entry["sample_payload"]["after"]["status"] == "text"
 
 
+@pytest.mark.parametrize(("whole", "names"), [(True, ["operations", "columns"]), (False, ["operations"])])
+async def test_subscriptions_can_be_narrowed_as_far_as_the_row_before_is_known(
+    shop: Shop, whole: bool, names: list[str]
+) -> None:
+    source = await shop.watch(wholeBefore=whole)
+    entry = await ok(await shop.api.get(f"/registry/triggers/{source['key']}"))
+    assert [field["name"] for field in entry["properties"]] == names
+    template = await active_template(shop.api)
+    body = {"templateId": template["id"], "triggerKey": source["key"]}
+    narrowing = {"operations": ["UPDATE"], "columns": ["status"]}
+    properties = {name: narrowing[name] for name in names}
+    made = await ok(await shop.api.post("/subscriptions", json=body | {"properties": properties}), 201)
+    wrong = await shop.api.post("/subscriptions", json=body | {"properties": {"operations": ["TRUNCATE"]}})
+    refused(wrong, 422, "PROPERTIES_INVALID")
+    await shop.api.delete(f"/subscriptions/{made['id']}")
+
+
 async def test_an_update_counts_only_if_it_changed_a_monitored_column(shop: Shop) -> None:
     await shop.watch(monitoredColumns=["status", "amount"])
     await shop.user.execute("INSERT INTO orders (id, status) VALUES (1, 'new')")
