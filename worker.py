@@ -7,6 +7,7 @@ use the same function.
 import asyncio
 import sys
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import structlog
@@ -22,6 +23,7 @@ from activities.schedules import schedule_activities
 from app.backfill_contracts import BACKFILL_ACTIVITIES
 from app.contracts import OWN_ACTIVITIES
 from app.db.session import Database
+from app.inbox.dispatcher import Dispatcher
 from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
 from app.registry.queries import ActionRegistration, upsert_actions
 from app.settings import Settings
@@ -84,7 +86,12 @@ async def serve(
         worker = build_worker(client, database, settings, known)
         async with database.transaction() as session:
             await upsert_actions(session, [_registration(one) for one in known])
-        async with worker:
+        async with AsyncExitStack() as running:
+            await running.enter_async_context(worker)
+            if beside is None:
+                # What schedules, polls and backfills bring starts also where no API runs.
+                temporal = Temporal(settings.temporal, storage.converter, client)
+                await running.enter_async_context(Dispatcher(database, temporal, settings).running())
             log.info("worker_started", task_queue=settings.temporal.task_queue, actions=[one.key for one in known])
             if beside is not None:
                 beside.work_beside(client)

@@ -32,8 +32,6 @@ async def background_work(
     database: Database, temporal: Temporal, settings: Settings, pollers: Pollers, reader: Reader
 ) -> AsyncIterator[None]:
     """Does all of it for as long as the block lasts. What is being delivered in the end is not broken off."""
-    dispatcher = Dispatcher(database, temporal, settings)
-    delivering = asyncio.create_task(dispatcher.run())
     others = [
         asyncio.create_task(work)
         for work in (
@@ -45,10 +43,9 @@ async def background_work(
         )
     ]
     try:
-        yield
+        async with Dispatcher(database, temporal, settings).running():
+            yield
     finally:
-        dispatcher.stop()
-        await delivering
         for task in others:
             task.cancel()
         for task in others:

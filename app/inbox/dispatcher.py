@@ -1,8 +1,8 @@
 """The dispatcher: delivers what is stored and waits, as long as the process lives."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 import structlog
@@ -42,6 +42,16 @@ class Dispatcher:
                 await self._deliver_all()
         await listening
         await asyncio.gather(*self._handing_over)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Delivers for as long as the block lasts; what is being delivered at its end is not broken off."""
+        running = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            self.stop()
+            await running
 
     def stop(self) -> None:
         """Ends `run` once what is being delivered has been: nothing is broken off in the middle."""

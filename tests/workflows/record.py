@@ -35,6 +35,7 @@ from tests.workflows.recorded_runs import (
     undone,
     withdrawn_chunk,
 )
+from tests.workflows.recorded_ways_in import backfilled, delivering, ticked, withdrawn_tick
 
 FOLDER = Path(__file__).with_name("histories")
 LEAF = "recorded-leaf"
@@ -206,6 +207,9 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "withdrawn-chunk": withdrawn_chunk,
     "moved": moved,
     "asked-together": asked_together,
+    "ticked": lambda executions: ticked(executions, "recorded-short"),
+    "withdrawn-tick": lambda executions: withdrawn_tick(executions, "recorded-slow"),
+    "backfilled": lambda executions: backfilled(executions, LEAF),
 }
 
 
@@ -225,10 +229,16 @@ async def record() -> None:
             assert settings.temporal.address is not None
             await migrate(url.get_secret_value())
             client = await Client.connect(settings.temporal.address, identity="recorder")
-            async with executions_on(client, url.get_secret_value()) as executions, executions.worker():
+            async with (
+                executions_on(client, url.get_secret_value()) as executions,
+                executions.worker(),
+                delivering(executions),
+            ):
                 await executions.template(LEAF, line(action("call", parameters={"n": expr("__context__.n")})))
                 slow = action("slow", actionKey="test.sleep", parameters={"seconds": 30}, timeout=60)
                 await executions.template("recorded-slow", line(slow))
+                short = action("short", actionKey="test.sleep", parameters={"seconds": 1.5}, timeout=60)
+                await executions.template("recorded-short", line(short))
                 for name, play in missing.items():
                     history = await (await play(executions)).fetch_history()
                     text = _without_traces(history.to_json())

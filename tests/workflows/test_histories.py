@@ -10,14 +10,18 @@ from temporalio.workflow import NondeterminismError
 from app.payloads.storage import data_converter
 from app.settings import PayloadSettings
 from tests.workflows.memory_blobs import MemoryBlobs, load_blobs
+from workflows.backfill import BackfillStarts
 from workflows.execution import Execution
+from workflows.tick import TickRun
 
 FOLDER = Path(__file__).with_name("histories")
 RECORDED = sorted(file for file in FOLDER.glob("*.json") if not file.name.endswith(".payloads.json"))
 
 
 def replayer(blobs: MemoryBlobs) -> Replayer:
-    return Replayer(workflows=[Execution], data_converter=data_converter(blobs, PayloadSettings()))
+    return Replayer(
+        workflows=[Execution, TickRun, BackfillStarts], data_converter=data_converter(blobs, PayloadSettings())
+    )
 
 
 @pytest.mark.parametrize("file", RECORDED, ids=[file.stem for file in RECORDED])
@@ -45,6 +49,15 @@ async def test_a_history_of_another_process_does_not_replay() -> None:
 
 
 def test_there_are_recordings() -> None:
-    named = {"everything", "failure", "cancelled", "many-pure-steps", "stored-values", "local-steps"}
+    named = {
+        "everything",
+        "failure",
+        "cancelled",
+        "many-pure-steps",
+        "stored-values",
+        "local-steps",
+        "ticked",
+        "backfilled",
+    }
     assert named <= {file.stem for file in RECORDED}
     assert len(load_blobs(FOLDER / "stored-values.json").blobs) >= 3

@@ -1,0 +1,94 @@
+"""Runs to be recorded of the workflows beside executions: a tick of a schedule, and a backfill."""
+
+import asyncio
+import contextlib
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlmodel import col
+from temporalio.client import WorkflowFailureError
+
+from app.backfill_contracts import BACKFILL_WORKFLOW, BackfillRun, backfill_workflow_id
+from app.contracts import TICK_WORKFLOW
+from app.db.backfill_tables import Backfill, BackfillRow
+from app.db.schedule_tables import ScheduleTrigger
+from app.db.statuses import BackfillStatus
+from app.db.tables import WorkflowTemplate, WorkflowTemplateVersion
+from app.inbox.dispatcher import Dispatcher
+from app.settings import Settings, TemporalSettings
+from app.temporal import Temporal
+from app.tick_contracts import Tick
+from tests.workflows.harness import Executions, Handle
+
+
+def delivering(executions: Executions) -> AbstractAsyncContextManager[None]:
+    """A dispatcher: what ticks and rows bring into the inbox is delivered."""
+    settings = Settings(temporal=TemporalSettings(task_queue=executions.task_queue))
+    temporal = Temporal(settings.temporal, executions.converter, executions.client)
+    return Dispatcher(executions.database, temporal, settings).running()
+
+
+async def ticked(executions: Executions, slug: str) -> Handle:
+    """A tick that waits for the execution that it has started."""
+    handle = await _tick(executions, slug, "recorded tick")
+    await handle.result()
+    return handle
+
+
+async def withdrawn_tick(executions: Executions, slug: str) -> Handle:
+    """A tick that is cancelled while it waits, and waits for the end of what it withdraws."""
+    handle = await _tick(executions, slug, "recorded withdrawn tick")
+    async with asyncio.timeout(20):
+        while "timerStartedEventAttributes" not in (await handle.fetch_history()).to_json():
+            await asyncio.sleep(0.2)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+    return handle
+
+
+async def backfilled(executions: Executions, slug: str) -> Handle:
+    """A backfill of three rows at a rate."""
+    template_id = await _active(executions, slug)
+    async with executions.database.transaction() as session:
+        backfill = Backfill(name="recorded", template_id=template_id, rate=2.0, status=BackfillStatus.RUNNING)
+        session.add(backfill)
+        await session.flush()
+        for number in range(1, 4):
+            session.add(BackfillRow(backfill_id=backfill.id, number=number, context={"n": number}))
+    handle = await executions.client.start_workflow(
+        BACKFILL_WORKFLOW,
+        BackfillRun(backfill_id=backfill.id, rate=backfill.rate),
+        id=backfill_workflow_id(backfill.id),
+        task_queue=executions.task_queue,
+    )
+    await handle.result()
+    return handle
+
+
+async def _tick(executions: Executions, slug: str, name: str) -> Handle:
+    template_id = await _active(executions, slug)
+    spec: dict[str, Any] = {"cron": ["0 0 1 1 *"]}
+    async with executions.database.transaction() as session:
+        schedule = ScheduleTrigger(name=name, spec=spec, catch_up_seconds=60, template_id=template_id)
+        session.add(schedule)
+    return await executions.client.start_workflow(
+        TICK_WORKFLOW,
+        Tick(schedule_id=schedule.id, waits=True),
+        id=f"tick/{schedule.id}",
+        task_queue=executions.task_queue,
+    )
+
+
+async def _active(executions: Executions, slug: str) -> UUID:
+    """A template that may be started; the harness's own are not active."""
+    async with executions.database.transaction() as session:
+        template = (
+            await session.execute(select(WorkflowTemplate).where(col(WorkflowTemplate.slug) == slug))
+        ).scalar_one()
+        version = select(col(WorkflowTemplateVersion.id)).where(col(WorkflowTemplateVersion.template_id) == template.id)
+        template.status = "ACTIVE"
+        template.active_version_id = (await session.execute(version)).scalar_one()
+    return template.id
