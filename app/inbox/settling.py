@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.canonical import canonical_json
+from app.canonical import canonical_json, digest
 from app.contracts import readable
 from app.db.session import Connection
 from app.db.statuses import DeliveryKind, DeliveryStatus, SubscriptionMode
@@ -31,6 +31,7 @@ NO_ONE_WAITS = "NO_ONE_WAITS"
 HANDING_OVER = timedelta(seconds=30)
 # How often an execution is looked for that a signal could be handed to.
 SOON, SELDOM = timedelta(seconds=1), timedelta(minutes=1)
+LONGEST_KEY = 500
 # What an event asks outright; whatever else it has stands in the execution's trigger.
 ASKED = frozenset({"context", "name", "version", "eventId", "entityType", "entityId"})
 
@@ -298,7 +299,7 @@ def start_request(aim: Aim, correlation_key: str | None = None) -> StartRequest:
     if subscription is None:
         asked = event.payload if isinstance(event.payload, dict) else {}
         more = {name: value for name, value in asked.items() if name not in ASKED}
-        key = f"{event.source}:{event.dedupe_key}"
+        key = key_of(event)
         return StartRequest(asked.get("context") or {}, more | trigger, asked.get("name"), key, asked.get("version"))
     trigger |= {"triggerKey": event.trigger_key, "subscriptionId": str(subscription.id)}
     if correlation_key is not None:
@@ -309,8 +310,14 @@ def start_request(aim: Aim, correlation_key: str | None = None) -> StartRequest:
         trigger=trigger,
         name=None if name is None else made_storable(name),
         # A second subscription of the template starts another execution.
-        key=f"event:{event.id}:{subscription.id}",
+        key=key_of(event, f":{subscription.id}"),
     )
+
+
+def key_of(event: Event, of: str = "") -> str:
+    """The idempotency key of what an event starts: the same for its repetitions, however late they come."""
+    key = f"{event.source}:{event.dedupe_key}{of}"
+    return key if len(key) <= LONGEST_KEY else f"{event.source}:{digest([event.dedupe_key])}{of}"
 
 
 def trigger_of(event: Event | Incoming) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from sqlmodel import col
 from app.db.event_tables import Subscription, TriggerEvent
 from app.db.session import Database
 from app.db.statuses import EventStatus
+from app.inbox.delivering import deliver
 from app.inbox.service import purge_events
+from app.settings import Settings
+from app.temporal import Temporal
 from tests.app.inbox_scenes import incoming_event, read_deliveries, read_event, store_events, subscribe
 from tests.app.scenes import active_template, create_template, link, ok, purchase, refused
 
@@ -160,3 +163,19 @@ async def test_old_events_go_and_leave_what_they_started(api: httpx.AsyncClient,
     # The same event again still gets its execution.
     again = await ok(await api.post(PURCHASES, json=body))
     assert again["executionId"] == answer["executionId"]
+
+
+async def test_a_repetition_after_its_event_has_gone_starts_nothing(
+    api: httpx.AsyncClient, database: Database, temporal: Temporal, settings: Settings
+) -> None:
+    key = f"orders-{uuid4().hex}"
+    await subscribe(database, await active_template(api), key)
+    first = incoming_event(key, dedupe_key="x" * 500)
+    await store_events(database, first, held=True)
+    (started,) = await deliver(database, temporal, settings, [first.id])
+    async with database.transaction() as session:
+        await purge_events(session, timedelta(0))
+    again = incoming_event(key, dedupe_key="x" * 500)
+    await store_events(database, again, held=True)
+    (repeated,) = await deliver(database, temporal, settings, [again.id])
+    assert repeated.execution_id == started.execution_id
