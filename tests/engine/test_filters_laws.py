@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import pickle
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -377,7 +378,8 @@ def test_a_text_is_a_number_only_when_json_or_people_would_write_it_so(text: str
         written = json.loads(text)
     except ValueError:
         return
-    assert found == written or abs(written) == float("inf")
+    # An exponent of more than three digits is not read.
+    assert found == written or abs(written) == float("inf") or (found is None and re.search(r"[eE][+-]?\d{4}", text))
 
 
 @given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2100, 1, 1)), st.integers(-14, 14))
