@@ -41,3 +41,11 @@ class Unavailable(AppError):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, 503, message)
+
+
+class Postponed(AppError):
+    """Not now, and not never: an event that asks for it is kept and tried again; others are refused with `error`."""
+
+    def __init__(self, error: AppError) -> None:
+        super().__init__(error.code, error.status, error.message, error.problems)
+        self.error = error

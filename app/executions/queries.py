@@ -33,7 +33,7 @@ TARGET = f"""
     SELECT template.id, template.slug, template.name, template.status,
         version.id, version.version, version.status,
         CASE WHEN earlier.id IS NULL THEN version.definition::text END, (version.definition->'inputSchema')::text,
-        earlier.id, earlier.status, earlier.request_hash, {LOCAL_ACTIONS}, {LONG_ACTIONS}
+        earlier.id, earlier.status, earlier.request_hash, {LOCAL_ACTIONS}, {LONG_ACTIONS}, template.when_paused
     FROM workflow_template AS template
     LEFT JOIN workflow_execution AS earlier
         ON earlier.template_id = template.id AND earlier.idempotency_key = $1
@@ -140,6 +140,7 @@ class Target:
     earlier: Earlier | None
     local_actions: list[str]
     long_actions: list[str]
+    when_paused: str
 
 
 async def find_linked_target(

@@ -42,6 +42,7 @@ from app.executions.schemas import (
 from app.executions.step_reading import read_step
 from app.executions.step_scan import Wanted
 from app.inbox.by_hand import ByHand, start_by_hand
+from app.inbox.queueing import queued_problem
 from app.problem_details import problem_responses
 from app.wire import Moment, Page
 
@@ -87,9 +88,13 @@ async def execute(
     """
     _check_wait(wait, settings.api.longest_wait)
     wanted = ByHand(template, request.context, request.name, request.version, actor, idempotency_key)
-    started = await start_by_hand(database, temporal, settings, wanted)
-    if started is None:
+    taken = await start_by_hand(database, temporal, settings, wanted)
+    if taken is None:
         raise NotFound("template", template)
+    started = taken.started
+    if started is None:
+        problem = None if taken.queued is None else queued_problem(taken.queued)
+        return StartView(status="QUEUED", event_record_id=taken.event_id, problem=problem)
     if wait is not None and wait > timedelta(0):
         ended = await service.wait_for_end(database, temporal, started, wait.total_seconds())
         if ended is not None:

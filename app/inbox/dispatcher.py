@@ -8,6 +8,7 @@ import structlog
 from app.db.session import Database
 from app.errors import Unavailable
 from app.inbox.delivering import deliver_due
+from app.inbox.queueing import call_queued
 from app.inbox.storing import CHANNEL
 from app.settings import Settings
 from app.temporal import Temporal
@@ -42,6 +43,7 @@ class Dispatcher:
 
     async def _deliver_all(self) -> None:
         try:
+            await call_queued(self._database)
             while await deliver_due(self._database, self._temporal, self._settings) == self._settings.inbox.batch:
                 # There may be more.
                 continue

@@ -15,11 +15,12 @@ from app.contracts import readable
 from app.db.session import Connection
 from app.db.statuses import DeliveryKind, DeliveryStatus, SubscriptionMode
 from app.db.tables import new_id
-from app.errors import AppError, Conflict, Invalid, NotFound
+from app.errors import AppError, Conflict, Invalid, NotFound, Postponed
 from app.executions.queries import Target, find_target_of
 from app.executions.starting import Launch, StartRequest, prepare
 from app.inbox.aims import SUBSCRIPTION, Aim, find_aims
 from app.inbox.queries import Delivery, Event, find_correlated, find_deliveries
+from app.inbox.queueing import UNTIL_CALLED
 from app.inbox.storing import Incoming
 from app.settings import Settings
 from app.subscriptions.matching import ReadSubscription
@@ -170,6 +171,8 @@ class Writer:
         delivery_id = aim.before.id if aim.before is not None else new_id()
         try:
             row = await self._row(aim, delivery_id)
+        except Postponed as postponed:
+            row = self._queued(delivery_id, postponed.error)
         except AppError as error:
             row = self._refused(delivery_id, error)
         except EngineError as error:
@@ -284,6 +287,15 @@ class Writer:
             "message": error.message,
             # The longer it has waited, the more seldom it is looked for.
             "due_at": (now + max(SOON, min(waited / 10, SELDOM))).isoformat(),
+        }
+
+    def _queued(self, delivery_id: UUID, error: AppError) -> dict[str, Any]:
+        self._errors[delivery_id] = error
+        return {
+            "status": DeliveryStatus.PENDING.value,
+            "code": error.code,
+            "message": readable(error.message),
+            "due_at": (datetime.now(UTC) + UNTIL_CALLED).isoformat(),
         }
 
     def _refused(self, delivery_id: UUID, error: AppError) -> dict[str, Any]:

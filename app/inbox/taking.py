@@ -3,7 +3,7 @@
 What is new goes this way. A repetition, and an event that came before and was refused, go the way of all the others.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -11,15 +11,17 @@ from uuid import UUID
 from app.canonical import canonical_json
 from app.contracts import readable
 from app.db.session import Connection, Database
+from app.db.statuses import DeliveryStatus
 from app.db.tables import RecordStatus, new_id
-from app.errors import AppError, Conflict
+from app.errors import AppError, Conflict, Postponed
 from app.executions.queries import Earlier, Target
 from app.executions.service import Started
 from app.executions.starting import StartRequest, hash_of, launch, prepare, repeated
 from app.inbox.aims import TEMPLATE
 from app.inbox.delivering import perform
 from app.inbox.queries import find_deliveries, lock_by_key, lock_pending
-from app.inbox.settling import settle
+from app.inbox.queueing import UNTIL_CALLED
+from app.inbox.settling import Delivered, settle
 from app.inbox.storing import CHANNEL, Incoming, event_row
 from app.settings import Settings
 from app.temporal import Temporal
@@ -69,6 +71,14 @@ REFUSE = f"""
     )
     SELECT event.id, {WOKEN} FROM event
 """
+QUEUE = f"""
+    WITH {EVENT}, delivery AS (
+        INSERT INTO trigger_delivery (id, event_id, target, kind, template_id, status, code, message, due_at)
+        SELECT $3, event.id, $4, 'START', $5, 'PENDING', $6, $7, now() + $8
+        FROM event
+    )
+    SELECT event.id, {WOKEN} FROM event
+"""
 KEEP = f"WITH {EVENT} SELECT event.id, {WOKEN} FROM event"
 SEEN = "UPDATE trigger_event SET times = times + 1, last_received_at = now() WHERE id = $1"
 CORRECT = """
@@ -107,10 +117,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An event in the inbox, and the execution that it got; `started` is None when nothing is linked."""
+    """An event in the inbox, and the execution that it got.
+
+    `started` is None when nothing is linked, and as long as it is queued: `queued` is what for.
+    """
 
     event_id: UUID
     started: Started | None
+    queued: AppError | None = None
 
 
 async def take(database: Database, temporal: Temporal, settings: Settings, ask: Ask) -> Taken | None:
@@ -157,6 +171,11 @@ async def _take_new(
     event, request = canonical_json(row), ask.request
     try:
         prepared = prepare(target, request, settings.api.max_context_bytes)
+    except Postponed as postponed:
+        error = postponed.error
+        place = (new_id(), ask.target, target.template_id, error.code, readable(error.message), UNTIL_CALLED)
+        queued = await connection.fetchval(QUEUE, event, "PENDING", *place)
+        return None if queued is None else Taken(queued, None, error)
     except AppError as error:
         if not ask.keep_refused:
             raise
@@ -210,16 +229,22 @@ async def _take_again(
                 status = RecordStatus(await connection.fetchval(STATUS, delivery.execution_id))
                 return Taken(event.id, Started(delivery.execution_id, status, None, repeated=True))
         await connection.execute(AGAIN, event.id)
-        settled = await settle(connection, settings, await lock_pending(connection, [event.id]))
-    for delivered in await perform(connection, temporal, settled):
-        if delivered.target != ask.target:
-            continue
+        settled = await settle(connection, settings, await lock_pending(connection, [event.id]), early=True)
+    tried = await perform(connection, temporal, settled)
+    return await _come_to(connection, event.id, [each for each in tried if each.target == ask.target])
+
+
+async def _come_to(connection: Connection, event_id: UUID, tried: Sequence[Delivered]) -> Taken:
+    """What the target of an event that was tried again has come to. Raises what refused it."""
+    for delivered in tried:
+        if delivered.error is not None and delivered.status is DeliveryStatus.PENDING:
+            return Taken(event_id, None, delivered.error)
         if delivered.error is not None:
             raise delivered.error
         if delivered.execution_id is not None:
             status = RecordStatus(await connection.fetchval(STATUS, delivered.execution_id))
-            return Taken(event.id, Started(delivered.execution_id, status, None, repeated=False))
-    return Taken(event.id, None)
+            return Taken(event_id, Started(delivered.execution_id, status, None, repeated=False))
+    return Taken(event_id, None)
 
 
 async def _take_started(

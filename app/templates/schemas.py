@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
+from app.db.statuses import AtRest
 from app.db.tables import TemplateStatus
 from app.wire import Given, Name, Taken
 
@@ -17,6 +18,8 @@ Tags = Annotated[list[Tag], Field(max_length=50)]
 Segment = Annotated[str, StringConstraints(min_length=1, max_length=50)]
 Category = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
+
+WhenPaused = Annotated[AtRest, Field(description="what becomes of what would start it while it is PAUSED")]
 
 
 class TemplateCreate(Taken):
@@ -30,6 +33,7 @@ class TemplateCreate(Taken):
     tags: Tags = []
     pinned: bool = False
     is_gallery: bool = False
+    when_paused: WhenPaused = AtRest.REFUSE
 
 
 class TemplateChange(Taken):
@@ -43,6 +47,7 @@ class TemplateChange(Taken):
     tags: Tags = []
     pinned: bool = False
     is_gallery: bool = False
+    when_paused: WhenPaused = AtRest.REFUSE
 
 
 class TemplateView(Given):
@@ -58,6 +63,7 @@ class TemplateView(Given):
     pinned: bool
     is_gallery: bool
     status: TemplateStatus
+    when_paused: AtRest
     active_version_id: UUID | None
     active_version: str | None
     created_at: datetime

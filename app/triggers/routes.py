@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from app.db.statuses import EventSource
 from app.dependencies import DatabasePart, PollersPart, SettingsPart, TemporalPart
 from app.executions.service import start_problem
+from app.inbox.queueing import queued_problem
 from app.inbox.taking import Taken
 from app.problem_details import problem_responses
 from app.triggers.schemas import TriggerRequest, TriggerView
@@ -68,6 +69,9 @@ async def product_purchase(
 
 def _answer(taken: Taken, response: Response, polled: bool | None) -> TriggerView:
     started = taken.started
+    if taken.queued is not None:
+        waits_for = queued_problem(taken.queued)
+        return TriggerView(event_record_id=taken.event_id, matched=True, status="QUEUED", problem=waits_for)
     if started is None:
         response.status_code = 200
         return TriggerView(event_record_id=taken.event_id, matched=False)
