@@ -76,7 +76,10 @@ SQLModel.metadata.naming_convention = {
 
 
 class WorkflowTemplate(SQLModel, table=True):
-    """A named, reusable process. `when_paused` is what becomes of what would start it meanwhile."""
+    """A named, reusable process. `when_paused` is what becomes of what would start it meanwhile.
+
+    `limits` are those of its roots: `{starts_per_minute?, open_executions?, when_full?}`.
+    """
 
     __tablename__ = "workflow_template"
     __mapper_args__ = {"eager_defaults": True}
@@ -106,6 +109,7 @@ class WorkflowTemplate(SQLModel, table=True):
     when_paused: str = Field(
         default=AtRest.REFUSE, max_length=20, sa_column_kwargs={"server_default": text("'REFUSE'")}
     )
+    limits: dict[str, Any] | None = Field(default=None, sa_column=json_document())
     active_version_id: UUID | None = Field(default=None, sa_column=Column(Uuid(), unique=True, nullable=True))
     created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
     updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))

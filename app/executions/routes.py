@@ -62,7 +62,7 @@ Wait = Annotated[
     status_code=202,
     summary="Start a template by hand",
     responses={
-        **problem_responses(409),
+        **problem_responses(409, 429),
         200: {"model": StartView, "description": "ended within `wait`, or started by an earlier request"},
     },
     response_model_exclude_unset=True,
@@ -84,7 +84,8 @@ async def execute(
     """Runs the active version, or the one named.
 
     Codes: TEMPLATE_NOT_FOUND, TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND,
-    VERSION_NOT_PUBLISHED, CONTEXT_INVALID, CONTEXT_TOO_LARGE, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    VERSION_NOT_PUBLISHED, CONTEXT_INVALID, CONTEXT_TOO_LARGE, RATE_LIMITED, CONCURRENCY_LIMITED, IDEMPOTENCY_CONFLICT,
+    TEMPORAL_UNAVAILABLE.
     """
     _check_wait(wait, settings.api.longest_wait)
     wanted = ByHand(template, request.context, request.name, request.version, actor, idempotency_key)

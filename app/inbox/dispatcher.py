@@ -7,8 +7,8 @@ import structlog
 
 from app.db.session import Database
 from app.errors import Unavailable
+from app.inbox.calling import call_queued
 from app.inbox.delivering import deliver_due
-from app.inbox.queueing import call_queued
 from app.inbox.storing import CHANNEL
 from app.settings import Settings
 from app.temporal import Temporal
@@ -43,7 +43,7 @@ class Dispatcher:
 
     async def _deliver_all(self) -> None:
         try:
-            await call_queued(self._database)
+            await call_queued(self._database, self._settings.limits)
             while await deliver_due(self._database, self._temporal, self._settings) == self._settings.inbox.batch:
                 # There may be more.
                 continue

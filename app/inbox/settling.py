@@ -19,6 +19,7 @@ from app.errors import AppError, Conflict, Invalid, NotFound, Postponed
 from app.executions.queries import Target, find_target_of
 from app.executions.starting import Launch, StartRequest, prepare
 from app.inbox.aims import SUBSCRIPTION, Aim, find_aims
+from app.inbox.limiting import Gate
 from app.inbox.queries import Delivery, Event, find_correlated, find_deliveries
 from app.inbox.queueing import UNTIL_CALLED
 from app.inbox.storing import Incoming
@@ -85,6 +86,8 @@ CONCLUDE = """
 """
 LOCK_CORRELATION = "SELECT pg_advisory_xact_lock($1)"
 
+STARTING = frozenset({SubscriptionMode.START, SubscriptionMode.START_OR_RESUME})
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -145,7 +148,10 @@ async def settle(
     for delivery in await find_deliveries(connection, [*earlier]):
         earlier[delivery.event_id][delivery.target] = delivery
     writer = Writer(connection, settings)
-    for aim in await find_aims(connection, events, earlier, early=early):
+    aims = await find_aims(connection, events, earlier, early=early)
+    await writer.open_gate(aims)
+    # In the order in which their events came: the first get what room there is.
+    for aim in sorted(aims, key=lambda aim: aim.event.id):
         await writer.add(aim)
     settled = await writer.write()
     await connection.execute(CONCLUDE, [event.id for event in events])
@@ -159,12 +165,20 @@ class Writer:
         self._connection = connection
         self._settings = settings
         self._targets: dict[tuple[UUID, str | None], Target | None] = {}
+        self._gate = Gate(connection, settings.limits)
         self._rows: list[dict[str, Any]] = []
         self._errors: dict[UUID, AppError] = {}
         self._launches: dict[UUID, Launch] = {}
         self._handovers: list[Handover] = []
         # What this very batch starts under a correlation key: no statement has written it yet.
         self._correlated: dict[tuple[UUID, str], UUID] = {}
+
+    async def open_gate(self, aims: Sequence[Aim]) -> None:
+        """Takes the locks of all limits before any other, so that nobody waits for another in a circle."""
+        for aim in aims:
+            if aim.template_id is not None and (aim.subscription is None or aim.subscription.mode in STARTING):
+                await self._find(aim.template_id, version_of(aim))
+        await self._gate.lock([target for target in self._targets.values() if target is not None])
 
     async def add(self, aim: Aim) -> None:
         """One target of one event. What refuses it is kept, and hinders nothing else."""
@@ -233,6 +247,7 @@ class Writer:
         request = start_request(aim, correlation_key)
         target = await self._target(template_id, request.version)
         prepared = prepare(target, request, self._settings.api.max_context_bytes)
+        self._gate.admit(target, aim.event.id)
         start = prepared.launch.start
         self._launches[start.execution_id] = prepared.launch
         if correlation_key is not None:
@@ -250,13 +265,16 @@ class Writer:
         }
 
     async def _target(self, template_id: UUID, version: str | None) -> Target:
-        wanted = (template_id, version)
-        if wanted not in self._targets:
-            self._targets[wanted] = await find_target_of(self._connection, template_id, version)
-        found = self._targets[wanted]
+        found = await self._find(template_id, version)
         if found is None:
             raise NotFound("template", template_id)
         return found
+
+    async def _find(self, template_id: UUID, version: str | None) -> Target | None:
+        wanted = (template_id, version)
+        if wanted not in self._targets:
+            self._targets[wanted] = await find_target_of(self._connection, template_id, version)
+        return self._targets[wanted]
 
     def _hand_over(
         self, event: Event, subscription: ReadSubscription, delivery_id: UUID, execution_id: UUID, key: str
@@ -311,7 +329,7 @@ def start_request(aim: Aim, correlation_key: str | None = None) -> StartRequest:
         asked = event.payload if isinstance(event.payload, dict) else {}
         more = {name: value for name, value in asked.items() if name not in ASKED}
         key = f"{event.source}:{event.dedupe_key}"
-        return StartRequest(asked.get("context") or {}, more | trigger, asked.get("name"), key, asked.get("version"))
+        return StartRequest(asked.get("context") or {}, more | trigger, asked.get("name"), key, version_of(aim))
     trigger |= {"triggerKey": event.trigger_key, "subscriptionId": str(subscription.id)}
     if correlation_key is not None:
         trigger["correlationKey"] = correlation_key
@@ -323,6 +341,12 @@ def start_request(aim: Aim, correlation_key: str | None = None) -> StartRequest:
         # A second subscription of the template starts another execution.
         key=f"event:{event.id}:{subscription.id}",
     )
+
+
+def version_of(aim: Aim) -> str | None:
+    """The number of the version that an event asks for outright."""
+    asked = aim.event.payload if aim.subscription is None else None
+    return asked.get("version") if isinstance(asked, dict) else None
 
 
 def trigger_of(event: Event | Incoming) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from app.db.tables import RecordStatus, new_id
 from app.errors import AppError, Conflict, Postponed
 from app.executions.queries import Earlier, Target
 from app.executions.service import Started
-from app.executions.starting import StartRequest, hash_of, launch, prepare, repeated
+from app.executions.starting import Prepared, StartRequest, hash_of, launch, prepare, repeated
 from app.inbox.aims import TEMPLATE
 from app.inbox.delivering import perform
+from app.inbox.limiting import Gate
 from app.inbox.queries import find_deliveries, lock_by_key, lock_pending
 from app.inbox.queueing import UNTIL_CALLED
 from app.inbox.settling import Delivered, settle
@@ -171,6 +172,7 @@ async def _take_new(
     event, request = canonical_json(row), ask.request
     try:
         prepared = prepare(target, request, settings.api.max_context_bytes)
+        written = await _write(connection, settings, ask, target, prepared, event)
     except Postponed as postponed:
         error = postponed.error
         place = (new_id(), ask.target, target.template_id, error.code, readable(error.message), UNTIL_CALLED)
@@ -183,9 +185,18 @@ async def _take_new(
         if await connection.fetchval(REFUSE, event, "HANDLED", *refusal) is None:
             return None
         raise
-    start = prepared.launch.start
-    written = await connection.fetchval(
-        TAKE,
+    if written is None:
+        return None
+    launched = await launch(connection, temporal, prepared.launch)
+    return Taken(written, Started(prepared.launch.start.execution_id, launched.status, launched.reason, repeated=False))
+
+
+async def _write(
+    connection: Connection, settings: Settings, ask: Ask, target: Target, prepared: Prepared, event: str
+) -> UUID | None:
+    """Writes event, delivery and execution; None when the event is not new. Raises what `Gate.admit` raises."""
+    start, request = prepared.launch.start, ask.request
+    row = (
         event,
         "HANDLED",
         start.execution_id,
@@ -199,10 +210,16 @@ async def _take_new(
         new_id(),
         ask.target,
     )
-    if written is None:
-        return None
-    launched = await launch(connection, temporal, prepared.launch)
-    return Taken(written, Started(start.execution_id, launched.status, launched.reason, repeated=False))
+    gate = Gate(connection, settings.limits)
+    written: UUID | None
+    if not gate.concerns(target):
+        written = await connection.fetchval(TAKE, *row)
+        return written
+    async with connection.transaction():
+        await gate.lock([target])
+        gate.admit(target, ask.event.id)
+        written = await connection.fetchval(TAKE, *row)
+    return written
 
 
 async def _take_again(

@@ -16,7 +16,7 @@ from app.triggers.service import take_event
 router = APIRouter(prefix="/triggers", tags=["triggers"])
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    **problem_responses(409, 422, 503),
+    **problem_responses(409, 422, 429, 503),
     200: {"model": TriggerView, "description": "no link (`matched` false), or the event was taken before"},
 }
 
@@ -40,7 +40,7 @@ async def service_request(
     """Starts the template linked to the service.
 
     Codes: TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, CONTEXT_INVALID, CONTEXT_TOO_LARGE,
-    IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    RATE_LIMITED, CONCURRENCY_LIMITED, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
     taken = await take_event(database, temporal, settings, EventSource.SERVICE_REQUEST, request)
     return _answer(taken, response, pollers.known())

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0014"
 down_revision = "0013"
@@ -16,6 +17,7 @@ def upgrade() -> None:
         "workflow_template",
         sa.Column("when_paused", sa.String(20), server_default=sa.text("'REFUSE'"), nullable=False),
     )
+    op.add_column("workflow_template", sa.Column("limits", postgresql.JSONB(), nullable=True))
     op.create_check_constraint("when_paused_known", "workflow_template", "when_paused IN ('REFUSE', 'QUEUE')")
     op.create_index(
         "ix_trigger_delivery_queued",
@@ -27,4 +29,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_trigger_delivery_queued", "trigger_delivery")
+    op.drop_column("workflow_template", "limits")
     op.drop_column("workflow_template", "when_paused")
