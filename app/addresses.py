@@ -4,12 +4,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
+from uuid import UUID
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BeforeValidator
 
-from app.errors import Invalid
+from app.errors import Invalid, NotFound
+
+
+def id_of(what: str) -> BeforeValidator:
+    """For an id in a path: text that is no id is the id of nothing. Raises <WHAT>_NOT_FOUND."""
+
+    def read(text: Any) -> UUID:
+        try:
+            return UUID(str(text))
+        except ValueError:
+            raise NotFound(what, str(text)[:100]) from None
+
+    return BeforeValidator(read)
 
 
 async def refuse_wrong_parameters(request: Request) -> None:

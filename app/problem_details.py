@@ -88,7 +88,12 @@ def answer_with_problems(app: FastAPI) -> None:
 
 def _invalid_request(errors: Sequence[Any]) -> AppError:
     findings = [
-        {"path": location(error["loc"]), "message": str(error["msg"]), "code": str(error["type"]).upper()}
+        # Pydantic puts the kind of exception before what a validator of ours says.
+        {
+            "path": location(error["loc"]),
+            "message": str(error["msg"]).removeprefix("Value error, "),
+            "code": str(error["type"]).upper(),
+        }
         for error in errors
     ]
     if any(finding["code"] == "JSON_INVALID" for finding in findings):

@@ -10,7 +10,7 @@ from rich.console import Console
 from app import event_loop
 from app.observability import configure_logging
 from app.settings import LogSettings
-from bench import accepting, compiling, engine_steps, local_runs, row_changes, runs
+from bench import accepting, compiling, engine_steps, inbox, local_runs, row_changes, runs
 from bench.figures import Figure, Say
 from bench.report import machine_facts, print_report, write_report
 
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Say], list[Figure]]] = {
     "runs": lambda say: event_loop.run(runs.measure(say)),
     "local": lambda say: event_loop.run(local_runs.measure(say)),
     "accept": lambda say: event_loop.run(accepting.measure(say)),
+    "inbox": lambda say: event_loop.run(inbox.measure(say)),
     "changes": lambda say: event_loop.run(row_changes.measure(say)),
 }
 

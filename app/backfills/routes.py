@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.addresses import id_of
 from app.backfills import loading, service
 from app.backfills.queries import BackfillAndSlug, Progress, find_progress, list_backfills, list_rows
 from app.backfills.schemas import (
@@ -25,7 +26,7 @@ from app.wire import Page, bad_cursor, decode_cursor, encode_cursor, read_id_cur
 
 router = APIRouter(prefix="/backfills", tags=["backfills"], responses=problem_responses(404, 422, 503))
 
-BackfillId = Annotated[UUID, Path(alias="backfill", description="the backfill's id")]
+BackfillId = Annotated[UUID, id_of("backfill"), Path(alias="backfill", description="the backfill's id")]
 
 
 @router.post("", status_code=201, summary="Create a backfill", name="createBackfill", responses=problem_responses(409))

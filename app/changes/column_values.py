@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+from app.untrusted import DEEPEST
+
 # What a double holds exactly; readers of JSON take every number for one.
 LARGEST_INTEGER: Final = 2**53 - 1
 # Letters. What is longer has more digits than a double.
@@ -35,6 +37,7 @@ _BUILT_IN_ARRAYS: Final = {
 }  # fmt: skip
 _MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?)([+-]\d{2}(?::\d{2})?)?")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d{1,3})?")
+_TEXTS_AND_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _BOUNDS = re.compile(r"(\[-?\d+:-?\d+\])+=")
 
 
@@ -82,9 +85,31 @@ def json_value(text: str, oid: int, types: TypeTable = BUILT_IN) -> Any:
     return text
 
 
-def read_json(text: str | bytes) -> Any:
-    """JSON with numbers as `json_value` has them."""
+def read_json(text: str, deepest: int = DEEPEST) -> Any:
+    """JSON with numbers as `json_value` has them; what nests deeper than so many levels is its text from there on.
+
+    PostgreSQL holds documents of thousands of levels, which neither Python nor what reads events can.
+    """
+    if text.count("[") + text.count("{") > deepest:
+        text = _flattened(text, deepest)
     return json.loads(text, parse_int=exact_integer, parse_float=exact_number)
+
+
+def _flattened(text: str, deepest: int) -> str:
+    parts: list[str] = []
+    level = taken = begun = 0
+    for found in _TEXTS_AND_BRACKETS.finditer(text):
+        if found[0] in {"[", "{"}:
+            level += 1
+            if level == deepest + 1:
+                parts.append(text[taken : found.start()])
+                begun = found.start()
+        elif found[0] in {"]", "}"}:
+            if level == deepest + 1:
+                taken = found.end()
+                parts.append(json.dumps(text[begun:taken], ensure_ascii=False))
+            level -= 1
+    return "".join([*parts, text[taken:]])
 
 
 def exact_integer(text: str) -> int | str:

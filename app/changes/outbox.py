@@ -13,6 +13,7 @@ from app.changes.column_values import read_json
 from app.changes.connections import LOCK_WITHIN, literal, quoted
 from app.changes.row_changes import Operation, Row, RowChange
 from app.db.session import Connection
+from app.untrusted import DEEPEST
 
 TABLE: Final = "millrace_outbox"
 FUNCTION: Final = "millrace_capture"
@@ -143,5 +144,6 @@ def _change(row: Any, schema: str, name: str) -> RowChange:
 def _row(text: str | None) -> Row | None:
     if text is None:
         return None
-    found: Row = read_json(text)
+    # One level more: the row itself, around what stands in its columns.
+    found: Row = read_json(text, DEEPEST + 1)
     return found

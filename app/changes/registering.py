@@ -8,9 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.changes.catalogue import TableColumn
+from app.changes.row_changes import Operation
 from app.db.event_tables import TriggerDefinition
 from app.db.statuses import EventSource, TriggerCategory
 from app.errors import Conflict
+from app.subscriptions.narrowing import COLUMNS, MONITOR_COLUMNS, OPERATIONS
 
 SUFFIX: Final = "_db_change"
 _SAMPLE_TIME: Final = "2026-01-31T09:00:00+00:00"
@@ -25,6 +27,27 @@ _CATEGORIES: Final[dict[str, tuple[str, Any]]] = {
     "B": ("boolean", True),
     "D": ("dateTime", _SAMPLE_TIME),
     "N": ("number", 1),
+}
+# Columns are text, not options: they come and go while the table is watched.
+_OPERATIONS: Final[dict[str, Any]] = {
+    "name": OPERATIONS,
+    "displayName": "Operations",
+    "type": "multiOptions",
+    "options": [{"name": word, "value": word} for word in Operation],
+    "hint": "All, unless some are chosen.",
+}
+_MONITOR: Final[dict[str, Any]] = {
+    "name": MONITOR_COLUMNS,
+    "displayName": "Only if these columns change",
+    "type": "boolean",
+    "default": True,
+}
+_COLUMNS: Final[dict[str, Any]] = {
+    "name": COLUMNS,
+    "displayName": "Columns",
+    "type": "string",
+    "typeOptions": {"multipleValues": True},
+    "hint": "An UPDATE counts only if it changed one of these; every one does without any.",
 }
 
 
@@ -41,14 +64,19 @@ async def free_key(session: AsyncSession, connection: str, schema: str, table: s
     raise Conflict("TRIGGER_KEY_TAKEN", f"There are triggers {short} and {connection}_{short} already.")
 
 
-def definition(key: str, connection: str, schema: str, table: str, columns: Sequence[TableColumn]) -> TriggerDefinition:
-    """The registry's entry."""
+def definition(
+    key: str, connection: str, schema: str, table: str, columns: Sequence[TableColumn], *, whole_before: bool
+) -> TriggerDefinition:
+    """The registry's entry. Without the whole row before nobody knows which columns an UPDATE changed, so that
+    subscriptions cannot ask for them.
+    """
     return TriggerDefinition(
         key=key,
         name=f"Changes of {table}",
         description=f"Rows of {schema}.{table} of the connection {connection} that are inserted, updated or deleted.",
         category=TriggerCategory.DATABASE,
         source=EventSource.ROW_CHANGE,
+        properties=[_OPERATIONS, _MONITOR, _COLUMNS] if whole_before else [_OPERATIONS],
         sample_payload=_sample(connection, schema, table, columns),
         variables=_variables(columns),
     )

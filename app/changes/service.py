@@ -179,7 +179,7 @@ async def _register(database: Database, request: WatchRequest, table: TableShape
         if await find_source_of_table(session, *where) is not None:
             raise Conflict("CHANGE_SOURCE_EXISTS", f"{request.table} is watched already; unwatch it first.")
         key = await free_key(session, *where)
-        entry = definition(key, *where, columns)
+        entry = definition(key, *where, columns, whole_before=request.whole_before)
         session.add(entry)
         await session.flush()
         source = ChangeSource(

@@ -67,10 +67,10 @@ class Database:
                 except (asyncio.CancelledError, TimeoutError):
                     # In the middle of a statement, perhaps of a BEGIN: then the driver would take what the next user of
                     # the connection commits for a part of that transaction, and never commit it.
-                    await connection.invalidate()
+                    driver.terminate()
                     raise
                 finally:
-                    if driver.is_closed() and not connection.invalidated:
+                    if driver.is_closed():
                         await connection.invalidate()
 
     @asynccontextmanager

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 
+from app.addresses import id_of
 from app.dead_letters import service
 from app.dead_letters.queries import (
     DeadLetterFilter,
@@ -23,7 +24,9 @@ from app.wire import Moment, Page, bad_cursor, decode_cursor, encode_cursor
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"], responses=problem_responses(404, 422, 503))
 
-ExecutionId = Annotated[UUID, Path(alias="execution", description="the id of the execution that failed")]
+ExecutionId = Annotated[
+    UUID, id_of("dead letter"), Path(alias="execution", description="the id of the execution that failed")
+]
 
 
 @router.get("", summary="List dead letters", name="listDeadLetters")

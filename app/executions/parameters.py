@@ -3,21 +3,9 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path
+from fastapi import Path
 
-from app.errors import NotFound
-from app.versions.queries import as_uuid
+from app.addresses import id_of
 
-
-async def execution_id(
-    execution: Annotated[str, Path(json_schema_extra={"format": "uuid"}, description="the execution's id")],
-) -> UUID:
-    """An execution's id; what is none is the id of no execution. Raises EXECUTION_NOT_FOUND."""
-    found = as_uuid(execution)
-    if found is None:
-        raise NotFound("execution", execution[:100])
-    return found
-
-
-ExecutionId = Annotated[UUID, Depends(execution_id)]
+ExecutionId = Annotated[UUID, id_of("execution"), Path(alias="execution", description="the execution's id")]
 StepId = Annotated[str, Path(alias="step", max_length=100)]

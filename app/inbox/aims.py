@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
@@ -51,12 +50,11 @@ async def find_aims(
     # Those of earlier deliveries are asked for too: what waits for its turn is tried as the subscription is now.
     keys = {event.trigger_key for event in events if event.template_id is None}
     listeners = list(_read(await find_subscriptions(connection, keys)))
-    now = datetime.now(UTC)
     aims = []
     for event in events:
         for aim in _aims_of(event, links, listeners, earlier[event.id]):
             before = earlier[event.id].get(aim.target)
-            if before is None or (before.status is DeliveryStatus.PENDING and (early or before.due_at <= now)):
+            if before is None or (before.status is DeliveryStatus.PENDING and (early or before.due)):
                 aims.append(replace(aim, before=before))
     return aims
 

@@ -1,7 +1,7 @@
 """From events to running executions: what they ask for is committed, then Temporal is asked."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -28,14 +28,26 @@ EXECUTION_ENDED = "EXECUTION_ENDED"
 AGAIN = timedelta(seconds=1)
 LATER = timedelta(seconds=10)
 
+LOCK_EVENT = """
+    SELECT FROM trigger_event AS event JOIN trigger_delivery AS delivery ON delivery.event_id = event.id
+    WHERE delivery.id = $1 FOR UPDATE OF event
+"""
+# Whoever was slower takes nothing back; and the longer it has waited, the more seldom it is tried.
 NOTE_SIGNAL = """
     UPDATE trigger_delivery
-    SET status = $2, code = $3, message = $4, due_at = now() + $5, updated_at = now()
-    WHERE id = $1
+    SET status = $2, code = $3, message = $4, updated_at = now(),
+        due_at = now() + greatest($5, least((now() - created_at) / 10, interval '5 minutes'))
+    WHERE id = $1 AND status = 'PENDING' AND execution_id = $6
     RETURNING event_id
 """
 
-PUT_OFF = "UPDATE trigger_event SET due_at = now() + $2 WHERE id = $1"
+HandOver = Callable[[Sequence[Handover]], None]
+
+DUE_IDS = "SELECT id FROM trigger_event WHERE status = 'PENDING' AND due_at <= now() ORDER BY due_at, id LIMIT $1"
+PUT_OFF = """
+    UPDATE trigger_event
+    SET due_at = now() + greatest($2, least((now() - received_at) / 10, interval '5 minutes')) WHERE id = $1
+"""
 
 
 async def deliver(
@@ -55,9 +67,12 @@ async def deliver(
         return [tried.get(delivery.id) or as_delivered(delivery) for delivery in found]
 
 
-async def deliver_due(database: Database, temporal: Temporal, settings: Settings) -> int:
+async def deliver_due(
+    database: Database, temporal: Temporal, settings: Settings, hand_over_later: HandOver | None = None
+) -> int:
     """Delivers events that are due, at most a batch; how many there were. Any number of processes may do this.
 
+    Signals are handed over before it ends, unless there is somebody to `hand_over_later`: a run may keep them waiting.
     Raises `Unavailable` when PostgreSQL or Temporal cannot be reached.
     """
     await temporal.assure()
@@ -68,25 +83,42 @@ async def deliver_due(database: Database, temporal: Temporal, settings: Settings
                 return 0
             settled = await _settle_apart(connection, settings, events)
         for each in settled:
-            await perform(connection, temporal, each)
+            if hand_over_later is None:
+                await perform(connection, temporal, each)
+            else:
+                await launch_all(connection, temporal, each.launches)
+                hand_over_later(each.handovers)
     return len(events)
+
+
+async def find_due(database: Database, limit: int) -> list[UUID]:
+    """Events that are due, the longest waiting first, whoever is at them."""
+    async with database.driver() as connection:
+        return [row["id"] for row in await connection.fetch(DUE_IDS, limit)]
+
+
+async def put_off(database: Database, event_id: UUID) -> None:
+    """Has an event wait, the longer the older it is."""
+    async with database.driver() as connection:
+        await connection.execute(PUT_OFF, event_id, LATER)
 
 
 async def perform(connection: Connection, temporal: Temporal, settled: Settled) -> list[Delivered]:
     """Starts what was written and hands signals over; how everything stands then."""
     await launch_all(connection, temporal, settled.launches)
-    if not settled.handovers:
-        return settled.delivered
-    room = asyncio.Semaphore(SIGNALS_AT_ONCE)
-    errors = await asyncio.gather(*[_hand_over(temporal, each, room) for each in settled.handovers])
     found = {each.id: each for each in settled.delivered}
-    for handover, error in zip(settled.handovers, errors, strict=True):
-        status, wait = _fate(handover, error)
-        code, message = (None, None) if error is None else (error.code, readable(error.message))
-        event_id = await connection.fetchval(NOTE_SIGNAL, handover.delivery_id, status.value, code, message, wait)
-        await connection.execute(CONCLUDE, [event_id])
+    for handover, error in await _hand_over_all(temporal, settled.handovers):
+        status = await _note(connection, handover, error)
         found[handover.delivery_id] = replace(found[handover.delivery_id], status=status, error=error)
     return [*found.values()]
+
+
+async def hand_over(database: Database, temporal: Temporal, handovers: Sequence[Handover]) -> None:
+    """Hands signals over and notes what became of them. What fails is tried again in its time."""
+    told = await _hand_over_all(temporal, handovers)
+    async with database.driver() as connection:
+        for handover, error in told:
+            await _note(connection, handover, error)
 
 
 async def _settle_apart(connection: Connection, settings: Settings, events: Sequence[Event]) -> list[Settled]:
@@ -103,17 +135,52 @@ async def _settle_apart(connection: Connection, settings: Settings, events: Sequ
     return [settled for one in apart for settled in one]
 
 
-async def _hand_over(temporal: Temporal, handover: Handover, room: asyncio.Semaphore) -> AppError | None:
-    signal = SignalDelivery(name=handover.signal, payload=handover.payload, correlation_key=handover.correlation_key)
+async def _hand_over_all(temporal: Temporal, handovers: Sequence[Handover]) -> list[tuple[Handover, AppError | None]]:
+    """Those of one execution in order, and no more of them once it has not answered."""
+    of: dict[UUID, list[Handover]] = {}
+    for handover in handovers:
+        of.setdefault(handover.execution_id, []).append(handover)
+    room = asyncio.Semaphore(SIGNALS_AT_ONCE)
+    told = await asyncio.gather(*[_hand_over(temporal, each, room) for each in of.values()])
+    return [one for each in told for one in each]
+
+
+async def _hand_over(
+    temporal: Temporal, handovers: Sequence[Handover], room: asyncio.Semaphore
+) -> list[tuple[Handover, AppError | None]]:
+    told: list[tuple[Handover, AppError | None]] = []
+    error: AppError | None = None
     async with room:
-        try:
-            await updates.deliver_signal(temporal, handover.execution_id, signal, f"delivery:{handover.delivery_id}")
-        except AppError as error:
-            return error
+        for one in handovers:
+            if not isinstance(error, Unavailable):
+                error = await _hand_one_over(temporal, one)
+            told.append((one, error))
+    return told
+
+
+async def _hand_one_over(temporal: Temporal, one: Handover) -> AppError | None:
+    signal = SignalDelivery(name=one.signal, payload=one.payload, correlation_key=one.correlation_key)
+    try:
+        await updates.deliver_signal(temporal, one.execution_id, signal, f"delivery:{one.delivery_id}")
+    except AppError as error:
+        return error
     return None
 
 
-def _fate(handover: Handover, error: AppError | None) -> tuple[DeliveryStatus, timedelta]:
+async def _note(connection: Connection, handover: Handover, error: AppError | None) -> DeliveryStatus:
+    status, wait = _fate(error)
+    code, message = (None, None) if error is None else (error.code, readable(error.message))
+    async with connection.transaction():
+        # Before the delivery, as everybody does; and nobody adds to what is counted meanwhile.
+        await connection.execute(LOCK_EVENT, handover.delivery_id)
+        noted = (handover.delivery_id, status.value, code, message, wait, handover.execution_id)
+        event_id = await connection.fetchval(NOTE_SIGNAL, *noted)
+        if event_id is not None:
+            await connection.execute(CONCLUDE, [event_id])
+    return status
+
+
+def _fate(error: AppError | None) -> tuple[DeliveryStatus, timedelta]:
     """What a handed-over signal comes to, and when it is tried again if it is still PENDING."""
     if error is None:
         return DeliveryStatus.SIGNALLED, timedelta(0)

@@ -1,19 +1,25 @@
 """The dispatcher: delivers what is stored and waits, as long as the process lives."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
+from uuid import UUID
 
 import structlog
 
 from app.db.session import Database
 from app.errors import Unavailable
 from app.inbox.calling import call_queued
-from app.inbox.delivering import deliver_due
+from app.inbox.delivering import deliver, deliver_due, find_due, hand_over, put_off
+from app.inbox.settling import Handover
 from app.inbox.storing import CHANNEL
 from app.settings import Settings
 from app.temporal import Temporal
 
 log = structlog.get_logger(__name__)
+
+# Batches whose signals are being handed over: a run that does not answer takes its time, and holds up no other event.
+MOST_HANDING_OVER = 20
 
 
 class Dispatcher:
@@ -25,6 +31,7 @@ class Dispatcher:
         self._settings = settings
         self._asked = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._handing_over: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Delivers until it is told to stop. Nothing that fails ends it."""
@@ -35,6 +42,7 @@ class Dispatcher:
             if not self._stopping.is_set():
                 await self._deliver_all()
         await listening
+        await asyncio.gather(*self._handing_over)
 
     def stop(self) -> None:
         """Ends `run` once what is being delivered has been: nothing is broken off in the middle."""
@@ -44,7 +52,7 @@ class Dispatcher:
     async def _deliver_all(self) -> None:
         try:
             await call_queued(self._database, self._settings.limits)
-            while await deliver_due(self._database, self._temporal, self._settings) == self._settings.inbox.batch:
+            while await self._deliver_batch() == self._settings.inbox.batch:
                 # There may be more.
                 continue
         except Unavailable as error:
@@ -52,6 +60,48 @@ class Dispatcher:
         # The edge of a background task: an error that ended it would go unnoticed.
         except Exception:
             log.exception("delivering_failed")
+            await self._deliver_apart()
+
+    async def _deliver_apart(self) -> None:
+        """Each by itself: what nobody foresaw about one event must not keep all others waiting."""
+        try:
+            for event_id in await find_due(self._database, self._settings.inbox.batch):
+                await self._deliver_one(event_id)
+        except Unavailable as error:
+            log.warning("delivering_postponed", code=error.code)
+        # The edge of a background task, as above.
+        except Exception:
+            log.exception("delivering_failed")
+
+    async def _deliver_one(self, event_id: UUID) -> None:
+        try:
+            await deliver(self._database, self._temporal, self._settings, [event_id])
+        except Unavailable:
+            raise
+        # The edge of one event.
+        except Exception:
+            log.exception("event_not_deliverable", event_id=str(event_id))
+            await put_off(self._database, event_id)
+
+    async def _deliver_batch(self) -> int:
+        if len(self._handing_over) >= MOST_HANDING_OVER:
+            await asyncio.wait(self._handing_over, return_when=asyncio.FIRST_COMPLETED)
+        return await deliver_due(self._database, self._temporal, self._settings, self._hand_over_later)
+
+    def _hand_over_later(self, handovers: Sequence[Handover]) -> None:
+        if handovers:
+            task = asyncio.create_task(self._hand_over(handovers))
+            self._handing_over.add(task)
+            task.add_done_callback(self._handing_over.discard)
+
+    async def _hand_over(self, handovers: Sequence[Handover]) -> None:
+        try:
+            await hand_over(self._database, self._temporal, handovers)
+        except Unavailable as error:
+            log.warning("handing_over_postponed", code=error.code)
+        # As above.
+        except Exception:
+            log.exception("handing_over_failed")
 
     async def _listen(self) -> None:
         """Wakes the dispatcher when events are stored; without it they are found with the next look."""

@@ -28,7 +28,7 @@ PENDING = f"{EVENT} WHERE status = 'PENDING' AND id = ANY($1) ORDER BY id FOR UP
 BY_KEY = f"{EVENT} WHERE source = $1 AND dedupe_key = $2 FOR UPDATE"
 DELIVERIES = """
     SELECT id, event_id, target, kind, template_id, subscription_id, execution_id, correlation_key, status, code,
-        message, attempts, due_at, created_at
+        message, attempts, due_at <= now() AS due, created_at
     FROM trigger_delivery
     WHERE event_id = ANY($1)
     ORDER BY created_at, id
@@ -84,7 +84,7 @@ class Delivery:
     code: str | None
     message: str | None
     attempts: int
-    due_at: datetime
+    due: bool
     created_at: datetime
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 
+from app.addresses import id_of
 from app.db.statuses import EventSource, EventStatus
 from app.dependencies import Actor, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
 from app.inbox import service
@@ -15,7 +16,9 @@ from app.wire import Moment, Page, encode_cursor, read_id_cursor
 
 router = APIRouter(prefix="/trigger-events", tags=["trigger events"], responses=problem_responses(404, 422, 503))
 
-EventId = Annotated[UUID, Path(alias="event", description="`eventRecordId` of what the event started")]
+EventId = Annotated[
+    UUID, id_of("trigger event"), Path(alias="event", description="`eventRecordId` of what the event started")
+]
 
 
 @router.get("", summary="List events", name="listTriggerEvents")

@@ -22,20 +22,33 @@ LONGEST_SUMMARY = 400
 # Whoever listens on it looks for events at once; without it they are found with the next look.
 CHANNEL = "millrace_inbox"
 
+# What comes again is tried again where nothing wanted it, or where it was refused and says the same.
 STORE = """
-    INSERT INTO trigger_event AS event
-        (id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
-         template_id, status, due_at)
-    SELECT id, source, trigger_key, dedupe_key, request_hash, summary, coalesce(payload, 'null'), headers, entity_type,
-        entity_id, template_id, 'PENDING', now() + $2
-    FROM jsonb_to_recordset($1::text::jsonb) AS incoming
-        (id uuid, source text, trigger_key text, dedupe_key text, request_hash text, summary text,
-         payload jsonb, headers jsonb, entity_type text, entity_id text, template_id uuid)
-    ORDER BY source, dedupe_key
-    ON CONFLICT (source, dedupe_key) DO UPDATE
-        SET times = event.times + 1, last_received_at = now(), due_at = excluded.due_at,
-            status = CASE event.status WHEN 'UNMATCHED' THEN 'PENDING' ELSE event.status END
-    RETURNING id, source, dedupe_key, request_hash, status
+    WITH incoming AS (
+        SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS incoming
+            (id uuid, source text, trigger_key text, dedupe_key text, request_hash text, summary text,
+             payload jsonb, headers jsonb, entity_type text, entity_id text, template_id uuid)
+    ), stored AS (
+        INSERT INTO trigger_event AS event
+            (id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
+             template_id, status, due_at)
+        SELECT id, source, trigger_key, dedupe_key, request_hash, summary, coalesce(payload, 'null'), headers,
+            entity_type, entity_id, template_id, 'PENDING', now() + $2
+        FROM incoming
+        ORDER BY source, dedupe_key
+        ON CONFLICT (source, dedupe_key) DO UPDATE
+            SET times = event.times + 1, last_received_at = now(), due_at = excluded.due_at,
+                matched_at = CASE event.status WHEN 'UNMATCHED' THEN NULL ELSE event.matched_at END,
+                status = CASE WHEN event.status = 'UNMATCHED' OR event.request_hash = excluded.request_hash AND EXISTS (
+                    SELECT FROM trigger_delivery WHERE event_id = event.id AND status = 'REFUSED'
+                ) THEN 'PENDING' ELSE event.status END
+        RETURNING id, source, dedupe_key, request_hash, status
+    ), tried_again AS (
+        UPDATE trigger_delivery AS delivery SET status = 'PENDING', due_at = now() + $2, updated_at = now()
+        FROM stored JOIN incoming USING (source, dedupe_key, request_hash)
+        WHERE delivery.event_id = stored.id AND delivery.status = 'REFUSED'
+    )
+    SELECT * FROM stored
 """
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
 
@@ -77,7 +90,8 @@ async def store(
 
     Two of one call with the same key are one, and the first counts; characters that PostgreSQL cannot hold are
     replaced. The dispatcher hears of it with the commit; who means to `deliver` them at once has them `held` from it
-    for as long as that may take. One that came before and matched nothing is looked at again.
+    for as long as that may take. One that came before is tried again: where it matched nothing, and, unless it says
+    something else now, where it was refused.
     """
     if not incoming:
         return []

@@ -81,6 +81,14 @@ QUEUE = f"""
     SELECT event.id, {WOKEN} FROM event
 """
 KEEP = f"WITH {EVENT} SELECT event.id, {WOKEN} FROM event"
+# Counting need not wait for the disk.
+REPEATED = """
+    UPDATE trigger_event AS event SET times = event.times + 1, last_received_at = now()
+    FROM trigger_delivery AS delivery JOIN workflow_execution AS execution ON execution.id = delivery.execution_id
+    WHERE event.source = $1 AND event.dedupe_key = $2 AND event.request_hash = $3
+        AND delivery.event_id = event.id AND delivery.target = $4
+    RETURNING event.id, execution.id, execution.status, set_config('synchronous_commit', 'off', true)
+"""
 SEEN = "UPDATE trigger_event SET times = times + 1, last_received_at = now() WHERE id = $1"
 CORRECT = """
     UPDATE trigger_event
@@ -146,7 +154,7 @@ async def take(database: Database, temporal: Temporal, settings: Settings, ask: 
             event_id = await connection.fetchval(KEEP, canonical_json(row), "UNMATCHED")
             taken = None if event_id is None else Taken(event_id, None)
         else:
-            taken = None
+            taken = await _find_repeated(connection, ask, row)
         return taken or await _take_again(connection, temporal, settings, ask, target)
 
 
@@ -220,6 +228,13 @@ async def _write(
         gate.admit(target, ask.event.id)
         written = await connection.fetchval(TAKE, *row)
     return written
+
+
+async def _find_repeated(connection: Connection, ask: Ask, row: dict[str, Any]) -> Taken | None:
+    """What the very same event has started; None when there is more to it. Many may ask at once."""
+    event = ask.event
+    found = await connection.fetchrow(REPEATED, event.source.value, event.dedupe_key, row["request_hash"], ask.target)
+    return None if found is None else Taken(found[0], Started(found[1], RecordStatus(found[2]), None, repeated=True))
 
 
 async def _take_again(

@@ -1,6 +1,7 @@
 """A query on another database, as a source of items."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.changes.column_values import read_json
 from app.db.session import Connection, driver_url
 from app.errors import Invalid, Unavailable
 from app.schedules.schemas import SqlSource
@@ -26,7 +28,8 @@ _AS_TEXT = ("timestamptz", "timestamp", "date", "timetz", "time", "interval", "n
 
 
 async def ask_database(settings: Settings, source: SqlSource, cursor: Any) -> list[dict[str, Any]]:
-    """The rows of a query, columns by name; times, numerics and ids as PostgreSQL writes them.
+    """The rows of a query, columns by name; times, numerics and ids as PostgreSQL writes them, JSON like in row
+    changes, and what JSON has no number for (NaN, Infinity) as text.
 
     Raises CONNECTION_UNKNOWN, QUERY_REFUSED, POLL_TOO_MANY, `Unavailable` CONNECTION_FAILED. None of them shows the
     connection's URL.
@@ -60,7 +63,7 @@ async def _connect(url: str, within: float) -> Connection:
             await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=str, format="text")
         for name in ("json", "jsonb"):
             await connection.set_type_codec(
-                name, schema="pg_catalog", encoder=json.dumps, decoder=json.loads, format="text"
+                name, schema="pg_catalog", encoder=json.dumps, decoder=read_json, format="text"
             )
     except (OSError, TimeoutError, InterfaceError, PostgresError, SQLAlchemyError, ValueError) as error:
         raise _failed(None) from error
@@ -80,6 +83,8 @@ def _failed(name: str | None) -> Unavailable:
 
 def _plain(value: Any) -> Any:
     match value:
+        case float() if not math.isfinite(value):
+            return str(value)
         case None | bool() | int() | float() | str() | dict():
             return value
         case list() | tuple():

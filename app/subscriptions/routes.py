@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 
+from app.addresses import id_of
 from app.db.statuses import SubscriptionStatus
 from app.db.tables import TemplateStatus
 from app.dependencies import Actor, Cursor, Limit, SessionPart
@@ -26,7 +27,7 @@ from engine.filters.describing import describe
 
 router = APIRouter(prefix="/subscriptions", tags=["subscriptions"], responses=problem_responses(404, 422, 503))
 
-Id = Annotated[UUID, Path(alias="subscription")]
+Id = Annotated[UUID, id_of("subscription"), Path(alias="subscription")]
 
 
 @router.post(

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.addresses import id_of
 from app.db.tables import WorkflowTemplate, WorkflowTemplateVersion
 from app.dependencies import Actor, Cursor, Limit, SessionPart
 from app.problem_details import problem_responses
@@ -31,7 +32,7 @@ from engine.validate import has_errors
 router = APIRouter(tags=["versions"], responses=problem_responses(404, 422, 503))
 
 Reference = Annotated[str, Path(alias="template", description="a template's id or slug", max_length=100)]
-VersionId = Annotated[UUID, Path(alias="version")]
+VersionId = Annotated[UUID, id_of("version"), Path(alias="version")]
 STATE = problem_responses(409)
 
 

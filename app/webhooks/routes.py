@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.addresses import id_of
 from app.db.event_tables import WebhookEndpoint, WebhookTally
 from app.dependencies import Actor, Cursor, Limit, SessionPart, SettingsPart, VaultPart
 from app.problem_details import problem_responses
@@ -20,7 +21,7 @@ from app.wire import Page, encode_cursor, read_id_cursor
 
 router = APIRouter(prefix="/webhook-endpoints", tags=["webhooks"], responses=problem_responses(422, 503))
 
-EndpointId = Annotated[UUID, Path(alias="endpoint")]
+EndpointId = Annotated[UUID, id_of("webhook endpoint"), Path(alias="endpoint")]
 NOT_FOUND = problem_responses(404)
 STATE = problem_responses(404, 409)
 

@@ -42,6 +42,23 @@ VARIABLES = [
     {"path": "headers", "type": "object", "description": "names in lower case; none that holds a secret"},
     {"path": "body", "type": "any", "description": "JSON, the fields of a form, or {text}; null when there is none"},
 ]
+# The form of what subscriptions may narrow; it takes all methods, since several endpoints may share a trigger.
+PROPERTIES: list[dict[str, Any]] = [
+    {
+        "name": "methods",
+        "displayName": "Methods",
+        "type": "multiOptions",
+        "options": [{"name": word, "value": word} for word in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")],
+        "hint": "All, unless some are chosen.",
+    },
+    {
+        "name": "path",
+        "displayName": "Path",
+        "type": "string",
+        "placeholder": "/hooks/orders/*",
+        "validation": [{"type": "maxLength", "max": 500}],
+    },
+]
 # What cannot be in an answer or in the audit.
 _SECRET = {"secret", "previous_secret", "allowance", "shape", "segments", "wild", "open_ended"}
 
@@ -143,6 +160,7 @@ async def _register(session: AsyncSession, endpoint: WebhookEndpoint, actor: str
         name=endpoint.name,
         category=TriggerCategory.WEBHOOK,
         source=EventSource.WEBHOOK,
+        properties=PROPERTIES,
         samplePayload=SAMPLE | {"method": endpoint.methods[0], "path": f"/hooks/{endpoint.path}"},
         variables=[Variable(**each) for each in VARIABLES],
     )

@@ -366,3 +366,27 @@ async def test_a_page_of_another_site_can_neither_read_nor_change_anything(
 ) -> None:
     answer = await api.request(method, "/templates", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (403, code)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/executions/nope", "EXECUTION_NOT_FOUND"),
+        ("/dead-letters/nope", "DEAD_LETTER_NOT_FOUND"),
+        ("/versions/nope", "VERSION_NOT_FOUND"),
+        ("/trigger-events/nope", "TRIGGER_EVENT_NOT_FOUND"),
+        ("/subscriptions/nope", "SUBSCRIPTION_NOT_FOUND"),
+        ("/webhook-endpoints/nope", "WEBHOOK_ENDPOINT_NOT_FOUND"),
+        ("/backfills/nope", "BACKFILL_NOT_FOUND"),
+        ("/schedules/nope", "SCHEDULE_NOT_FOUND"),
+        ("/change-sources/nope", "CHANGE_SOURCE_NOT_FOUND"),
+    ],
+)
+async def test_an_id_that_is_none_is_the_id_of_nothing(api: httpx.AsyncClient, path: str, code: str) -> None:
+    refused(await api.get(path), 404, code)
+
+
+async def test_what_is_wrong_is_said_without_the_name_of_an_exception(api: httpx.AsyncClient) -> None:
+    body = {"name": "Orders", "path": "orders", "verification": {"scheme": "HMAC"}, "secret": "long enough"}
+    problem = refused(await api.post("/webhook-endpoints", json=body), 422, "REQUEST_INVALID")
+    assert problem["problems"][0]["message"] == "the scheme HMAC needs a header"

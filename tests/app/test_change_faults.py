@@ -382,3 +382,19 @@ async def test_a_server_that_is_killed_and_comes_back_loses_nothing_and_repeats_
         await database.close()
     finally:
         await server.process.stop()
+
+
+@pytest.mark.parametrize("method", ["REPLICATION", "OUTBOX"])
+@pytest.mark.parametrize("depth", [850, 3_000])
+async def test_a_document_that_is_nested_too_deep_holds_up_no_other_change(shop: Shop, method: str, depth: int) -> None:
+    source = await shop.watch(method=method)
+    nested = "[" * depth + "]" * depth
+    await shop.user.execute("INSERT INTO orders (id, extra) VALUES (1, $1)", nested)
+    await shop.user.execute("INSERT INTO orders (id) VALUES (2)")
+    await shop.read()
+    assert await told(shop) == [1, 2]
+    extra = (await shop.payloads())[0]["after"]["extra"]
+    for _ in range(100):
+        (extra,) = extra
+    assert extra == "[" * (depth - 100) + "]" * (depth - 100)
+    assert (await shop.source(source))["status"] == "ACTIVE"

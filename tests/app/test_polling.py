@@ -258,6 +258,19 @@ async def test_rows_of_a_table_are_taken_from_the_cursor_on(api: httpx.AsyncClie
     assert "read-only" in (await _ask(api, writing))["lastError"]
 
 
+@pytest.mark.usefixtures("working")
+async def test_a_query_may_give_what_json_cannot_hold(api: httpx.AsyncClient, database: Database) -> None:
+    deep = "[" * 3_000 + "]" * 3_000
+    columns = (
+        f"1 AS id, 'NaN'::float8 AS nan, '[1e5000]'::jsonb AS huge, '{deep}'::jsonb AS deep, 9007199254740993 AS big"
+    )
+    source = {"type": "SQL", "connection": "shop", "query": f"SELECT {columns}"}
+    poll = await _create(api, {"source": source, "id": "__trigger__.item.id"})
+    assert (await _ask(api, poll))["lastError"] is None
+    (item,) = await _items(database, poll)
+    assert (item["nan"], item["huge"], item["big"]) == ("nan", ["1" + "0" * 5000], 9007199254740993)
+
+
 async def test_what_could_never_be_asked_is_refused_when_it_is_saved(
     api: httpx.AsyncClient, shop: Shop, serve: Serve
 ) -> None:

@@ -338,4 +338,4 @@ async def test_announced_actions_can_be_read(api: httpx.AsyncClient, database: D
 async def test_an_unknown_version_is_not_found(api: httpx.AsyncClient, action: str) -> None:
     method = "GET" if action in ("", "/plan") else "POST"
     refused(await api.request(method, f"/versions/{uuid4()}{action}"), 404, "VERSION_NOT_FOUND")
-    refused(await api.request(method, f"/versions/not-an-id{action}"), 422, "REQUEST_INVALID")
+    refused(await api.request(method, f"/versions/not-an-id{action}"), 404, "VERSION_NOT_FOUND")

@@ -12,7 +12,7 @@ from app.db.session import Database
 from app.settings import SecretsSettings, Settings
 from app.temporal import Temporal
 from tests.app.conftest import Serve
-from tests.app.scenes import Json, ok, refused, webhook
+from tests.app.scenes import Json, active_template, ok, refused, webhook
 
 SECRET = "It's a Secret to Everybody"
 ANN = {"X-Millrace-Actor": "ann"}
@@ -84,6 +84,17 @@ async def test_an_endpoint_brings_its_trigger_unless_there_is_one(api: httpx.Asy
         triggers = {row.key: row.name for row in found}
     assert triggers[key] == "First"
     assert {f"{key}_2", unnamed["triggerKey"]} <= triggers.keys()
+
+
+async def test_subscriptions_to_an_endpoint_can_be_narrowed_by_method_and_path(api: httpx.AsyncClient) -> None:
+    endpoint = await webhook(api, path=f"{uuid4().hex}/**", methods=["POST", "PUT"])
+    template = await active_template(api)
+    body = {"templateId": template["id"], "triggerKey": endpoint["triggerKey"]}
+    properties = {"methods": ["PUT"], "path": "*/orders"}
+    made = await ok(await api.post("/subscriptions", json=body | {"properties": properties}), 201)
+    assert made["properties"] == properties
+    wrong = await api.post("/subscriptions", json=body | {"properties": {"methods": ["TRACE"]}})
+    refused(wrong, 422, "PROPERTIES_INVALID")
 
 
 async def test_endpoints_are_listed_page_by_page_the_newest_first(api: httpx.AsyncClient) -> None:

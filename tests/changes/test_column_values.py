@@ -105,3 +105,9 @@ def array_text(items: list[str | None]) -> str:
 @given(st.lists(st.none() | st.text(st.characters(exclude_characters="\0"))))
 def test_any_texts_survive_in_an_array(items: list[str | None]) -> None:
     assert json_value(array_text(items), 1009) == items
+
+
+def test_what_nests_too_deep_is_its_text_from_there_on() -> None:
+    text = '{"a": [1, {"b": ["]", "\\"}", {"c": 2.50}]}], "d": [[[[]]], 3]}'
+    assert read_json(text, 3) == {"a": [1, {"b": '["]", "\\"}", {"c": 2.50}]'}], "d": [["[[]]"], 3]}
+    assert read_json("[" * 20_000 + "]" * 20_000)
