@@ -18,6 +18,7 @@ from app.pollers import Pollers
 from app.schedules.reconciling import reconcile_schedules
 from app.settings import ReconcilerSettings, Settings
 from app.temporal import Temporal
+from app.versions.retention import prune_versions
 
 log = structlog.get_logger(__name__)
 
@@ -75,14 +76,15 @@ async def reconcile_schedules_forever(database: Database, temporal: Temporal, se
 async def purge_forever(
     database: Database, temporal: Temporal, settings: Settings, interval: timedelta = PURGE_EVERY
 ) -> None:
-    """Deletes old events, and stored values that nobody can need any more, every `interval`, until cancelled."""
+    """Deletes what is old and nobody can need any more, every `interval`, until cancelled: events, values, versions."""
     while True:
         await asyncio.sleep(interval.total_seconds())
         with _survived("purging"):
             async with database.transaction() as session:
                 events = await purge_events(session, timedelta(days=settings.inbox.keep_days))
             values = await purge_blobs(database, await keep_for(temporal, settings.payloads))
-            log.info("purged", events=events, values=values)
+            versions = await prune_versions(database)
+            log.info("purged", events=events, values=values, versions=versions)
 
 
 async def read_changes_forever(reader: Reader, interval: float) -> None:

@@ -1,6 +1,7 @@
 """Errors that users of the API and the command line see: a stable code, a status, a sentence."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -13,6 +14,11 @@ class AppError(Exception):
         self.status = status
         self.message = message
         self.problems = tuple(problems)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the answer's headers say."""
+        return {}
 
 
 class NotFound(AppError):
@@ -41,3 +47,24 @@ class Unavailable(AppError):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, 503, message)
+
+
+class TooMany(AppError):
+    """429: another time, after `wait` seconds as far as anybody can tell."""
+
+    def __init__(self, code: str, message: str, wait: float) -> None:
+        super().__init__(code, 429, message)
+        self.wait = wait
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """`Retry-After` in whole seconds."""
+        return {"Retry-After": str(max(math.ceil(self.wait), 1))}
+
+
+class Postponed(AppError):
+    """Not now, and not never: an event that asks for it is kept and tried again; others are refused with `error`."""
+
+    def __init__(self, error: AppError) -> None:
+        super().__init__(error.code, error.status, error.message, error.problems)
+        self.error = error

@@ -56,7 +56,7 @@ def problem_response(error: AppError, headers: Mapping[str, str] | None = None) 
     }
     if error.problems:
         body["problems"] = list(error.problems)
-    return JSONResponse(body, error.status, headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body, error.status, {**error.headers, **(headers or {})}, media_type=MEDIA_TYPE)
 
 
 def internal_error() -> AppError:

@@ -179,6 +179,17 @@ class InboxSettings(BaseModel):
     keep_days: float = Field(default=90.0, gt=0)
 
 
+class LimitSettings(BaseModel):
+    """How many executions of all templates may start in a minute, and be open; children do not count.
+
+    `when_full` is what becomes of what would start more, where its template does not say.
+    """
+
+    starts_per_minute: int | None = Field(default=None, ge=1)
+    open_executions: int | None = Field(default=None, ge=1)
+    when_full: Literal["REFUSE", "QUEUE"] = "REFUSE"
+
+
 class LogSettings(BaseModel):
     """How log lines look: `console` for people, `json` for machines."""
 
@@ -206,6 +217,7 @@ class Settings(BaseSettings):
     changes: ChangeSettings = ChangeSettings()
     polling: PollingSettings = PollingSettings()
     inbox: InboxSettings = InboxSettings()
+    limits: LimitSettings = LimitSettings()
     connections: dict[str, SecretStr] = Field(
         default_factory=dict, description="PostgreSQL URLs of other databases, by name: MILLRACE_CONNECTIONS__<NAME>"
     )

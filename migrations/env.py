@@ -9,6 +9,7 @@ from sqlmodel import SQLModel
 
 import app.db.backfill_tables
 import app.db.event_tables
+import app.db.payload_tables
 import app.db.schedule_tables
 import app.db.tables  # noqa: F401  (all declare tables)
 from app.db.session import driver_url

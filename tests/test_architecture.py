@@ -99,6 +99,7 @@ def test_tables_are_declared_where_tables_are() -> None:
     assert {_place(file) for file, node in _nodes(ast.ClassDef) if _is_table(node)} == {
         "app/db/backfill_tables.py",
         "app/db/event_tables.py",
+        "app/db/payload_tables.py",
         "app/db/schedule_tables.py",
         "app/db/tables.py",
     }

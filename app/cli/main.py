@@ -20,6 +20,7 @@ from app.cli import (
     executions,
     leftovers,
     purging,
+    reconciling,
     schedules,
     servers,
     starts,
@@ -46,6 +47,7 @@ starts.register(app)
 actions.register(app)
 backfill.register(app)
 purging.register(app)
+reconciling.register(app)
 steering.register(executions.app)
 bulk.register(executions.app)
 app.add_typer(executions.app, name="executions")

@@ -23,6 +23,7 @@ class Purged:
 
     dead_letters: int
     events: int
+    versions: int
     values: int
     bytes: int | None
 
@@ -31,7 +32,7 @@ def purge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete dead letters and events that are old enough, and stored values that no execution can need any more.
+    """Delete dead letters and events that are old enough, and versions and stored values that nobody can need any more.
 
     How old is configured: MILLRACE_RECONCILER__DEAD_LETTER_DAYS, MILLRACE_INBOX__KEEP_DAYS,
     MILLRACE_PAYLOADS__KEEP_DAYS. APIs do the same by themselves; this is for when the room is needed now. It works on
@@ -47,6 +48,7 @@ def purge(
         found = {
             "deadLetters": purged.dead_letters,
             "events": purged.events,
+            "versions": purged.versions,
             "values": purged.values,
             "bytes": purged.bytes,
             "dryRun": dry_run,
@@ -55,8 +57,8 @@ def purge(
         return
     size = "" if purged.bytes is None else f" ({purged.bytes:,} bytes)"
     verb = "would go" if dry_run else "are gone"
-    what = f"{purged.dead_letters} dead letter(s), {purged.events} event(s) and {purged.values} stored value(s){size}"
-    out.print(f"{what} {verb}.")
+    rows = f"{purged.dead_letters} dead letter(s), {purged.events} event(s), {purged.versions} version(s)"
+    out.print(f"{rows} and {purged.values} stored value(s){size} {verb}.")
 
 
 async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
@@ -66,6 +68,7 @@ async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
     from app.dead_letters.queries import count_dead_letters, delete_dead_letters
     from app.inbox.queries import count_old_events, delete_old_events
     from app.payloads.retention import count_purgeable, keep_for, purge_blobs
+    from app.versions.retention import find_prunable, prune_versions
 
     now = datetime.now(UTC)
     before = now - timedelta(days=settings.reconciler.dead_letter_days)
@@ -78,13 +81,15 @@ async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
             async with database.transaction() as session:
                 letters = await count_dead_letters(session, before, None)
                 events = await count_old_events(session, events_before)
-            return Purged(letters, events, *await count_purgeable(database, keep))
+                versions = len(await find_prunable(session))
+            return Purged(letters, events, versions, *await count_purgeable(database, keep))
         async with audited(database, Deed("PURGE", "RETENTION", None, acting().get("X-Millrace-Actor"))) as deed:
             async with database.transaction() as session:
                 letters = await delete_dead_letters(session, before, None)
                 events = await delete_old_events(session, events_before)
-            purged = Purged(letters, events, await purge_blobs(database, keep), None)
-            deed.after = {"deadLetters": letters, "events": events, "values": purged.values}
+            versions = await prune_versions(database)
+            purged = Purged(letters, events, versions, await purge_blobs(database, keep), None)
+            deed.after = {"deadLetters": letters, "events": events, "versions": versions, "values": purged.values}
         return purged
     finally:
         await database.close()

@@ -92,6 +92,15 @@ class TriggerDelivery(SQLModel, table=True):
             "correlation_key",
             postgresql_where=text("correlation_key IS NOT NULL"),
         ),
+        # The queue of each template, the oldest first.
+        Index(
+            "ix_trigger_delivery_queued",
+            "template_id",
+            "event_id",
+            postgresql_where=text(
+                "status = 'PENDING' AND code IN ('TEMPLATE_PAUSED', 'RATE_LIMITED', 'CONCURRENCY_LIMITED')"
+            ),
+        ),
         Index(
             "ix_trigger_delivery_subscription",
             "subscription_id",

@@ -94,6 +94,13 @@ class DeliveryStatus(StrEnum):
     REFUSED = "REFUSED"
 
 
+class AtRest(StrEnum):
+    """What becomes of an event whose template cannot be started now: a refusal, or a place in the queue."""
+
+    REFUSE = "REFUSE"
+    QUEUE = "QUEUE"
+
+
 class SubscriptionStatus(StrEnum):
     """Only an ACTIVE one hears of events."""
 

@@ -1,6 +1,5 @@
 """The tables. Nothing else in the project declares one."""
 
-import builtins
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -14,7 +13,6 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    LargeBinary,
     String,
     UniqueConstraint,
     Uuid,
@@ -24,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 from app.db.columns import json_document, one_of, reference, timestamp
-from app.db.statuses import EntityType, LineageKind, LineageStatus, Resolution, TaskStatus
+from app.db.statuses import AtRest, EntityType, LineageKind, LineageStatus, Resolution, TaskStatus
 
 
 def new_id() -> UUID:
@@ -78,12 +76,16 @@ SQLModel.metadata.naming_convention = {
 
 
 class WorkflowTemplate(SQLModel, table=True):
-    """A named, reusable process."""
+    """A named, reusable process. `when_paused` is what becomes of what would start it meanwhile.
+
+    `limits` are those of its roots: `{starts_per_minute?, open_executions?, when_full?}`.
+    """
 
     __tablename__ = "workflow_template"
     __mapper_args__ = {"eager_defaults": True}
     __table_args__ = (
         one_of("status", TemplateStatus),
+        one_of("when_paused", AtRest),
         ForeignKeyConstraint(
             ["id", "active_version_id"],
             ["workflow_template_version.template_id", "workflow_template_version.id"],
@@ -104,6 +106,10 @@ class WorkflowTemplate(SQLModel, table=True):
     pinned: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     is_gallery: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     status: str = Field(default=TemplateStatus.DRAFT, max_length=20)
+    when_paused: str = Field(
+        default=AtRest.REFUSE, max_length=20, sa_column_kwargs={"server_default": text("'REFUSE'")}
+    )
+    limits: dict[str, Any] | None = Field(default=None, sa_column=json_document())
     active_version_id: UUID | None = Field(default=None, sa_column=Column(Uuid(), unique=True, nullable=True))
     created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
     updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
@@ -384,16 +390,3 @@ class AuditEvent(SQLModel, table=True):
     result: str = Field(max_length=100)
     reason: str | None = None
     idempotency_key: str | None = None
-
-
-class PayloadBlob(SQLModel, table=True):
-    """A serialized payload that is kept outside Temporal's histories. It was last referred to at `last_used_at`."""
-
-    __tablename__ = "payload_blob"
-    __table_args__ = (Index("ix_payload_blob_last_used_at", "last_used_at"),)
-
-    sha256: str = Field(primary_key=True, max_length=64)
-    bytes: builtins.bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    size: int
-    created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
-    last_used_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))

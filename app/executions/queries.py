@@ -33,7 +33,8 @@ TARGET = f"""
     SELECT template.id, template.slug, template.name, template.status,
         version.id, version.version, version.status,
         CASE WHEN earlier.id IS NULL THEN version.definition::text END, (version.definition->'inputSchema')::text,
-        earlier.id, earlier.status, earlier.request_hash, {LOCAL_ACTIONS}, {LONG_ACTIONS}
+        earlier.id, earlier.status, earlier.request_hash, {LOCAL_ACTIONS}, {LONG_ACTIONS}, template.when_paused,
+        template.limits::text
     FROM workflow_template AS template
     LEFT JOIN workflow_execution AS earlier
         ON earlier.template_id = template.id AND earlier.idempotency_key = $1
@@ -140,6 +141,8 @@ class Target:
     earlier: Earlier | None
     local_actions: list[str]
     long_actions: list[str]
+    when_paused: str
+    limits: dict[str, Any] | None
 
 
 async def find_linked_target(
@@ -174,7 +177,7 @@ def _target(row: Record | None) -> Target | None:
     found = tuple(row)
     earlier = None if found[9] is None else Earlier(found[9], RecordStatus(found[10]), found[11])
     schema = None if found[8] is None else json.loads(found[8])
-    return Target(*(*found[:8], schema, earlier, *found[12:]))
+    return Target(*(*found[:8], schema, earlier, *found[12:15], None if found[15] is None else json.loads(found[15])))
 
 
 async def find_earlier(connection: Connection, template_id: UUID, key: str) -> Earlier:

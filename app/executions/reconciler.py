@@ -8,7 +8,7 @@ Any number of processes may do this at the same time.
 import json
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from app.db.session import Database
 from app.db.statuses import LineageKind
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.errors import Invalid, Unavailable
+from app.executions.abandoned_tasks import close_abandoned
 from app.executions.ending import CANCEL_UNCONFIRMED
 from app.executions.failed_runs import find_dead_letters
 from app.executions.lifecycle import close_execution
@@ -53,13 +54,15 @@ PAGE = 100
 
 @dataclass(slots=True)
 class Sweep:
-    """How far the search for closed runs has come; each pass looks at one page of open rows, and at one page of the
+    """How far the search for closed runs has come; each pass looks at one page of open rows (`after`), at one of the
+    executions with open human tasks (`after_tasks`), and at one page of the
     runs that wait `to_begin` and of the migrations that wait `to_settle`.
 
     A run that Temporal does not know is lost when its execution began longer ago than `lost_after`.
     """
 
     after: UUID | None = None
+    after_tasks: UUID | None = None
     lost_after: timedelta = LOST_AFTER
     to_begin: Pages = field(default_factory=Pages)
     to_settle: Pages = field(default_factory=Pages)
@@ -67,12 +70,20 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a pass has done: how many it started, refused for good, and closed."""
+    """What a pass has done: how many it started, refused for good, and closed.
+
+    `leftovers` are human tasks and incidents that were open in their rows alone, and have been closed.
+    """
 
     started: int
     refused: int
     closed: int
     reopened: int = 0
+    leftovers: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """All of it by name."""
+        return asdict(self)
 
 
 async def reconcile_once(
@@ -93,13 +104,15 @@ async def reconcile_once(
     closed = await _close_never_started(database)
     reopened = await _finish_turns(database, temporal, older_than, sweep)
     closed += await _close_closed_runs(database, temporal, sweep)
+    leftovers, sweep.after_tasks = await close_abandoned(database, temporal, older_than, sweep.after_tasks)
     # Once in each round of the sweep: these look at every row that could be left over.
     if sweep.after is None:
         await end_orphans(database, temporal)
-        await _put_away(database, keep_dead_letters)
-    if started or refused or closed or reopened:
-        log.info("executions_reconciled", started=started, refused=refused, closed=closed, reopened=reopened)
-    return Reconciled(started, refused, closed, reopened)
+        leftovers += await _put_away(database, keep_dead_letters)
+    done = Reconciled(started, refused, closed, reopened, leftovers)
+    if any(done.counts().values()):
+        log.info("executions_reconciled", **done.counts())
+    return done
 
 
 async def _finish_turns(database: Database, temporal: Temporal, older_than: timedelta, sweep: Sweep) -> int:
@@ -124,12 +137,14 @@ async def _finish_turns(database: Database, temporal: Temporal, older_than: time
     return begun
 
 
-async def _put_away(database: Database, keep_dead_letters: timedelta) -> None:
+async def _put_away(database: Database, keep_dead_letters: timedelta) -> int:
+    """Closes tasks and incidents of executions that have ended, and deletes old dead letters; how many it closed."""
     async with database.transaction() as session:
         closed = await close_left_open(session)
         purged = await purge_dead_letters(session, keep_dead_letters)
     if closed or purged:
         log.info("leftovers_put_away", tasks_and_incidents=closed, dead_letters=purged)
+    return closed
 
 
 async def _start_left_created(database: Database, temporal: Temporal, older_than: timedelta) -> tuple[int, int]:

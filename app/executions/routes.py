@@ -42,6 +42,7 @@ from app.executions.schemas import (
 from app.executions.step_reading import read_step
 from app.executions.step_scan import Wanted
 from app.inbox.by_hand import ByHand, start_by_hand
+from app.inbox.queueing import queued_problem
 from app.problem_details import problem_responses
 from app.wire import Moment, Page
 
@@ -61,7 +62,7 @@ Wait = Annotated[
     status_code=202,
     summary="Start a template by hand",
     responses={
-        **problem_responses(409),
+        **problem_responses(409, 429),
         200: {"model": StartView, "description": "ended within `wait`, or started by an earlier request"},
     },
     response_model_exclude_unset=True,
@@ -83,13 +84,18 @@ async def execute(
     """Runs the active version, or the one named.
 
     Codes: TEMPLATE_NOT_FOUND, TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND,
-    VERSION_NOT_PUBLISHED, CONTEXT_INVALID, CONTEXT_TOO_LARGE, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    VERSION_NOT_PUBLISHED, CONTEXT_INVALID, CONTEXT_TOO_LARGE, RATE_LIMITED, CONCURRENCY_LIMITED, IDEMPOTENCY_CONFLICT,
+    TEMPORAL_UNAVAILABLE.
     """
     _check_wait(wait, settings.api.longest_wait)
     wanted = ByHand(template, request.context, request.name, request.version, actor, idempotency_key)
-    started = await start_by_hand(database, temporal, settings, wanted)
-    if started is None:
+    taken = await start_by_hand(database, temporal, settings, wanted)
+    if taken is None:
         raise NotFound("template", template)
+    started = taken.started
+    if started is None:
+        problem = None if taken.queued is None else queued_problem(taken.queued)
+        return StartView(status="QUEUED", event_record_id=taken.event_id, problem=problem)
     if wait is not None and wait > timedelta(0):
         ended = await service.wait_for_end(database, temporal, started, wait.total_seconds())
         if ended is not None:

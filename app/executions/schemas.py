@@ -39,12 +39,17 @@ class ReadingProblem(Given):
 
 
 class StartView(Given):
-    """An accepted start. `runtimeStatus` and what follows it are there when `wait` was asked for and the run ended in
-    time; `problem` is WORKER_UNAVAILABLE when no worker polled a moment ago, so that the run will have to wait for one.
+    """An accepted start.
+
+    A QUEUED one has no `executionId` yet: `problem` says what it waits for, and the event `eventRecordId` in the inbox
+    will say what became of it. `runtimeStatus` and what follows it are there when `wait` was asked for and the run
+    ended in time; `problem` is WORKER_UNAVAILABLE when no worker polled a moment ago, so that the run has to wait for
+    one.
     """
 
-    execution_id: UUID
-    status: RecordStatus
+    execution_id: UUID | None = None
+    status: RecordStatus | Literal["QUEUED"]
+    event_record_id: UUID | None = None
     status_reason: str | None = None
     runtime_status: RuntimeStatus | None = None
     output: Any = None

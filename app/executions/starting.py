@@ -6,6 +6,7 @@ and the row stays locked while Temporal is asked, so that neither a cancel nor t
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -35,8 +36,9 @@ from app.contracts import (
 )
 from app.db.session import Connection
 from app.db.session import translated as database_errors
+from app.db.statuses import AtRest
 from app.db.tables import RecordStatus, TemplateStatus, VersionStatus, new_id
-from app.errors import AppError, Conflict, Invalid, Unavailable
+from app.errors import AppError, Conflict, Invalid, Postponed, Unavailable
 from app.executions.queries import Earlier, Target, find_earlier
 from app.payloads.content import definition_payload
 from app.temporal import Temporal, translated, unreachable
@@ -159,8 +161,8 @@ async def accept(
 def prepare(target: Target, request: StartRequest, most_bytes: int) -> Prepared:
     """A new execution of the target, checked and not yet written.
 
-    Raises TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED,
-    CONTEXT_TOO_LARGE, CONTEXT_INVALID.
+    Raises `Postponed` where the template is PAUSED and queues what would start it, and TEMPLATE_NOT_ACTIVE,
+    TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, VERSION_NOT_FOUND, VERSION_NOT_PUBLISHED, CONTEXT_TOO_LARGE, CONTEXT_INVALID.
     """
     definition = _startable(target, request)
     context = canonical_json(request.context)
@@ -174,8 +176,9 @@ def hash_of(request: StartRequest) -> str:
 
 
 def check_start(target: Target, request: StartRequest, most_bytes: int) -> None:
-    """Raises what `accept` would raise because of the target or the context; writes nothing."""
-    _startable(target, request)
+    """Raises what `accept` would raise for good because of the target or the context; writes nothing."""
+    with suppress(Postponed):
+        _startable(target, request)
     size = len(canonical_json(request.context).encode())
     _check_context(target.input_schema, request.context, size, most_bytes)
 
@@ -277,7 +280,10 @@ def _hash(request: StartRequest, context_text: str) -> str:
 def _startable(target: Target, request: StartRequest) -> str:
     """The definition to run, as stored; raises when there is none that may be."""
     if target.template_status in (TemplateStatus.PAUSED, TemplateStatus.ARCHIVED):
-        raise Invalid(f"TEMPLATE_{target.template_status}", f"Template {target.template} is {target.template_status}.")
+        status = target.template_status
+        error = Invalid(f"TEMPLATE_{status}", f"Template {target.template} is {status}.")
+        queued = status == TemplateStatus.PAUSED and target.when_paused == AtRest.QUEUE
+        raise Postponed(error) if queued else error
     if target.definition is None:
         if request.version is not None:
             raise AppError("VERSION_NOT_FOUND", 404, f"Template {target.template} has no version {request.version}.")

@@ -7,12 +7,11 @@ from app.db.session import Database
 from app.db.statuses import EventSource
 from app.db.tables import new_id
 from app.executions.queries import find_target
-from app.executions.service import Started
 from app.executions.starting import StartRequest
 from app.inbox.aims import TEMPLATE
 from app.inbox.settling import trigger_of
 from app.inbox.storing import Incoming
-from app.inbox.taking import Ask, take
+from app.inbox.taking import Ask, Taken, take
 from app.settings import Settings
 from app.temporal import Temporal
 
@@ -31,7 +30,7 @@ class ByHand:
     key: str | None = None
 
 
-async def start_by_hand(database: Database, temporal: Temporal, settings: Settings, wanted: ByHand) -> Started | None:
+async def start_by_hand(database: Database, temporal: Temporal, settings: Settings, wanted: ByHand) -> Taken | None:
     """Starts a template; None when there is none. What is refused is not kept: whoever asked has the answer.
 
     Raises what `take` raises.
@@ -51,7 +50,7 @@ async def start_by_hand(database: Database, temporal: Temporal, settings: Settin
     request = StartRequest(
         wanted.context, trigger_of(event) | {"actor": wanted.actor}, wanted.name, key, wanted.version
     )
-    taken = await take(
+    return await take(
         database,
         temporal,
         settings,
@@ -63,4 +62,3 @@ async def start_by_hand(database: Database, temporal: Temporal, settings: Settin
             keep_refused=False,
         ),
     )
-    return None if taken is None else taken.started

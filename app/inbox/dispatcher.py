@@ -9,6 +9,7 @@ import structlog
 
 from app.db.session import Database
 from app.errors import Unavailable
+from app.inbox.calling import call_queued
 from app.inbox.delivering import deliver, deliver_due, find_due, hand_over, put_off
 from app.inbox.settling import Handover
 from app.inbox.storing import CHANNEL
@@ -60,6 +61,7 @@ class Dispatcher:
 
     async def _deliver_all(self) -> None:
         try:
+            await call_queued(self._database, self._settings.limits)
             while await self._deliver_batch() == self._settings.inbox.batch:
                 # There may be more.
                 continue

@@ -15,11 +15,13 @@ from app.contracts import readable
 from app.db.session import Connection
 from app.db.statuses import DeliveryKind, DeliveryStatus, SubscriptionMode
 from app.db.tables import new_id
-from app.errors import AppError, Conflict, Invalid, NotFound
+from app.errors import AppError, Conflict, Invalid, NotFound, Postponed
 from app.executions.queries import Target, find_target_of
 from app.executions.starting import Launch, StartRequest, prepare
 from app.inbox.aims import SUBSCRIPTION, Aim, find_aims
+from app.inbox.limiting import Gate
 from app.inbox.queries import Delivery, Event, find_correlated, find_deliveries
+from app.inbox.queueing import UNTIL_CALLED
 from app.inbox.storing import Incoming
 from app.settings import Settings
 from app.subscriptions.matching import ReadSubscription
@@ -85,6 +87,8 @@ CONCLUDE = """
 """
 LOCK_CORRELATION = "SELECT pg_advisory_xact_lock($1)"
 
+STARTING = frozenset({SubscriptionMode.START, SubscriptionMode.START_OR_RESUME})
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -145,7 +149,10 @@ async def settle(
     for delivery in await find_deliveries(connection, [*earlier]):
         earlier[delivery.event_id][delivery.target] = delivery
     writer = Writer(connection, settings)
-    for aim in await find_aims(connection, events, earlier, early=early):
+    aims = await find_aims(connection, events, earlier, early=early)
+    await writer.open_gate(aims)
+    # In the order in which their events came: the first get what room there is.
+    for aim in sorted(aims, key=lambda aim: aim.event.id):
         await writer.add(aim)
     settled = await writer.write()
     await connection.execute(CONCLUDE, [event.id for event in events])
@@ -159,6 +166,7 @@ class Writer:
         self._connection = connection
         self._settings = settings
         self._targets: dict[tuple[UUID, str | None], Target | None] = {}
+        self._gate = Gate(connection, settings.limits)
         self._rows: list[dict[str, Any]] = []
         self._errors: dict[UUID, AppError] = {}
         self._launches: dict[UUID, Launch] = {}
@@ -166,11 +174,20 @@ class Writer:
         # What this very batch starts under a correlation key: no statement has written it yet.
         self._correlated: dict[tuple[UUID, str], UUID] = {}
 
+    async def open_gate(self, aims: Sequence[Aim]) -> None:
+        """Takes the locks of all limits before any other, so that nobody waits for another in a circle."""
+        for aim in aims:
+            if aim.template_id is not None and (aim.subscription is None or aim.subscription.mode in STARTING):
+                await self._find(aim.template_id, version_of(aim))
+        await self._gate.lock([target for target in self._targets.values() if target is not None])
+
     async def add(self, aim: Aim) -> None:
         """One target of one event. What refuses it is kept, and hinders nothing else."""
         delivery_id = aim.before.id if aim.before is not None else new_id()
         try:
             row = await self._row(aim, delivery_id)
+        except Postponed as postponed:
+            row = self._queued(delivery_id, postponed.error)
         except AppError as error:
             row = self._refused(delivery_id, error)
         except EngineError as error:
@@ -231,6 +248,7 @@ class Writer:
         request = start_request(aim, correlation_key)
         target = await self._target(template_id, request.version)
         prepared = prepare(target, request, self._settings.api.max_context_bytes)
+        self._gate.admit(target, aim.event.id)
         start = prepared.launch.start
         self._launches[start.execution_id] = prepared.launch
         if correlation_key is not None:
@@ -248,13 +266,16 @@ class Writer:
         }
 
     async def _target(self, template_id: UUID, version: str | None) -> Target:
-        wanted = (template_id, version)
-        if wanted not in self._targets:
-            self._targets[wanted] = await find_target_of(self._connection, template_id, version)
-        found = self._targets[wanted]
+        found = await self._find(template_id, version)
         if found is None:
             raise NotFound("template", template_id)
         return found
+
+    async def _find(self, template_id: UUID, version: str | None) -> Target | None:
+        wanted = (template_id, version)
+        if wanted not in self._targets:
+            self._targets[wanted] = await find_target_of(self._connection, template_id, version)
+        return self._targets[wanted]
 
     def _hand_over(
         self, event: Event, subscription: ReadSubscription, delivery_id: UUID, execution_id: UUID, key: str
@@ -287,6 +308,15 @@ class Writer:
             "due_at": (now + max(SOON, min(waited / 10, SELDOM))).isoformat(),
         }
 
+    def _queued(self, delivery_id: UUID, error: AppError) -> dict[str, Any]:
+        self._errors[delivery_id] = error
+        return {
+            "status": DeliveryStatus.PENDING.value,
+            "code": error.code,
+            "message": readable(error.message),
+            "due_at": (datetime.now(UTC) + UNTIL_CALLED).isoformat(),
+        }
+
     def _refused(self, delivery_id: UUID, error: AppError) -> dict[str, Any]:
         self._errors[delivery_id] = error
         return {"status": DeliveryStatus.REFUSED.value, "code": error.code, "message": readable(error.message)}
@@ -300,7 +330,7 @@ def start_request(aim: Aim, correlation_key: str | None = None) -> StartRequest:
         asked = event.payload if isinstance(event.payload, dict) else {}
         more = {name: value for name, value in asked.items() if name not in ASKED}
         key = key_of(event)
-        return StartRequest(asked.get("context") or {}, more | trigger, asked.get("name"), key, asked.get("version"))
+        return StartRequest(asked.get("context") or {}, more | trigger, asked.get("name"), key, version_of(aim))
     trigger |= {"triggerKey": event.trigger_key, "subscriptionId": str(subscription.id)}
     if correlation_key is not None:
         trigger["correlationKey"] = correlation_key
@@ -318,6 +348,12 @@ def key_of(event: Event, of: str = "") -> str:
     """The idempotency key of what an event starts: the same for its repetitions, however late they come."""
     key = f"{event.source}:{event.dedupe_key}{of}"
     return key if len(key) <= LONGEST_KEY else f"{event.source}:{digest([event.dedupe_key])}{of}"
+
+
+def version_of(aim: Aim) -> str | None:
+    """The number of the version that an event asks for outright."""
+    asked = aim.event.payload if aim.subscription is None else None
+    return asked.get("version") if isinstance(asked, dict) else None
 
 
 def trigger_of(event: Event | Incoming) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 What is new goes this way. A repetition, and an event that came before and was refused, go the way of all the others.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -11,15 +11,18 @@ from uuid import UUID
 from app.canonical import canonical_json
 from app.contracts import readable
 from app.db.session import Connection, Database
+from app.db.statuses import DeliveryStatus
 from app.db.tables import RecordStatus, new_id
-from app.errors import AppError, Conflict
+from app.errors import AppError, Conflict, Postponed
 from app.executions.queries import Earlier, Target
 from app.executions.service import Started
-from app.executions.starting import StartRequest, hash_of, launch, prepare, repeated
+from app.executions.starting import Prepared, StartRequest, hash_of, launch, prepare, repeated
 from app.inbox.aims import TEMPLATE
 from app.inbox.delivering import perform
+from app.inbox.limiting import Gate
 from app.inbox.queries import find_deliveries, lock_by_key, lock_pending
-from app.inbox.settling import settle
+from app.inbox.queueing import UNTIL_CALLED
+from app.inbox.settling import Delivered, settle
 from app.inbox.storing import CHANNEL, Incoming, event_row
 from app.settings import Settings
 from app.temporal import Temporal
@@ -65,6 +68,14 @@ REFUSE = f"""
     WITH {EVENT}, delivery AS (
         INSERT INTO trigger_delivery (id, event_id, target, kind, template_id, status, code, message)
         SELECT $3, event.id, $4, 'START', $5, 'REFUSED', $6, $7
+        FROM event
+    )
+    SELECT event.id, {WOKEN} FROM event
+"""
+QUEUE = f"""
+    WITH {EVENT}, delivery AS (
+        INSERT INTO trigger_delivery (id, event_id, target, kind, template_id, status, code, message, due_at)
+        SELECT $3, event.id, $4, 'START', $5, 'PENDING', $6, $7, now() + $8
         FROM event
     )
     SELECT event.id, {WOKEN} FROM event
@@ -115,10 +126,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An event in the inbox, and the execution that it got; `started` is None when nothing is linked."""
+    """An event in the inbox, and the execution that it got.
+
+    `started` is None when nothing is linked, and as long as it is queued: `queued` is what for.
+    """
 
     event_id: UUID
     started: Started | None
+    queued: AppError | None = None
 
 
 async def take(database: Database, temporal: Temporal, settings: Settings, ask: Ask) -> Taken | None:
@@ -165,6 +180,12 @@ async def _take_new(
     event, request = canonical_json(row), ask.request
     try:
         prepared = prepare(target, request, settings.api.max_context_bytes)
+        written = await _write(connection, settings, ask, target, prepared, event)
+    except Postponed as postponed:
+        error = postponed.error
+        place = (new_id(), ask.target, target.template_id, error.code, readable(error.message), UNTIL_CALLED)
+        queued = await connection.fetchval(QUEUE, event, "PENDING", *place)
+        return None if queued is None else Taken(queued, None, error)
     except AppError as error:
         if not ask.keep_refused:
             raise
@@ -172,9 +193,18 @@ async def _take_new(
         if await connection.fetchval(REFUSE, event, "HANDLED", *refusal) is None:
             return None
         raise
-    start = prepared.launch.start
-    written = await connection.fetchval(
-        TAKE,
+    if written is None:
+        return None
+    launched = await launch(connection, temporal, prepared.launch)
+    return Taken(written, Started(prepared.launch.start.execution_id, launched.status, launched.reason, repeated=False))
+
+
+async def _write(
+    connection: Connection, settings: Settings, ask: Ask, target: Target, prepared: Prepared, event: str
+) -> UUID | None:
+    """Writes event, delivery and execution; None when the event is not new. Raises what `Gate.admit` raises."""
+    start, request = prepared.launch.start, ask.request
+    row = (
         event,
         "HANDLED",
         start.execution_id,
@@ -188,10 +218,16 @@ async def _take_new(
         new_id(),
         ask.target,
     )
-    if written is None:
-        return None
-    launched = await launch(connection, temporal, prepared.launch)
-    return Taken(written, Started(start.execution_id, launched.status, launched.reason, repeated=False))
+    gate = Gate(connection, settings.limits)
+    written: UUID | None
+    if not gate.concerns(target):
+        written = await connection.fetchval(TAKE, *row)
+        return written
+    async with connection.transaction():
+        await gate.lock([target])
+        gate.admit(target, ask.event.id)
+        written = await connection.fetchval(TAKE, *row)
+    return written
 
 
 async def _find_repeated(connection: Connection, ask: Ask, row: dict[str, Any]) -> Taken | None:
@@ -225,16 +261,22 @@ async def _take_again(
                 status = RecordStatus(await connection.fetchval(STATUS, delivery.execution_id))
                 return Taken(event.id, Started(delivery.execution_id, status, None, repeated=True))
         await connection.execute(AGAIN, event.id)
-        settled = await settle(connection, settings, await lock_pending(connection, [event.id]))
-    for delivered in await perform(connection, temporal, settled):
-        if delivered.target != ask.target:
-            continue
+        settled = await settle(connection, settings, await lock_pending(connection, [event.id]), early=True)
+    tried = await perform(connection, temporal, settled)
+    return await _come_to(connection, event.id, [each for each in tried if each.target == ask.target])
+
+
+async def _come_to(connection: Connection, event_id: UUID, tried: Sequence[Delivered]) -> Taken:
+    """What the target of an event that was tried again has come to. Raises what refused it."""
+    for delivered in tried:
+        if delivered.error is not None and delivered.status is DeliveryStatus.PENDING:
+            return Taken(event_id, None, delivered.error)
         if delivered.error is not None:
             raise delivered.error
         if delivered.execution_id is not None:
             status = RecordStatus(await connection.fetchval(STATUS, delivered.execution_id))
-            return Taken(event.id, Started(delivered.execution_id, status, None, repeated=False))
-    return Taken(event.id, None)
+            return Taken(event_id, Started(delivered.execution_id, status, None, repeated=False))
+    return Taken(event_id, None)
 
 
 async def _take_started(

@@ -1,11 +1,12 @@
 """Templates on the wire."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
+from app.db.statuses import AtRest
 from app.db.tables import TemplateStatus
 from app.wire import Given, Name, Taken
 
@@ -17,6 +18,30 @@ Tags = Annotated[list[Tag], Field(max_length=50)]
 Segment = Annotated[str, StringConstraints(min_length=1, max_length=50)]
 Category = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
+
+WhenPaused = Annotated[AtRest, Field(description="what becomes of what would start it while it is PAUSED")]
+
+
+class TemplateLimits(Taken):
+    """How many executions of a template may be started in a minute, and be open at once; children do not count."""
+
+    starts_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    open_executions: int | None = Field(default=None, ge=1, le=1_000_000)
+    when_full: AtRest = AtRest.REFUSE
+
+    @model_validator(mode="after")
+    def _limit_something(self) -> Self:
+        if self.starts_per_minute is None and self.open_executions is None:
+            raise ValueError("limits have startsPerMinute, openExecutions or both; null takes them away")
+        return self
+
+
+class LimitsView(Given):
+    """The limits of a template."""
+
+    starts_per_minute: int | None = None
+    open_executions: int | None = None
+    when_full: AtRest = AtRest.REFUSE
 
 
 class TemplateCreate(Taken):
@@ -30,6 +55,8 @@ class TemplateCreate(Taken):
     tags: Tags = []
     pinned: bool = False
     is_gallery: bool = False
+    when_paused: WhenPaused = AtRest.REFUSE
+    limits: TemplateLimits | None = None
 
 
 class TemplateChange(Taken):
@@ -43,6 +70,8 @@ class TemplateChange(Taken):
     tags: Tags = []
     pinned: bool = False
     is_gallery: bool = False
+    when_paused: WhenPaused = AtRest.REFUSE
+    limits: TemplateLimits | None = None
 
 
 class TemplateView(Given):
@@ -58,6 +87,8 @@ class TemplateView(Given):
     pinned: bool
     is_gallery: bool
     status: TemplateStatus
+    when_paused: AtRest
+    limits: LimitsView | None
     active_version_id: UUID | None
     active_version: str | None
     created_at: datetime

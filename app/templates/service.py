@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -13,6 +13,7 @@ from sqlmodel import col
 from app.audit.changes import Facts, record_change
 from app.db.tables import TemplateStatus, WorkflowTemplate
 from app.errors import Conflict, Invalid, NotFound
+from app.inbox.storing import NOTIFY
 from app.templates.queries import find_template, has_been_published, has_executions
 from app.templates.schemas import TemplateCreate
 from app.versions.queries import as_uuid
@@ -52,6 +53,7 @@ async def change_template(
     for name, value in changes.items():
         setattr(template, name, value)
     await _flush_slug(session, slug)
+    await _call_queued(session)
     await record_change(session, "CHANGE_TEMPLATE", ("TEMPLATE", template.id), actor, before, _facts(template))
     return template
 
@@ -127,8 +129,14 @@ async def _set_status(
     before = _facts(template)
     template.status = status
     await session.flush()
+    await _call_queued(session)
     await record_change(session, action, ("TEMPLATE", template.id), actor, before, _facts(template))
     return template
+
+
+async def _call_queued(session: AsyncSession) -> None:
+    """The dispatcher looks, once this is committed, at what is queued for the template."""
+    await session.execute(text(NOTIFY))
 
 
 def _facts(template: WorkflowTemplate) -> Facts:

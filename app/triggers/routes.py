@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from app.db.statuses import EventSource
 from app.dependencies import DatabasePart, PollersPart, SettingsPart, TemporalPart
 from app.executions.service import start_problem
+from app.inbox.queueing import queued_problem
 from app.inbox.taking import Taken
 from app.problem_details import problem_responses
 from app.triggers.schemas import TriggerRequest, TriggerView
@@ -15,7 +16,7 @@ from app.triggers.service import take_event
 router = APIRouter(prefix="/triggers", tags=["triggers"])
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    **problem_responses(409, 422, 503),
+    **problem_responses(409, 422, 429, 503),
     200: {"model": TriggerView, "description": "no link (`matched` false), or the event was taken before"},
 }
 
@@ -39,7 +40,7 @@ async def service_request(
     """Starts the template linked to the service.
 
     Codes: TEMPLATE_NOT_ACTIVE, TEMPLATE_PAUSED, TEMPLATE_ARCHIVED, CONTEXT_INVALID, CONTEXT_TOO_LARGE,
-    IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    RATE_LIMITED, CONCURRENCY_LIMITED, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
     taken = await take_event(database, temporal, settings, EventSource.SERVICE_REQUEST, request)
     return _answer(taken, response, pollers.known())
@@ -68,6 +69,9 @@ async def product_purchase(
 
 def _answer(taken: Taken, response: Response, polled: bool | None) -> TriggerView:
     started = taken.started
+    if taken.queued is not None:
+        waits_for = queued_problem(taken.queued)
+        return TriggerView(event_record_id=taken.event_id, matched=True, status="QUEUED", problem=waits_for)
     if started is None:
         response.status_code = 200
         return TriggerView(event_record_id=taken.event_id, matched=False)

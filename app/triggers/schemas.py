@@ -1,5 +1,6 @@
 """Triggers on the wire."""
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -21,13 +22,14 @@ class TriggerRequest(Taken):
 class TriggerView(Given):
     """Whether the entity is linked to a template, and the execution that the event got.
 
-    `eventRecordId` is the event in the inbox. `problem` is WORKER_UNAVAILABLE when no worker polled a moment ago, so
+    `eventRecordId` is the event in the inbox. A QUEUED one has no execution yet, and `problem` says what it waits for;
+    otherwise `problem` is WORKER_UNAVAILABLE when no worker polled a moment ago, so
     that the run will have to wait for one.
     """
 
     event_record_id: UUID
     matched: bool
     execution_id: UUID | None = None
-    status: RecordStatus | None = None
+    status: RecordStatus | Literal["QUEUED"] | None = None
     status_reason: str | None = None
     problem: ReadingProblem | None = None

@@ -7,7 +7,6 @@ nor kept. Whoever is refused for his signature learns no more than that; the end
 
 import hashlib
 import hmac
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from app.db.event_tables import WebhookEndpoint
 from app.db.session import Database
 from app.db.statuses import EventSource, WebhookScheme
 from app.db.tables import new_id
-from app.errors import AppError, Unavailable
+from app.errors import AppError, TooMany, Unavailable
 from app.inbox.storing import Incoming, Stored, store
 from app.secrets import Vault
 from app.settings import Settings
@@ -154,8 +153,7 @@ async def _check_manners(receiver: Receiver, endpoint: WebhookEndpoint, call: _C
         async with receiver.database.driver() as connection:
             wait = await take_allowance(connection, endpoint.id, endpoint.rate_limit)
         if wait is not None:
-            error = AppError("RATE_LIMITED", 429, "More came in than this webhook takes. Try again later.")
-            raise Refused(error, headers={"Retry-After": str(max(math.ceil(wait), 1))})
+            raise Refused(TooMany("RATE_LIMITED", "More came in than this webhook takes. Try again later.", wait))
     for name, value in endpoint.required_headers.items():
         given = call.headers.get(name.lower())
         # Some take a header with a fixed value for a password.

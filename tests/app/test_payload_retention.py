@@ -11,8 +11,9 @@ from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from app.background import purge_forever
+from app.db.payload_tables import PayloadBlob
 from app.db.session import Database
-from app.db.tables import PayloadBlob, WorkflowExecution, new_id
+from app.db.tables import WorkflowExecution, new_id
 from app.payloads.postgres import PostgresBlobs
 from app.payloads.retention import keep_for, purge_blobs
 from app.settings import PayloadSettings, Settings

@@ -16,8 +16,8 @@ from temporalio.common import RawValue
 from temporalio.converter import DataConverter, StorageDriverStoreContext
 
 from app.contracts import PAYLOAD_SHA256
+from app.db.payload_tables import PayloadBlob
 from app.db.session import Database
-from app.db.tables import PayloadBlob
 from app.executions.reconciler import reconcile_once
 from app.payloads.content import ContentDriver, blob_of, definition_payload
 from app.payloads.errors import PayloadUnavailable

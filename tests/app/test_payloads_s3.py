@@ -14,8 +14,8 @@ from pydantic import SecretStr, ValidationError
 from sqlmodel import col, select
 from temporalio.common import RawValue
 
+from app.db.payload_tables import PayloadBlob
 from app.db.session import Database
-from app.db.tables import PayloadBlob
 from app.payloads.content import definition_payload
 from app.payloads.errors import PayloadUnavailable
 from app.payloads.storage import PayloadStorage

@@ -2,8 +2,8 @@
 
 import copy
 import json
-import re
 import pickle
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
