@@ -70,6 +70,24 @@ async def deliver_signal(
     return await _update(temporal, execution_id, DELIVER_SIGNAL, signal, update_id, SignalReceipt)
 
 
+async def was_signalled(temporal: Temporal, execution_id: UUID, update_id: str) -> bool:
+    """Whether a run that has ended took a signal of this id before it did."""
+    handle = await handle_of(temporal, execution_id)
+    try:
+        async with asyncio.timeout(UPDATE_WITHIN):
+            await handle.get_update_handle(update_id, result_type=SignalReceipt).result(rpc_timeout=temporal.timeout)
+    except WorkflowUpdateFailedError:
+        return False
+    except (TimeoutError, RPCTimeoutOrCancelledError) as error:
+        raise worker_unavailable() from error
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return False
+        with translated():
+            raise
+    return True
+
+
 async def control(
     temporal: Temporal, execution_id: UUID, request: ControlRequest, update_id: str | None = None
 ) -> ControlReceipt:

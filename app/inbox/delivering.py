@@ -35,7 +35,9 @@ LOCK_EVENT = """
 # Whoever was slower takes nothing back; and the longer it has waited, the more seldom it is tried.
 NOTE_SIGNAL = """
     UPDATE trigger_delivery
-    SET status = $2, code = $3, message = $4, updated_at = now(),
+    SET status = $2, code = $3::varchar, message = $4, updated_at = now(),
+        -- It is known not to have taken it: another one is looked for.
+        execution_id = CASE $3::varchar WHEN 'EXECUTION_ENDED' THEN NULL ELSE execution_id END,
         due_at = now() + greatest($5, least((now() - created_at) / 10, interval '5 minutes'))
     WHERE id = $1 AND status = 'PENDING' AND execution_id = $6
     RETURNING event_id
@@ -160,9 +162,13 @@ async def _hand_over(
 
 async def _hand_one_over(temporal: Temporal, one: Handover) -> AppError | None:
     signal = SignalDelivery(name=one.signal, payload=one.payload, correlation_key=one.correlation_key)
+    update_id = f"delivery:{one.delivery_id}"
     try:
-        await updates.deliver_signal(temporal, one.execution_id, signal, f"delivery:{one.delivery_id}")
+        await updates.deliver_signal(temporal, one.execution_id, signal, update_id)
     except AppError as error:
+        if error.code == EXECUTION_ENDED and await updates.was_signalled(temporal, one.execution_id, update_id):
+            # It had been taken before, and the answer was lost.
+            return None
         return error
     return None
 

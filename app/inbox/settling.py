@@ -228,7 +228,10 @@ class Writer:
         key = subscription.correlation_key(aim.event.payload)
         if key is None:
             raise Invalid("CORRELATION_KEY_INVALID", "The subscription has no correlation key.")
-        execution_id = await self._find_open(template_id, key)
+        before = aim.before
+        asked = before.execution_id if before is not None and before.kind is DeliveryKind.SIGNAL else None
+        # Whoever was asked before may have taken it, and only the answer was lost.
+        execution_id = asked or await self._find_open(template_id, key)
         if execution_id is not None:
             return self._hand_over(aim.event, subscription, delivery_id, execution_id, key)
         if subscription.mode is SubscriptionMode.START_OR_RESUME:

@@ -5,16 +5,22 @@ from contextlib import suppress
 from uuid import UUID, uuid4
 
 import httpx
+from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.db.statuses import DeliveryStatus, EventStatus, SubscriptionMode
+from app.executions import updates
 from app.inbox.delivering import deliver, deliver_due
+from app.inbox.queries import lock_pending
+from app.inbox.settling import settle
 from app.inbox.storing import Incoming
+from app.run_contracts import SignalDelivery
 from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.conftest import Serve
 from tests.app.inbox_scenes import incoming_event, read_deliveries, read_event, store_events, subscribe
 from tests.app.scenes import active_template, ok, refused
+from tests.app.tiny_workflow import running_worker
 from tests.conftest import MakeDatabase
 
 
@@ -141,3 +147,45 @@ async def test_a_database_whose_clock_is_ahead_is_believed(
         assert started["executionId"]
     finally:
         await ahead.close()
+
+
+async def test_a_signal_whose_answer_was_lost_starts_nothing_after_its_execution_has_ended(
+    api: httpx.AsyncClient,
+    database: Database,
+    temporal: Temporal,
+    settings: Settings,
+    temporal_address: str,
+    task_queue: str,
+    converter: DataConverter,
+) -> None:
+    key = f"orders-{uuid4().hex}"
+    await subscribe(
+        database,
+        await active_template(api),
+        key,
+        mode=SubscriptionMode.START_OR_RESUME,
+        signal="go",
+        correlation_key={"type": "expr", "expr": {"src": "__trigger__.order"}},
+        context={"do": "wait"},
+    )
+    first, second, third = [incoming_event(key, payload={"order": "a"}) for _ in range(3)]
+    async with running_worker(temporal_address, task_queue, converter):
+        await store_events(database, first, held=True)
+        (started,) = await deliver(database, temporal, settings, [first.id])
+        await store_events(database, second, third, held=True)
+        async with database.driver() as connection, connection.transaction():
+            settled = await settle(connection, settings, await lock_pending(connection, [second.id, third.id]))
+        handovers = {each.delivery_id: each for each in settled.handovers}
+        (taken,) = [each.id for each in settled.delivered if each.event_id == second.id]
+        # The signal is taken, and whoever sent it dies before it can say so.
+        signal = SignalDelivery(name="go", payload={}, correlation_key="a")
+        assert started.execution_id == handovers[taken].execution_id
+        await updates.deliver_signal(temporal, handovers[taken].execution_id, signal, f"delivery:{taken}")
+        await ok(await api.post(f"/executions/{started.execution_id}/terminate", json={}))
+        (resumed,) = await deliver(database, temporal, settings, [second.id])
+        assert (resumed.status, resumed.execution_id) == (DeliveryStatus.SIGNALLED, started.execution_id)
+        # The one that was not taken starts an execution of its own, as soon as the other is known to have ended.
+        (left,) = await deliver(database, temporal, settings, [third.id])
+        assert (left.status, left.error and left.error.code) == (DeliveryStatus.PENDING, "EXECUTION_ENDED")
+        (anew,) = await deliver(database, temporal, settings, [third.id])
+        assert (anew.status, anew.execution_id == started.execution_id) == (DeliveryStatus.STARTED, False)
