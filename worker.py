@@ -20,7 +20,6 @@ from activities.lifecycle import lifecycle_activities
 from activities.registry import BEAT, action_activities, check_activities, load_actions, unknown_action
 from activities.runs import run_activities
 from activities.schedules import schedule_activities
-from app.backfill_contracts import BACKFILL_ACTIVITIES
 from app.contracts import OWN_ACTIVITIES
 from app.db.session import Database
 from app.inbox.dispatcher import Dispatcher
@@ -45,7 +44,7 @@ def build_worker(client: Client, database: Database, settings: Settings, actions
         *schedule_activities(database, temporal, settings),
         *backfill_activities(database, temporal, settings),
     ]
-    check_activities(own, (*OWN_ACTIVITIES, *BACKFILL_ACTIVITIES))
+    check_activities(own, OWN_ACTIVITIES)
     return Worker(
         client,
         task_queue=settings.temporal.task_queue,

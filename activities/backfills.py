@@ -7,8 +7,9 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.registry import beating
-from app.backfill_contracts import START_ROWS, StartedRows, StartRows
+from app.backfill_contracts import StartedRows, StartRows
 from app.backfills import starting
+from app.contracts import START_ROWS
 from app.db.session import Database
 from app.errors import AppError
 from app.settings import Settings

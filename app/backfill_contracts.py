@@ -6,8 +6,6 @@ from uuid import UUID
 from app.contracts import Contract
 
 BACKFILL_WORKFLOW = "millrace.backfill"
-START_ROWS = "millrace.start_rows"
-BACKFILL_ACTIVITIES = (START_ROWS,)
 
 # The signal that says: look at the backfill's row again.
 BACKFILL_CHANGED = "millrace.backfill_changed"

@@ -32,6 +32,8 @@ TICK_IS_OVER = "millrace.tick_is_over"
 WITHDRAW_TICK = "millrace.withdraw_tick"
 POLL_SOURCE = "millrace.poll_source"
 
+START_ROWS = "millrace.start_rows"
+
 # What every worker has besides actions.
 OWN_ACTIVITIES = (
     MARK_STARTED,
@@ -44,6 +46,7 @@ OWN_ACTIVITIES = (
     TICK_IS_OVER,
     WITHDRAW_TICK,
     POLL_SOURCE,
+    START_ROWS,
 )
 
 # What the driver and the engine do changes with it: workflows/revisions.py says how.

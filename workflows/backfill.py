@@ -13,11 +13,11 @@ from app.backfill_contracts import (
     BACKFILL_CHANGED,
     BACKFILL_WORKFLOW,
     MOST_ROWS,
-    START_ROWS,
     BackfillRun,
     StartedRows,
     StartRows,
 )
+from app.contracts import START_ROWS
 from workflows.moment import now
 from workflows.pace import Pace
 

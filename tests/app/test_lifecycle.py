@@ -13,8 +13,9 @@ from sqlmodel import col
 from temporalio.api.common.v1 import Payload
 
 from app.contracts import ChildToRegister, CloseExecution, RegisterChildren, RegisteredChildren, child_id
+from app.db.payload_tables import PayloadBlob
 from app.db.session import Database
-from app.db.tables import PayloadBlob, WorkflowExecution, new_id
+from app.db.tables import WorkflowExecution, new_id
 from app.executions.lifecycle import close_execution, mark_started, register_children
 from tests.app.scenes import (
     PLAIN,

@@ -10,7 +10,7 @@ from sqlmodel import select
 from temporalio.client import Client
 
 from app.contracts import workflow_id
-from app.db.tables import PayloadBlob
+from app.db.payload_tables import PayloadBlob
 from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
 from app.settings import DatabaseSettings, PayloadSettings
 from millrace.actions import action as declared
