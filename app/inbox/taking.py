@@ -13,7 +13,7 @@ from app.contracts import readable
 from app.db.session import Connection, Database
 from app.db.statuses import DeliveryStatus
 from app.db.tables import RecordStatus, new_id
-from app.errors import AppError, Conflict, Postponed
+from app.errors import AppError, Conflict, Postponed, about_event
 from app.executions.queries import Earlier, Target
 from app.executions.service import Started
 from app.executions.starting import Prepared, StartRequest, hash_of, launch, prepare, repeated
@@ -190,7 +190,8 @@ async def _take_new(
         if not ask.keep_refused:
             raise
         refusal = (new_id(), ask.target, target.template_id, error.code, readable(error.message))
-        if await connection.fetchval(REFUSE, event, "HANDLED", *refusal) is None:
+        error.event_record_id = await connection.fetchval(REFUSE, event, "HANDLED", *refusal)
+        if error.event_record_id is None:
             return None
         raise
     if written is None:
@@ -251,7 +252,8 @@ async def _take_again(
         deliveries = await find_deliveries(connection, [event.id])
         if event.request_hash != row["request_hash"]:
             if any(delivery.execution_id is not None for delivery in deliveries):
-                raise Conflict("IDEMPOTENCY_CONFLICT", f"The key was used for another event: {event.id}.")
+                with about_event(event.id):
+                    raise Conflict("IDEMPOTENCY_CONFLICT", f"The key was used for another event: {event.id}.")
             # It has started nothing: what was refused does not use its key up.
             said = [row[name] for name in ("request_hash", "summary", "entity_type", "entity_id")]
             await connection.execute(CORRECT, event.id, canonical_json(row["payload"]), *said)
@@ -262,8 +264,9 @@ async def _take_again(
                 return Taken(event.id, Started(delivery.execution_id, status, None, repeated=True))
         await connection.execute(AGAIN, event.id)
         settled = await settle(connection, settings, await lock_pending(connection, [event.id]), early=True)
-    tried = await perform(connection, temporal, settled)
-    return await _come_to(connection, event.id, [each for each in tried if each.target == ask.target])
+    with about_event(event.id):
+        tried = await perform(connection, temporal, settled)
+        return await _come_to(connection, event.id, [each for each in tried if each.target == ask.target])
 
 
 async def _come_to(connection: Connection, event_id: UUID, tried: Sequence[Delivered]) -> Taken:

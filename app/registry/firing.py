@@ -9,7 +9,7 @@ from app.db.event_tables import TriggerDefinition
 from app.db.session import Database
 from app.db.statuses import EventSource, SubscriptionStatus
 from app.db.tables import TemplateStatus, new_id
-from app.errors import Conflict
+from app.errors import Conflict, about_event
 from app.executions.control import Caller
 from app.inbox.storing import Incoming, store
 from app.registry.trigger_schemas import TestedSubscription, TriggerTest
@@ -58,7 +58,8 @@ async def fire_trigger(database: Database, key: str, request: TriggerTest, calle
     async with audited(database, deed), database.driver() as connection, connection.transaction():
         stored = (await store(connection, [event]))[0]
         if stored.conflicting:
-            raise Conflict("IDEMPOTENCY_CONFLICT", "The key was used for another request.")
+            with about_event(stored.id):
+                raise Conflict("IDEMPOTENCY_CONFLICT", "The key was used for another request.")
     return stored.id
 
 

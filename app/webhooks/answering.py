@@ -13,11 +13,10 @@ from starlette.responses import JSONResponse, Response
 from app.db.session import Database
 from app.db.statuses import WebhookResponse
 from app.db.tables import RecordStatus
-from app.errors import AppError
+from app.errors import AppError, about_event
 from app.executions.schemas import StartView
 from app.executions.service import Started, wait_for_end
 from app.inbox.delivering import deliver
-from app.problem_details import problem_response
 from app.settings import Settings
 from app.temporal import Temporal
 from app.webhooks.receiving import Delivery
@@ -52,7 +51,8 @@ async def answer(delivery: Delivery, database: Database, temporal: Temporal, set
             # Nobody who waits should wait for the dispatcher's turn; what cannot be delivered now is left to it.
             with suppress(AppError):
                 await deliver(database, temporal, settings, [delivery.stored.id])
-            return await _result(delivery, database, temporal, spec["timeoutSeconds"]) or _kept(delivery)
+            with about_event(delivery.stored.id):
+                return await _result(delivery, database, temporal, spec["timeoutSeconds"]) or _kept(delivery)
         case _:
             return _kept(delivery)
 
@@ -94,7 +94,7 @@ def _outcome(ended: StartView) -> Response:
     if error is None:
         return JSONResponse(ended.output, 200)
     message = f"The execution {ended.execution_id} ended {ended.runtime_status}: {error['code']}."
-    return problem_response(AppError("EXECUTION_FAILED", 500, message))
+    raise AppError("EXECUTION_FAILED", 500, message)
 
 
 async def _started(database: Database, event_id: UUID, deadline: float) -> UUID | None:

@@ -57,7 +57,7 @@ def refused(response: httpx.Response, status: int, code: str) -> Json:
     problem: Json = response.json()
     assert problem["code"] == code, problem
     assert problem["status"] == status
-    assert set(problem) <= {"type", "title", "status", "detail", "code", "problems"}
+    assert set(problem) <= {"type", "title", "status", "detail", "code", "problems", "eventRecordId"}
     return problem
 
 
