@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from app.db.statuses import WebhookResponse, WebhookScheme
+from app.trigger_keys import TriggerKey
 from app.webhooks.signatures import TOLERANCE, Algorithm, Encoding
 from app.wire import Given, Name, Taken
 
@@ -22,7 +23,6 @@ Path = Annotated[str, Field(max_length=500, description="`orders`, `orders/{id}`
 Methods = Annotated[list[Method], Field(min_length=1, max_length=6), AfterValidator(lambda value: sorted(set(value)))]
 Required = Annotated[dict[HeaderName, HeaderValue | None], Field(max_length=MOST_HEADERS)]
 MaxBytes = Annotated[int, Field(ge=1)]
-TriggerKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}$")]
 Template = Annotated[str, Field(min_length=1, max_length=100, description="its id or slug")]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
