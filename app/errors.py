@@ -10,6 +10,7 @@ from uuid import UUID
 class AppError(Exception):
     """A refusal: `code` is stable and for programs, `message` for people, `problems` lists every finding.
 
+    A finding is `{path, code, message}`; one that has no code of its own has that of the refusal.
     `event_record_id` is the event in the inbox that was refused, if it was stored: see `about_event`.
     """
 
@@ -18,7 +19,7 @@ class AppError(Exception):
         self.code = code
         self.status = status
         self.message = message
-        self.problems = tuple(problems)
+        self.problems = tuple({"code": code, **problem} for problem in problems)
         self.event_record_id: UUID | None = None
 
     @property

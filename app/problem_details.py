@@ -17,13 +17,16 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Finding(BaseModel):
-    """One of the reasons; `path` points into the document or the request."""
+    """One of the reasons; `path` points into the document or the request. Programs decide on `code`.
+
+    Those of a definition have `rule`, `severity`, `stepIds` and `transitionIds`, too.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     path: str
+    code: str
     message: str
-    code: str | None = None
 
 
 class ProblemDetails(BaseModel):

@@ -23,6 +23,7 @@ from app.db.event_tables import ChangeSource, Subscription, TriggerDefinition
 from app.db.session import Connection, Database
 from app.db.statuses import BeforeImage, ChangeMethod, ChangeSourceStatus
 from app.errors import AppError, Conflict, Invalid, NotFound
+from app.findings import filter_invalid
 from engine.filters.faults import FilterError
 from engine.filters.reading import parse
 
@@ -143,8 +144,7 @@ def _check(request: WatchRequest) -> None:
     try:
         parse(request.filter, "filter")
     except FilterError as error:
-        problems = [{"path": f"body.{one.path}", "message": one.message, "rule": one.rule} for one in error.problems]
-        raise Invalid("FILTER_INVALID", "The filter is not valid.", problems) from error
+        raise filter_invalid(error, "body.") from error
     if (request.entity_type is None) != (request.entity_column is None):
         raise Invalid("ENTITY_INCOMPLETE", "An entity is told by entityType and entityColumn together.")
 
