@@ -21,7 +21,10 @@ HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|
 HeaderValue = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[\x20-\x7e]*$")]
 Path = Annotated[str, Field(max_length=500, description="`orders`, `orders/{id}`, `shop-*/orders`, `git/**`")]
 Methods = Annotated[list[Method], Field(min_length=1, max_length=6), AfterValidator(lambda value: sorted(set(value)))]
-Required = Annotated[dict[HeaderName, HeaderValue | None], Field(max_length=MOST_HEADERS)]
+Required = Annotated[
+    dict[HeaderName, HeaderValue | None],
+    Field(max_length=MOST_HEADERS, description="the value that each must have, or null for any"),
+]
 MaxBytes = Annotated[int, Field(ge=1)]
 Template = Annotated[str, Field(min_length=1, max_length=100, description="its id or slug")]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
@@ -158,7 +161,7 @@ class Deliveries(Given):
 
 
 class EndpointView(Given):
-    """An endpoint as users read it; a secret is only said to be there."""
+    """An endpoint as users read it; secrets are only said to be there."""
 
     id: UUID
     name: str
@@ -166,7 +169,9 @@ class EndpointView(Given):
     path: str
     address: str
     methods: list[str]
-    required_headers: dict[str, str | None]
+    required_headers: dict[str, bool] = Field(
+        description="by name: true where a value is demanded, which may be a secret and is not shown"
+    )
     max_bytes: int
     response: dict[str, Any]
     verification: dict[str, Any]
