@@ -42,9 +42,9 @@ EVENT = """
     ), event AS (
         INSERT INTO trigger_event
             (id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
-             template_id, status)
+             template_id, status, matched_at)
         SELECT id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
-            template_id, CASE WHEN heard THEN 'PENDING' ELSE $2 END
+            template_id, CASE WHEN heard THEN 'PENDING' ELSE $2 END, CASE WHEN NOT heard THEN now() END
         FROM incoming
         ON CONFLICT (source, dedupe_key) DO NOTHING
         RETURNING id, status
@@ -99,7 +99,11 @@ AGAIN = """
     WITH delivery AS (
         UPDATE trigger_delivery SET status = 'PENDING', due_at = now() WHERE event_id = $1 AND status = 'REFUSED'
     )
-    UPDATE trigger_event SET status = 'PENDING', due_at = now(), matched_at = NULL WHERE id = $1
+    UPDATE trigger_event
+    SET status = 'PENDING', due_at = now(),
+        -- What it is for is found anew when nothing wanted it, or when it says something else ($2).
+        matched_at = CASE WHEN status = 'UNMATCHED' OR $2 THEN NULL ELSE matched_at END
+    WHERE id = $1
 """
 STATUS = "SELECT status FROM workflow_execution WHERE id = $1"
 OF_EARLIER = f"""
@@ -250,7 +254,8 @@ async def _take_again(
             assert target.earlier is not None
             return await _take_started(connection, ask, target, target.earlier, row)
         deliveries = await find_deliveries(connection, [event.id])
-        if event.request_hash != row["request_hash"]:
+        corrected = event.request_hash != row["request_hash"]
+        if corrected:
             if any(delivery.execution_id is not None for delivery in deliveries):
                 with about_event(event.id):
                     raise Conflict("IDEMPOTENCY_CONFLICT", f"The key was used for another event: {event.id}.")
@@ -262,7 +267,7 @@ async def _take_again(
             if delivery.target == ask.target and delivery.execution_id is not None:
                 status = RecordStatus(await connection.fetchval(STATUS, delivery.execution_id))
                 return Taken(event.id, Started(delivery.execution_id, status, None, repeated=True))
-        await connection.execute(AGAIN, event.id)
+        await connection.execute(AGAIN, event.id, corrected)
         settled = await settle(connection, settings, await lock_pending(connection, [event.id]), early=True)
     with about_event(event.id):
         tried = await perform(connection, temporal, settled)

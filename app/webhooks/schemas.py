@@ -91,9 +91,7 @@ class ResponseSpec(Taken):
             raise ValueError(f"the mode {self.mode} has no {', '.join(sorted(foreign))}")
         described = any(name.lower() == "content-type" for name in self.headers)
         if self.status in WITHOUT_BODY and (self.body is not None or described):
-            raise ValueError(
-                f"an answer with the status {self.status} has no body, so neither that nor its type is said"
-            )
+            raise ValueError(f"an answer with the status {self.status} has no body and no Content-Type")
         return self
 
     @field_validator("headers")
