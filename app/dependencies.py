@@ -104,7 +104,8 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=400,
-        description="a repetition with the same key changes nothing",
+        description="a repetition with the same key changes nothing and gets the first answer, for which it waits; "
+        "409 IDEMPOTENCY_IN_PROGRESS when that takes too long",
     ),
 ]
 

@@ -359,6 +359,10 @@ class ExecutionLineage(SQLModel, table=True):
     state: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
 
 
+# Of the deeds under one key one is being done at a time.
+OPEN_KEYS = "result = 'PENDING' AND idempotency_key IS NOT NULL"
+
+
 class AuditEvent(SQLModel, table=True):
     """Who did what to what, with which result. It outlives what it is about, so it refers to nothing."""
 
@@ -374,6 +378,13 @@ class AuditEvent(SQLModel, table=True):
             "execution_id",
             "idempotency_key",
             postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        Index(
+            "uq_audit_event_open_key",
+            "execution_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text(OPEN_KEYS),
         ),
     )
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 
-from app.audit.service import Deed, audited, find_done, find_repeated, of_execution
+from app.audit.service import Deed, audited_once, of_execution
 from app.db.session import Database
 from app.db.tables import RecordStatus
 from app.errors import Conflict
@@ -49,10 +49,9 @@ async def complete_step(
     row = await get_row(database, execution_id)
     asked = request.model_dump(mode="json", exclude_unset=True) | {"stepId": step_id}
     key = caller.update_id(f"COMPLETE_STEP {step_id}")
-    begun = of_execution("COMPLETE_STEP", execution_id, caller.actor, asked, key=key)
-    # The first answer to this very request has the step's output: it is the run's to give.
-    await find_done(database, begun)
-    async with audited(database, begun) as deed:
+    deed = of_execution("COMPLETE_STEP", execution_id, caller.actor, asked, key=key)
+    # The first answer to this very request has the step's output: it is the run's to give again.
+    async with audited_once(database, deed):
         await _check_running(temporal, row, caller, Conflict("STEP_NOT_OPEN", "The execution has not begun."))
         completion = StepCompletion(
             step_id=step_id,
@@ -79,11 +78,10 @@ async def send_signal(
     row = await get_row(database, execution_id)
     asked = {"name": signal.name, "correlationKey": signal.correlation_key, "payload": signal.payload}
     key = caller.update_id("signal")
-    begun = of_execution("SIGNAL", execution_id, caller.actor, asked, key=key)
-    done = await find_repeated(database, begun)
-    if done is not None:
-        return SignalReceipt.model_validate({"status": done.result})
-    async with audited(database, begun) as deed:
+    deed = of_execution("SIGNAL", execution_id, caller.actor, asked, key=key)
+    async with audited_once(database, deed) as done:
+        if done is not None:
+            return SignalReceipt.model_validate({"status": done.result})
         await _check_running(temporal, row, caller, not_yet_started())
         given = signal.model_copy(update={"id": caller.key, "actor": caller.actor})
         receipt = await updates.deliver_signal(temporal, execution_id, given, key)
@@ -100,11 +98,10 @@ async def steer(
     Raises EXECUTION_ENDED, NOT_YET_STARTED, the run's own refusals, IDEMPOTENCY_CONFLICT, and WORKER_UNAVAILABLE.
     """
     row = await get_row(database, execution_id)
-    begun = _deed(execution_id, request, caller)
-    done = await find_repeated(database, begun)
-    if done is not None:
-        return ControlReceipt.model_validate({"status": done.result, **(done.after or {})})
-    async with audited(database, begun) as deed:
+    deed = _deed(execution_id, request, caller)
+    async with audited_once(database, deed) as done:
+        if done is not None:
+            return ControlReceipt.model_validate({"status": done.result, **(done.after or {})})
         await _check_running(temporal, row, caller, not_yet_started())
         given = request.model_copy(update={"actor": caller.actor})
         receipt = await updates.control(temporal, execution_id, given, caller.update_id(request.what))

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.audit.service import audited, find_repeated, of_execution
+from app.audit.service import audited_once, of_execution
 from app.db.session import Database
 from app.db.tables import ClosedAs, RecordStatus, WorkflowExecution
 from app.errors import AppError, Conflict, Unavailable
@@ -61,11 +61,10 @@ async def cancel_execution(
     row = await get_row(database, execution_id)
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason"})
     key = caller.update_id("cancel")
-    begun = of_execution("CANCEL", execution_id, caller.actor, said, request.reason, key)
-    done = await find_repeated(database, begun)
-    if done is not None and done.after is not None:
-        return RecordStatus(done.after["status"])
-    async with audited(database, begun) as deed:
+    deed = of_execution("CANCEL", execution_id, caller.actor, said, request.reason, key)
+    async with audited_once(database, deed) as done:
+        if done is not None and done.after is not None:
+            return RecordStatus(done.after["status"])
         deed.before = {"status": row.status}
         detached = await _detached_below(database, execution_id) if request.include_detached else []
         status = row.status
@@ -131,11 +130,10 @@ async def terminate_execution(
     """
     row = await get_row(database, execution_id)
     key = caller.update_id("terminate")
-    begun = of_execution("TERMINATE", execution_id, caller.actor, reason=reason, key=key)
-    done = await find_repeated(database, begun)
-    if done is not None and done.after is not None:
-        return int(done.after["terminated"])
-    async with audited(database, begun) as deed:
+    deed = of_execution("TERMINATE", execution_id, caller.actor, reason=reason, key=key)
+    async with audited_once(database, deed) as done:
+        if done is not None and done.after is not None:
+            return int(done.after["terminated"])
         deed.before = {"status": row.status}
         said = _reason("terminated", caller, reason)
         count = 0

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from app.audit.service import audited, find_repeated, of_execution
+from app.audit.service import audited_once, of_execution
 from app.db.session import Database
 from app.db.statuses import LineageKind, LineageStatus
 from app.db.tables import ExecutionLineage, VersionStatus, WorkflowExecution, WorkflowTemplateVersion, new_id
@@ -59,14 +59,13 @@ async def migrate_execution(
         return _view(execution_id, move.version, await _tried(temporal, move))
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"})
     key = caller.update_id("migrate")
-    begun = of_execution("MIGRATE", execution_id, caller.actor, said, request.reason, key)
-    done = await find_repeated(database, begun)
-    if done is not None and done.after is not None:
-        async with database.transaction() as session:
-            made = await find_version(session, UUID(done.after["versionId"]))
-        if made is not None:
-            return _view(execution_id, made, MigrationReport(verdict="SAFE", migrated=True))
-    async with audited(database, begun) as deed:
+    deed = of_execution("MIGRATE", execution_id, caller.actor, said, request.reason, key)
+    async with audited_once(database, deed) as done:
+        if done is not None and done.after is not None:
+            async with database.transaction() as session:
+                made = await find_version(session, UUID(done.after["versionId"]))
+            if made is not None:
+                return _view(execution_id, made, MigrationReport(verdict="SAFE", migrated=True))
         deed.before = {"versionId": str(row.version_id), "version": row.version}
         move = await _move_of(database, temporal, row, request, caller, own_mapping)
         version = move.version

@@ -17,7 +17,7 @@ from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.audit.service import Deed, audited, of_execution
+from app.audit.service import REPEATED, Deed, audited_once, of_execution
 from app.contracts import ExecutionStart
 from app.db.session import Database
 from app.db.statuses import LineageKind, LineageStatus
@@ -74,10 +74,13 @@ async def reopen(
     """
     kind = LineageKind.RETRY if point is None else LineageKind.RESUME
     row = await get_row(database, execution_id)
-    repeated = await _repeated(database, execution_id, kind, caller)
-    if repeated is not None:
-        return repeated
-    async with audited(database, _deed(execution_id, point, caller, reason)) as deed:
+    deed = _deed(execution_id, point, caller, reason)
+    async with audited_once(database, deed):
+        # The lineage knows also what was decided by a process that died over it.
+        repeated = await _repeated(database, execution_id, kind, caller)
+        if repeated is not None:
+            deed.result = REPEATED
+            return repeated
         deed.before = {"status": row.status, "closedAs": row.closed_as}
         ended = await _ended(database, temporal, row)
         async with database.transaction() as session:
@@ -96,9 +99,9 @@ async def reopen(
 
 def _deed(execution_id: UUID, point: ResumePoint | None, caller: Caller, reason: str | None) -> Deed:
     if point is None:
-        return of_execution("RETRY", execution_id, caller.actor, reason=reason)
+        return of_execution("RETRY", execution_id, caller.actor, reason=reason, key=caller.update_id("retry"))
     said = point.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"reason"})
-    return of_execution("RESUME_FROM", execution_id, caller.actor, said, reason)
+    return of_execution("RESUME_FROM", execution_id, caller.actor, said, reason, caller.update_id("resume-from"))
 
 
 async def _repeated(database: Database, execution_id: UUID, kind: LineageKind, caller: Caller) -> ReopenedView | None:

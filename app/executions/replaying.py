@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlmodel import col
 
-from app.audit.service import audited, of_execution
+from app.audit.service import audited_once, of_execution
 from app.db.session import Database
 from app.db.statuses import LineageKind, LineageStatus
 from app.db.tables import ExecutionLineage, RecordStatus, WorkflowExecution, new_id
@@ -30,7 +30,9 @@ async def replay_execution(
 ) -> Started:
     """Starts the execution anew, as a root. Raises what a start raises: TEMPLATE_PAUSED, TEMPLATE_ARCHIVED …"""
     row = await get_row(database, execution_id)
-    async with audited(database, of_execution("REPLAY", execution_id, caller.actor, reason=request.reason)) as deed:
+    deed = of_execution("REPLAY", execution_id, caller.actor, reason=request.reason, key=caller.update_id("replay"))
+    # A repetition finds the execution by its own key, and how it stands now.
+    async with audited_once(database, deed):
         async with database.transaction() as session:
             statement = select(col(WorkflowExecution.context)).where(col(WorkflowExecution.id) == execution_id)
             context = (await session.execute(statement)).scalar_one()
