@@ -86,7 +86,7 @@ async def change(
     settings: SettingsPart,
     actor: Actor = None,
 ) -> ScheduleView:
-    """What is left out stays. Codes: KIND_FIXED, and those of creating one."""
+    """What is left out stays; what was read can be sent back. Codes: KIND_FIXED, and those of creating one."""
     return _view(await service.change_schedule(session, temporal, settings, schedule, request, actor))
 
 
@@ -169,4 +169,7 @@ async def runs(schedule: Reference, session: SessionPart, limit: Limit = 50) -> 
 
 
 def _view(row: ScheduleTrigger) -> ScheduleView:
-    return ScheduleView.model_validate(row.model_dump(include=set(ScheduleView.model_fields)))
+    return ScheduleView.model_validate(
+        row.model_dump(include=set(ScheduleView.model_fields))
+        | {"catch_up_window": row.catch_up_seconds, "target": service.target_of(row)}
+    )

@@ -21,16 +21,14 @@ from app.db.tables import new_id
 from app.errors import Conflict, Invalid, NotFound, Unavailable
 from app.schedules import carrying
 from app.schedules.queries import find_schedule
-from app.schedules.schemas import ScheduleChange, ScheduleCreate, SqlSource, Target
+from app.schedules.schemas import ScheduleChange, ScheduleCreate, SqlSource, Target, TargetView
 from app.settings import OWN_CONNECTION, Settings
 from app.templates.service import get_template
 from app.temporal import Temporal, unreachable
 
 log = structlog.get_logger(__name__)
 
-_NOT_CONFIGURED = {"id", "cursor", "primed", "last_run_at", "last_error", "last_error_at", "failures", "synced"} | {
-    "sync_error", "created_at", "updated_at", "remaining",
-}  # fmt: skip
+_CONFIGURED = {"name", "description", "kind", "spec", "overlap", "max_executions", "paused", "note", "poll"}
 
 
 async def get_schedule(session: AsyncSession, reference: str, *, lock: bool = False) -> ScheduleTrigger:
@@ -64,10 +62,7 @@ async def create_schedule(
     _check_source(settings, request)
     await _aim(session, row, request.target)
     session.add(row)
-    try:
-        await session.flush()
-    except IntegrityError as error:
-        raise Conflict("NAME_TAKEN", f"Another schedule has the name {row.name}.") from error
+    await _flush_name(session, row)
     await record_change(session, "CREATE_SCHEDULE", ("SCHEDULE", row.id), actor, None, _facts(row))
     await sync(temporal, row)
     await session.flush()
@@ -82,22 +77,25 @@ async def change_schedule(
     request: ScheduleChange,
     actor: str | None,
 ) -> ScheduleTrigger:
-    """Sets what is given. Raises KIND_FIXED for a poll of what is none, and what `create_schedule` raises.
+    """Sets what is given. Raises KIND_FIXED for a poll of what is none, and what `create_schedule` raises. What is sent
+    as it stands changes nothing.
 
     How often it may come is only changed while Temporal is there: TEMPORAL_UNAVAILABLE.
     """
     row = await get_schedule(session, reference, lock=True)
     before = _facts(row)
     given = request.model_fields_set
-    if "poll" in given and (row.kind != ScheduleKind.POLL or request.poll is None):
+    polls = row.kind == ScheduleKind.POLL
+    if request.kind not in (None, row.kind) or ("poll" in given and polls != (request.poll is not None)):
         raise Conflict("KIND_FIXED", "A schedule stays a schedule, and a poll a poll.")
-    if row.kind == ScheduleKind.POLL and request.overlap not in (None, OverlapPolicy.SKIP):
+    if polls and request.overlap not in (None, OverlapPolicy.SKIP):
         raise Conflict("KIND_FIXED", "A poll's overlap policy is SKIP.")
     _check_source(settings, request)
     _set(row, request)
     if request.target is not None:
         await _aim(session, row, request.target)
-    limited_anew = "max_executions" in given
+    await _flush_name(session, row)
+    limited_anew = "max_executions" in given and request.max_executions != row.max_executions
     if limited_anew:
         await _limit(temporal, row, request.max_executions)
     if request.reset_cursor:
@@ -113,8 +111,8 @@ async def change_schedule(
 
 
 def _set(row: ScheduleTrigger, request: ScheduleChange) -> None:
-    if "description" in request.model_fields_set:
-        row.description = request.description
+    for name in request.model_fields_set & {"name", "description", "paused", "note"}:
+        setattr(row, name, getattr(request, name))
     if request.spec is not None:
         row.spec = _document(request.spec)
     if request.overlap is not None:
@@ -209,6 +207,16 @@ async def _register(session: AsyncSession, row: ScheduleTrigger, key: str) -> No
     await session.execute(insert(TriggerDefinition).values(**entry).on_conflict_do_nothing(index_elements=["key"]))
 
 
+def target_of(row: ScheduleTrigger) -> dict[str, Any]:
+    """What a schedule starts, by the names of the wire's shape."""
+    return {
+        "template_id": row.template_id,
+        "context": row.context,
+        "name": row.execution_name,
+        "trigger_key": row.trigger_key,
+    }
+
+
 def _check_source(settings: Settings, request: ScheduleCreate | ScheduleChange) -> None:
     if request.poll is None:
         return
@@ -227,6 +235,18 @@ def _document(model: Any) -> dict[str, Any]:
     return document
 
 
+async def _flush_name(session: AsyncSession, row: ScheduleTrigger) -> None:
+    taken = Conflict("NAME_TAKEN", f"Another schedule has the name {row.name}.")
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        raise taken from error
+
+
 def _facts(row: ScheduleTrigger) -> Facts:
-    """What the audit says of a schedule."""
-    return row.model_dump(mode="json", exclude=_NOT_CONFIGURED)
+    """What the audit says of a schedule, in the shape in which it is sent."""
+    target = TargetView.model_validate(target_of(row)).model_dump(mode="json", by_alias=True)
+    return row.model_dump(mode="json", include=_CONFIGURED) | {
+        "catch_up_window": row.catch_up_seconds,
+        "target": target,
+    }
