@@ -1,6 +1,5 @@
 """`/schedules`: what happens by the clock, and polls."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from app.contracts import schedule_id_of
 from app.db.schedule_tables import ScheduleTrigger
 from app.db.statuses import ScheduleKind
-from app.dependencies import Actor, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
+from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
 from app.problem_details import problem_responses
 from app.schedules import carrying, service
 from app.schedules.queries import RUNS, keys_of, list_schedules
@@ -39,13 +38,15 @@ async def create(
     session: SessionPart,
     temporal: TemporalPart,
     settings: SettingsPart,
-    actor: Actor = None,
+    caller: CallerPart,
 ) -> ScheduleView:
-    """While Temporal is away it is stored, not `synced`, and made there as soon as that is possible.
+    """While Temporal is away it is stored, not `synced`, and made there as soon as that is possible. A repetition with
+    the same `Idempotency-Key` is answered with what the first has made.
 
-    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID.
+    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID,
+    IDEMPOTENCY_CONFLICT.
     """
-    return _view(await service.create_schedule(session, temporal, settings, request, actor))
+    return _view(await service.create_schedule(session, temporal, settings, request, caller))
 
 
 @router.get("", summary="List schedules", name="listSchedules")
@@ -133,17 +134,18 @@ async def run(
     request: RunRequest | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
+    caller: CallerPart,
 ) -> RunReceipt:
-    """Also a paused one, and one that is used up. Two that are asked for within one second are one.
+    """Also a paused one, and one that is used up. Two that are asked for within one second are one, and so are those
+    with one `Idempotency-Key`.
 
-    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, TEMPORAL_UNAVAILABLE.
+    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
     async with database.transaction() as session:
         row = await service.get_schedule(session, schedule)
     overlap = None if request is None else request.overlap
-    await service.run_schedule(database, temporal, row, overlap, actor)
-    return RunReceipt(id=row.id, requested_at=datetime.now(UTC))
+    requested_at = await service.run_schedule(database, temporal, row, overlap, caller)
+    return RunReceipt(id=row.id, requested_at=requested_at)
 
 
 @router.get("/{schedule}/next", summary="Show when a schedule comes next", name="getScheduleTimes")

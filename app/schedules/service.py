@@ -1,5 +1,6 @@
 """What can be done with schedules: each change is stored, and handed to Temporal; what it misses is reconciled."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
-from app.audit.service import Deed, audited
+from app.audit.repeating import Asked, find_made, record_made
+from app.audit.service import Deed, audited, find_repeated
+from app.canonical import digest
 from app.contracts import schedule_id_of
 from app.db.event_tables import TriggerDefinition
 from app.db.schedule_tables import PollItem, ScheduleTrigger
@@ -19,6 +22,7 @@ from app.db.session import Database
 from app.db.statuses import EventSource, OverlapPolicy, ScheduleKind, TriggerCategory
 from app.db.tables import new_id
 from app.errors import Conflict, Invalid, NotFound, Unavailable
+from app.executions.control import Caller
 from app.schedules import carrying
 from app.schedules.queries import find_schedule
 from app.schedules.schemas import ScheduleChange, ScheduleCreate, SqlSource, Target, TargetView
@@ -40,12 +44,19 @@ async def get_schedule(session: AsyncSession, reference: str, *, lock: bool = Fa
 
 
 async def create_schedule(
-    session: AsyncSession, temporal: Temporal, settings: Settings, request: ScheduleCreate, actor: str | None
+    session: AsyncSession, temporal: Temporal, settings: Settings, request: ScheduleCreate, caller: Caller
 ) -> ScheduleTrigger:
-    """A new schedule, in Temporal too unless that is away: then it is made there later.
+    """A new schedule, in Temporal too unless that is away: then it is made there later. A repetition with the caller's
+    key gives the one that was made.
 
-    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID.
+    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID,
+    IDEMPOTENCY_CONFLICT.
     """
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    asked = Asked("CREATE_SCHEDULE", "SCHEDULE", caller.actor, caller.key, said)
+    made = await find_made(session, asked)
+    if made is not None:
+        return await get_schedule(session, made)
     row = ScheduleTrigger(
         name=request.name,
         description=request.description,
@@ -63,7 +74,7 @@ async def create_schedule(
     await _aim(session, row, request.target)
     session.add(row)
     await _flush_name(session, row)
-    await record_change(session, "CREATE_SCHEDULE", ("SCHEDULE", row.id), actor, None, _facts(row))
+    await record_made(session, asked, row.id, _facts(row))
     await sync(temporal, row)
     await session.flush()
     return row
@@ -154,12 +165,22 @@ async def forget(temporal: Temporal, schedule_id: UUID) -> None:
 
 
 async def run_schedule(
-    database: Database, temporal: Temporal, row: ScheduleTrigger, overlap: OverlapPolicy | None, actor: str | None
-) -> None:
-    """Asks Temporal for a tick now, also of a paused schedule. Raises SCHEDULE_NOT_SYNCED, `Unavailable`."""
-    said = {"overlap": overlap}
-    async with audited(database, Deed("RUN_SCHEDULE", "SCHEDULE", str(row.id), actor, request=said)):
-        await carrying.trigger(temporal, row.id, overlap)
+    database: Database, temporal: Temporal, row: ScheduleTrigger, overlap: OverlapPolicy | None, caller: Caller
+) -> datetime:
+    """Asks Temporal for a tick now, also of a paused schedule; when it was asked for. A repetition with the caller's
+    key asks for nothing more. Raises SCHEDULE_NOT_SYNCED, IDEMPOTENCY_CONFLICT, `Unavailable`.
+    """
+    key = caller.update_id(f"RUN_SCHEDULE {row.id}")
+    begun = Deed("RUN_SCHEDULE", "SCHEDULE", str(row.id), caller.actor, request={"overlap": overlap}, key=key)
+    done = await find_repeated(database, begun)
+    if done is not None and done.after is not None:
+        return datetime.fromisoformat(done.after["requestedAt"])
+    requested_at = datetime.now(UTC)
+    async with audited(database, begun) as deed:
+        # Temporal takes two that come together for one, by the same id.
+        await carrying.trigger(temporal, row.id, overlap, None if key is None else digest(key))
+        deed.after = {"requestedAt": requested_at.isoformat()}
+    return requested_at
 
 
 async def sync(temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool = False) -> None:
