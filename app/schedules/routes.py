@@ -19,7 +19,6 @@ from app.schedules.schemas import (
     ScheduleChange,
     ScheduleCreate,
     ScheduleRun,
-    ScheduleRuns,
     ScheduleView,
     Spec,
 )
@@ -162,12 +161,17 @@ async def next_(
 
 
 @router.get("/{schedule}/runs", summary="List what a schedule brought in", name="getScheduleRuns")
-async def runs(schedule: Reference, session: SessionPart, limit: Limit = 50) -> ScheduleRuns:
+async def runs(
+    schedule: Reference, session: SessionPart, cursor: Cursor = None, limit: Limit = 50
+) -> Page[ScheduleRun]:
     """Its events, the latest first, with what they started. Codes: SCHEDULE_NOT_FOUND."""
     row = await service.get_schedule(session, schedule)
     first, last = keys_of(row.id)
-    found = await session.execute(RUNS, {"first": first, "last": last, "limit": limit})
-    return ScheduleRuns(items=[ScheduleRun.model_validate(dict(one)) for one in found.mappings()])
+    wanted = {"first": first, "last": last, "below": read_id_cursor(cursor), "limit": limit + 1}
+    found = (await session.execute(RUNS, wanted)).mappings().all()
+    items = [ScheduleRun.model_validate(dict(one)) for one in found[:limit]]
+    following = encode_cursor(str(items[-1].event_record_id)) if len(found) > limit else None
+    return Page(items=items, next_cursor=following)
 
 
 def _view(row: ScheduleTrigger) -> ScheduleView:

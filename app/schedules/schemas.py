@@ -330,12 +330,6 @@ class ScheduleRun(Given):
     execution_ids: list[UUID]
 
 
-class ScheduleRuns(Given):
-    """The latest first."""
-
-    items: list[ScheduleRun]
-
-
 class RunReceipt(Given):
     """A tick that was asked for."""
 
