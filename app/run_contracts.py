@@ -10,6 +10,7 @@ from app.contracts import Contract, FailureView
 COMPLETE_STEP = "complete_step"
 DELIVER_SIGNAL = "deliver_signal"
 DELIVER_AWAITED = "deliver_awaited"
+DELIVERING = frozenset({DELIVER_SIGNAL, DELIVER_AWAITED})
 CONTROL = "control"
 MIGRATE = "migrate_to"
 # How it was called while the definition stood in the request: runs that were asked so are still replayed.

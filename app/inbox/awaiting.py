@@ -79,6 +79,8 @@ async def record_waits(database: Database, execution_id: UUID, records: Sequence
 
     Repeating it changes nothing. Raises `Unavailable`.
     """
+    if not records:
+        return
     last = {record.key: record for record in records}
     opened = [record for record in last.values() if record.signal is not None]
     closed = [record for record in last.values() if record.signal is None]
