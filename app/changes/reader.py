@@ -15,12 +15,13 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from app.changes import outbox
-from app.changes.connections import Connections, close, told
 from app.changes.lag import LAG_HIGH, look_at_lag
 from app.changes.pgoutput import PgoutputError
 from app.changes.queries import list_sources, take_hold
 from app.changes.reading import read_outbox, read_slot
-from app.changes.replication import SlotLost, is_lost, published_tables
+from app.changes.replication import DECODING_WITHIN, SlotLost, is_lost, published_tables
+from app.connections.failures import told
+from app.connections.opening import Connections, close
 from app.db.event_tables import ChangeSource
 from app.db.session import Connection, Database
 from app.db.statuses import ChangeMethod, ChangeSourceStatus
@@ -102,7 +103,7 @@ class Reader:
                 remote = None if well else self._remotes.pop(name, None)
                 if remote is not None:
                     # Whatever it was in the middle of ends with it.
-                    remote.terminate()
+                    await close(remote)
 
     async def close(self) -> None:
         """Ends what is under way: what was read and not committed will be read again."""
@@ -134,7 +135,7 @@ class Reader:
         """The connection of the last pass, unless it has broken since."""
         found = self._remotes.get(name)
         if found is None or found.is_closed():
-            found = self._remotes[name] = await self._connections.open(name)
+            found = self._remotes[name] = await self._connections.open(name, DECODING_WITHIN)
         return found
 
     async def _read_sources(self, name: str, remote: Connection, sources: Sequence[ChangeSource]) -> bool:

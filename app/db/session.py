@@ -27,8 +27,9 @@ class Database:
 
     def __init__(self, url: str, settings: DatabaseSettings | None = None) -> None:
         settings = settings or DatabaseSettings()
+        self.url = driver_url(url)
         self.engine = create_async_engine(
-            driver_url(url),
+            self.url,
             pool_size=settings.pool_size,
             max_overflow=settings.pool_size,
             pool_timeout=settings.connect_timeout,
