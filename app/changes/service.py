@@ -15,7 +15,8 @@ from app.audit.changes import Facts, record_change
 from app.changes import outbox, replication
 from app.changes.attaching import attach, choose_stream, detach
 from app.changes.catalogue import TableShape, read_table
-from app.changes.queries import find_source, find_source_of_table, holding, list_sources
+from app.changes.locking import holding
+from app.changes.queries import find_source, find_source_of_table, list_sources
 from app.changes.registering import definition, free_key
 from app.changes.schemas import WatchRequest
 from app.connections.opening import Connections

@@ -8,13 +8,11 @@ from typing import Any, Final
 import asyncpg
 from asyncpg.exceptions import InterfaceError, PostgresError
 from pydantic import SecretStr
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.connections.column_values import SESSION
 from app.connections.failures import told
-from app.db.session import DRIVER, Connection, driver_url
+from app.db.session import DRIVER, Connection, driver_options, driver_url
 from app.errors import Invalid
 from app.settings import OWN_CONNECTION
 
@@ -112,10 +110,7 @@ def _options(url: str) -> dict[str, Any]:
     """What asyncpg is to be called with: it reads URLs as PostgreSQL's own programs do, except those that name the
     driver, which are in SQLAlchemy's words. Raises what SQLAlchemy does of those.
     """
-    if not url.startswith(f"{DRIVER}://"):
-        return {"dsn": url}
-    _, options = PGDialect_asyncpg().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
-    return {option: value for option, value in options.items() if not option.startswith("prepared_statement")}
+    return driver_options(url) if url.startswith(f"{DRIVER}://") else {"dsn": url}
 
 
 def _unknown(name: str, known: Collection[str]) -> Invalid:
