@@ -62,13 +62,16 @@ class Locks:
 
 
 async def _asked(connection: Connection, statement: str, name: str) -> Any:
-    with translated():
-        try:
-            return await connection.fetchval(statement, name)
-        except BaseException:
+    answered = False
+    try:
+        with translated():
+            answer = await connection.fetchval(statement, name)
+        answered = True
+        return answer
+    finally:
+        if not answered:
             # Nobody knows whether the lock is held: without the connection it is not.
             connection.terminate()
-            raise
 
 
 @asynccontextmanager
