@@ -16,10 +16,11 @@ from app.audit.repeating import Asked, find_made, record_made
 from app.changes import outbox, replication
 from app.changes.attaching import attach, choose_stream, detach
 from app.changes.catalogue import TableShape, read_table
-from app.changes.connections import Connections
-from app.changes.queries import find_source, find_source_of_table, holding, list_sources
+from app.changes.locking import holding
+from app.changes.queries import find_source, find_source_of_table, list_sources
 from app.changes.registering import definition, free_key
 from app.changes.schemas import WatchRequest
+from app.connections.opening import Connections
 from app.db.event_tables import ChangeSource, Subscription, TriggerDefinition
 from app.db.session import Connection, Database
 from app.db.statuses import BeforeImage, ChangeMethod, ChangeSourceStatus
