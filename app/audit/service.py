@@ -23,7 +23,7 @@ from sqlmodel import col
 from app.canonical import canonical_json, digest
 from app.contracts import readable
 from app.db.session import Database
-from app.db.tables import OPEN_KEYS, AuditEvent, new_id
+from app.db.tables import OPEN_KEY, OPEN_KEYS, AuditEvent, new_id
 from app.errors import AppError, Conflict, Unavailable
 from app.untrusted import made_storable
 
@@ -101,9 +101,9 @@ async def audited(database: Database, deed: Deed) -> AsyncIterator[Deed]:
 
 @asynccontextmanager
 async def audited_once(database: Database, deed: Deed) -> AsyncIterator[AuditEvent | None]:
-    """Like `audited`, for a deed that may have a key: whatever has the same key and is about the same execution is done
-    one after the other, and once. Hands the block None when it is to do the deed, or the event of the deed that was
-    done before; that somebody has asked again is then in the audit already, as REPEATED.
+    """Like `audited`, for a deed that may have a key: what has the same key and is done to the same is done one after
+    the other, and once. Hands the block None when it is to do the deed, or the event of the deed that was done before;
+    that somebody has asked again is then in the audit already, as REPEATED.
 
     Whoever comes while it is being done waits for that. Raises IDEMPOTENCY_IN_PROGRESS when it takes too long, and
     IDEMPOTENCY_CONFLICT when the key was used for something else. What was refused does not use a key up.
@@ -136,26 +136,30 @@ async def _claim(database: Database, deed: Deed) -> AuditEvent | None:
 
 async def _try_to_claim(session: AsyncSession, deed: Deed) -> tuple[bool, AuditEvent | None]:
     """Whether the key is the deed's now, and the event of the same deed that was done before."""
-    mine = (col(AuditEvent.execution_id) == deed.execution_id, col(AuditEvent.idempotency_key) == deed.key)
+    mine = (
+        col(AuditEvent.entity_kind) == deed.entity_kind,
+        col(AuditEvent.entity_id) == deed.entity_id,
+        col(AuditEvent.idempotency_key) == deed.key,
+    )
     # Whoever began it has died over it: nobody can say what came of it.
     dead = (col(AuditEvent.result) == PENDING, col(AuditEvent.at) < func.now() - ABANDONED)
     await session.execute(update(AuditEvent).where(*mine, *dead).values(result=UNKNOWN))
     claim = (
         upsert(AuditEvent)
         .values(**_values(deed), id=deed.id, result=PENDING)
-        .on_conflict_do_nothing(index_elements=["execution_id", "idempotency_key"], index_where=text(OPEN_KEYS))
+        .on_conflict_do_nothing(index_elements=OPEN_KEY, index_where=text(OPEN_KEYS))
         .returning(col(AuditEvent.id))
     )
     claimed = (await session.execute(claim)).scalar_one_or_none() is not None
     # Only now, when nobody else can be at it: a moment ago somebody might just have ended.
-    done = await _find_done(session, deed)
+    done = await find_done_in(session, deed)
     if claimed and done is not None:
         again = {"result": REPEATED, "before": done.before, "after": done.after}
         await session.execute(update(AuditEvent).where(col(AuditEvent.id) == deed.id).values(**again))
     return claimed, done
 
 
-async def _find_done(session: AsyncSession, deed: Deed) -> AuditEvent | None:
+async def find_done_in(session: AsyncSession, deed: Deed) -> AuditEvent | None:
     """The event of the same deed, done before under the same key; None when it is still to be done.
 
     Raises IDEMPOTENCY_CONFLICT when the key was used, or is being used, for something else.

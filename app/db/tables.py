@@ -359,7 +359,8 @@ class ExecutionLineage(SQLModel, table=True):
     state: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
 
 
-# Of the deeds under one key one is being done at a time.
+# Of the deeds under one key that are done to the same, one is being done at a time.
+OPEN_KEY = ("entity_kind", "entity_id", "idempotency_key")
 OPEN_KEYS = "result = 'PENDING' AND idempotency_key IS NOT NULL"
 
 
@@ -381,8 +382,7 @@ class AuditEvent(SQLModel, table=True):
         ),
         Index(
             "uq_audit_event_open_key",
-            "execution_id",
-            "idempotency_key",
+            *OPEN_KEY,
             unique=True,
             postgresql_where=text(OPEN_KEYS),
         ),

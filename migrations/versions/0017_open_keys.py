@@ -1,10 +1,10 @@
-"""Of the deeds under one idempotency key one is being done at a time."""
+"""Of the deeds under one idempotency key that are done to the same, one is being done at a time."""
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0017"
-down_revision = "0014"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_audit_event_open_key",
         "audit_event",
-        ["execution_id", "idempotency_key"],
+        ["entity_kind", "entity_id", "idempotency_key"],
         unique=True,
         postgresql_where=sa.text(OPEN_KEYS),
     )

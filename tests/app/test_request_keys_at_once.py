@@ -19,7 +19,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.conftest import served
-from tests.app.scenes import Json, active_template, ok, publish, refused
+from tests.app.scenes import Json, active_template, create_template, link, ok, publish, purchase, refused
 from tests.app.steering import ANN, FakeRepair, asked, audit, failed, start
 from tests.app.tiny_workflow import running_worker
 
@@ -116,6 +116,19 @@ async def test_retries_under_one_key_at_once_are_one_retry(
     assert all(answer == answers[0] for answer in answers)
     assert len((await ok(await api.get(f"/executions/{execution_id}/lineage")))["items"]) == 1
     await check_audit(api, execution_id)
+
+
+async def test_redeliveries_under_one_key_at_once_are_one(api: httpx.AsyncClient) -> None:
+    template = await create_template(api)
+    version = await publish(api, template)
+    body = purchase(await link(api, template))
+    problem = refused(await api.post("/triggers/product-purchases", json=body), 422, "TEMPLATE_NOT_ACTIVE")
+    await ok(await api.post(f"/versions/{version['id']}/activate"))
+    event_id = problem["eventRecordId"]
+    answers = await at_once(api, f"/trigger-events/{event_id}/redeliver", {}, {202})
+    assert all(answer == answers[0] for answer in answers)
+    deeds = (await ok(await api.get("/audit", params={"entityId": event_id})))["items"]
+    assert sorted(deed["result"] for deed in deeds) == ["DONE"] + [REPEATED] * (TIMES - 1)
 
 
 async def test_what_is_refused_at_once_is_refused_to_all(api: httpx.AsyncClient, template: Json) -> None:
