@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +28,7 @@ PENDING = f"{EVENT} WHERE status = 'PENDING' AND id = ANY($1) ORDER BY id FOR UP
 BY_KEY = f"{EVENT} WHERE source = $1 AND dedupe_key = $2 FOR UPDATE"
 DELIVERIES = """
     SELECT id, event_id, target, kind, template_id, subscription_id, execution_id, wait_id, correlation_key,
-        status, code, message, attempts, due_at <= now() AS due, created_at
+        status, code, message, attempts, due_at <= now() AS due, now() - created_at AS waited
     FROM trigger_delivery
     WHERE event_id = ANY($1)
     ORDER BY created_at, id
@@ -86,7 +86,7 @@ class Delivery:
     message: str | None
     attempts: int
     due: bool
-    created_at: datetime
+    waited: timedelta
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,15 @@ async def _open_again(session: AsyncSession, event_id: UUID) -> None:
     waiting = event.status != EventStatus.HANDLED
     if not retried.all() and not waiting:
         raise Conflict("NOTHING_TO_DELIVER", "Everything that the event is for has been started or signalled.")
-    if event.status == EventStatus.UNMATCHED:
-        event.matched_at = None
-    event.status = EventStatus.PENDING
-    event.due_at = datetime.now(UTC) + ASKED_FOR
+    await session.execute(
+        update(TriggerEvent)
+        .where(col(TriggerEvent.id) == event_id)
+        .values(
+            status=EventStatus.PENDING,
+            matched_at=None if event.status == EventStatus.UNMATCHED else event.matched_at,
+            due_at=func.now() + ASKED_FOR,
+        )
+    )
 
 
 async def _find(session: AsyncSession, event_id: UUID, *, locked: bool = False) -> TriggerEvent:

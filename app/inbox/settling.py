@@ -5,7 +5,7 @@ Temporal is not spoken to here. What is to be started or signalled afterwards is
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -40,7 +40,7 @@ WRITE = """
     WITH written AS (
         SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS written
             (id uuid, event_id uuid, target text, kind text, template_id uuid, subscription_id uuid,
-             correlation_key text, status text, code text, message text, due_at timestamptz, execution_id uuid,
+             correlation_key text, status text, code text, message text, due_in float8, execution_id uuid,
              wait_id uuid,
              name text, version_id uuid, context jsonb, trigger jsonb, idempotency_key text, request_hash text)
     ), execution AS (
@@ -55,7 +55,8 @@ WRITE = """
         (id, event_id, target, kind, template_id, subscription_id, correlation_key, status, code, message, due_at,
          wait_id, execution_id)
     SELECT id, event_id, target, kind, template_id, subscription_id, correlation_key, status, code, message,
-        coalesce(due_at, now()), wait_id,
+        -- By one clock for all: those of processes differ.
+        now() + make_interval(secs => coalesce(due_in, 0)), wait_id,
         -- Started before there was an inbox, or by an event that has been put away since.
         coalesce(
             (SELECT earlier.id FROM workflow_execution AS earlier
@@ -283,12 +284,11 @@ class Writer:
             "correlation_key": key,
             "execution_id": str(to.execution_id),
             "wait_id": None if to.wait_id is None else str(to.wait_id),
-            "due_at": (datetime.now(UTC) + HANDING_OVER).isoformat(),
+            "due_in": HANDING_OVER.total_seconds(),
         }
 
     def _wait_for_somebody(self, before: Delivery | None, delivery_id: UUID, key: str) -> dict[str, Any]:
-        now = datetime.now(UTC)
-        waited = timedelta(0) if before is None else now - before.created_at
+        waited = timedelta(0) if before is None else before.waited
         error = Conflict(NO_ONE_WAITS, "No open execution waits under the correlation key, or was started under it.")
         if waited >= timedelta(seconds=self._settings.inbox.resume_within):
             return self._refused(delivery_id, error)
@@ -300,7 +300,7 @@ class Writer:
             "code": error.code,
             "message": error.message,
             # The longer it has waited, the more seldom it is looked for.
-            "due_at": (now + max(SOON, min(waited / 10, SELDOM))).isoformat(),
+            "due_in": max(SOON, min(waited / 10, SELDOM)).total_seconds(),
         }
 
     def _queued(self, delivery_id: UUID, error: AppError) -> dict[str, Any]:
@@ -309,7 +309,7 @@ class Writer:
             "status": DeliveryStatus.PENDING.value,
             "code": error.code,
             "message": readable(error.message),
-            "due_at": (datetime.now(UTC) + UNTIL_CALLED).isoformat(),
+            "due_in": UNTIL_CALLED.total_seconds(),
         }
 
     def _refused(self, delivery_id: UUID, error: AppError) -> dict[str, Any]:
