@@ -8,14 +8,15 @@ from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.service import Deed, record
+from app.audit.words import Action, EntityKind
 
 Facts = dict[str, Any]
 
 
 async def record_change(
     session: AsyncSession,
-    action: str,
-    subject: tuple[str, object],
+    action: Action,
+    subject: tuple[EntityKind, object],
     actor: str | None,
     before: Facts | None,
     after: Facts | None,

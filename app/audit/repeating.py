@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.changes import Facts, on_the_wire
 from app.audit.service import Deed, find_done_in, record
+from app.audit.words import Action, EntityKind
 from app.canonical import canonical_json
 
 
@@ -21,8 +22,8 @@ class Asked:
     `request` has no secrets: of those there is a `fingerprint`.
     """
 
-    action: str
-    kind: str
+    action: Action
+    kind: EntityKind
     actor: str | None
     key: str | None
     request: dict[str, Any]

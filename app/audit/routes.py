@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.queries import AuditFilter, list_audit_events
 from app.audit.schemas import AuditEventView, audit_view
+from app.audit.words import Action, EntityKind
 from app.dependencies import Cursor, Limit, SessionPart
 from app.errors import NotFound
 from app.executions.parameters import ExecutionId
@@ -23,11 +24,13 @@ async def list_(
     *,
     session: SessionPart,
     actor: Annotated[str | None, Query(max_length=200)] = None,
-    action: Annotated[str | None, Query(max_length=60, description="CANCEL, RETRY, SIGNAL, BULK_CANCEL …")] = None,
+    action: Action | None = None,
     execution_id: Annotated[UUID | None, Query(alias="executionId")] = None,
-    entity_kind: Annotated[str | None, Query(alias="entityKind", max_length=40)] = None,
+    entity_kind: Annotated[EntityKind | None, Query(alias="entityKind")] = None,
     entity_id: Annotated[str | None, Query(alias="entityId", max_length=200)] = None,
-    result: Annotated[str | None, Query(max_length=100, description="DONE, APPLIED, PENDING, or a code")] = None,
+    result: Annotated[
+        str | None, Query(max_length=100, description="DONE, PENDING, REPEATED …, or a refusal's code")
+    ] = None,
     after: Annotated[Moment | None, Query(description="at this time or later")] = None,
     before: Annotated[Moment | None, Query(description="before this time")] = None,
     cursor: Cursor = None,

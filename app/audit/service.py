@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from app.audit.words import Action, EntityKind
 from app.canonical import canonical_json, digest
 from app.contracts import readable
 from app.db.session import Database
@@ -56,8 +57,8 @@ class Deed:
     it one: see `audited_once`.
     """
 
-    action: str
-    entity_kind: str
+    action: Action
+    entity_kind: EntityKind
     entity_id: str | None
     actor: str | None
     execution_id: UUID | None = None
@@ -71,7 +72,7 @@ class Deed:
 
 
 def of_execution(
-    action: str,
+    action: Action,
     execution_id: UUID,
     actor: str | None,
     request: dict[str, Any] | None = None,

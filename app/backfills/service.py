@@ -9,6 +9,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from app.audit.changes import Facts, record_change
 from app.audit.repeating import Asked, find_made, record_made
+from app.audit.words import Action
 from app.backfill_contracts import BACKFILL_CHANGED, BACKFILL_WORKFLOW, BackfillRun, backfill_workflow_id
 from app.backfills.loading import check_target
 from app.backfills.queries import BackfillAndSlug, find_backfill
@@ -146,7 +147,7 @@ async def _tell(temporal: Temporal, found: BackfillAndSlug) -> None:
 
 
 async def _set_status(
-    session: AsyncSession, backfill: Backfill, action: str, actor: str | None, status: BackfillStatus
+    session: AsyncSession, backfill: Backfill, action: Action, actor: str | None, status: BackfillStatus
 ) -> None:
     before = _facts(backfill)
     backfill.status = status

@@ -13,6 +13,7 @@ from sqlmodel import SQLModel, col
 
 from app.audit.changes import Facts, record_change
 from app.audit.repeating import Asked, find_made, record_made
+from app.audit.words import Action
 from app.changes import outbox, replication
 from app.changes.attaching import attach, choose_stream, detach
 from app.changes.catalogue import TableShape, read_table
@@ -246,7 +247,7 @@ async def _change(database: Database, source_id: UUID, **columns: Any) -> Change
 
 
 async def _turn(
-    database: Database, source: ChangeSource, action: str, status: ChangeSourceStatus, actor: str | None
+    database: Database, source: ChangeSource, action: Action, status: ChangeSourceStatus, actor: str | None
 ) -> ChangeSource:
     """Writes down what somebody turned the source into."""
     async with database.transaction() as session:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from app.audit.service import Deed, audited
+from app.audit.words import Action
 from app.db.session import Database
 from app.errors import AppError, Invalid
 from app.executions.bulk_schemas import BulkFilter, BulkRequest, BulkResult, BulkView
@@ -24,12 +25,12 @@ Act = Callable[[UUID], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """A deed: its name in the audit (CANCEL), whether it is for closed executions, and how one is done.
+    """A deed: its name in the audit (BULK_CANCEL), whether it is for closed executions, and how one is done.
 
     `try_out` is what a dry run does to each; without it, a dry run only finds them.
     """
 
-    action: str
+    action: Action
     act: Act
     for_closed: bool = False
     try_out: Act | None = None
@@ -61,7 +62,7 @@ async def run_bulk(
         results = await _do_each(found, bulk.try_out or _matched)
         return _view(results, following, dry_run=True)
     said = request.model_dump(mode="json", by_alias=True, exclude={"reason", "dry_run"}, exclude_none=True)
-    deed = Deed(f"BULK_{bulk.action}", "EXECUTION", None, actor, request=said, reason=request.reason)
+    deed = Deed(bulk.action, "EXECUTION", None, actor, request=said, reason=request.reason)
     async with audited(database, deed):
         found, following = await _find(database, temporal, wanted, before, request.limit)
         results = await _do_each(found, bulk.act)

@@ -43,7 +43,7 @@ async def cancel(
         await ending.cancel_execution(database, temporal, execution_id, how, caller)
         return "REQUESTED"
 
-    return await run_bulk(database, temporal, Bulk("CANCEL", act), request, caller.actor)
+    return await run_bulk(database, temporal, Bulk("BULK_CANCEL", act), request, caller.actor)
 
 
 @router.post("/terminate", summary="Terminate many executions", name="terminateExecutions")
@@ -56,7 +56,7 @@ async def terminate(
         await ending.terminate_execution(database, temporal, execution_id, request.reason, caller)
         return "TERMINATED"
 
-    return await run_bulk(database, temporal, Bulk("TERMINATE", act), request, caller.actor)
+    return await run_bulk(database, temporal, Bulk("BULK_TERMINATE", act), request, caller.actor)
 
 
 @router.post("/pause", summary="Pause many executions", name="pauseExecutions")
@@ -67,7 +67,7 @@ async def pause(request: BulkRequest, database: DatabasePart, temporal: Temporal
     async def act(execution_id: UUID) -> str:
         return (await control.steer(database, temporal, execution_id, asked, caller)).status
 
-    return await run_bulk(database, temporal, Bulk("PAUSE", act), request, caller.actor)
+    return await run_bulk(database, temporal, Bulk("BULK_PAUSE", act), request, caller.actor)
 
 
 @router.post("/resume", summary="Resume many executions", name="resumeExecutions")
@@ -78,7 +78,7 @@ async def resume(request: BulkRequest, database: DatabasePart, temporal: Tempora
     async def act(execution_id: UUID) -> str:
         return (await control.steer(database, temporal, execution_id, asked, caller)).status
 
-    return await run_bulk(database, temporal, Bulk("RESUME", act), request, caller.actor)
+    return await run_bulk(database, temporal, Bulk("BULK_RESUME", act), request, caller.actor)
 
 
 @router.post("/signal", summary="Send a signal to many executions", name="signalExecutions")
@@ -94,7 +94,7 @@ async def signal(
     async def act(execution_id: UUID) -> str:
         return (await control.send_signal(database, temporal, execution_id, delivery, caller)).status
 
-    return await run_bulk(database, temporal, Bulk("SIGNAL", act), request, caller.actor)
+    return await run_bulk(database, temporal, Bulk("BULK_SIGNAL", act), request, caller.actor)
 
 
 @router.post("/retry", summary="Retry many executions", name="retryExecutions")
@@ -111,7 +111,7 @@ async def retry(
         reopened = await reopen(database, temporal, repair, execution_id, None, caller, request.reason)
         return reopened.status
 
-    return await run_bulk(database, temporal, Bulk("RETRY", act, for_closed=True), request, caller.actor)
+    return await run_bulk(database, temporal, Bulk("BULK_RETRY", act, for_closed=True), request, caller.actor)
 
 
 @router.post("/migrate", summary="Migrate many executions", name="migrateExecutions")
@@ -143,7 +143,7 @@ async def migrate(
     async def try_out(execution_id: UUID) -> str:
         return await ask(execution_id, True)
 
-    bulk = Bulk("MIGRATE", act, try_out=try_out)
+    bulk = Bulk("BULK_MIGRATE", act, try_out=try_out)
     await migrating.check_mapping_of_many(database, request.version_id, request.mapped_steps())
     await _check_overrides(database, temporal, bulk, request)
     return await run_bulk(database, temporal, bulk, request, caller.actor)

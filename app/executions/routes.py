@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BeforeValidator
 
+from app.db.statuses import EntityType
 from app.db.tables import RecordStatus
 from app.dependencies import (
     Actor,
@@ -127,7 +128,7 @@ async def list_(
     template: Annotated[str | None, Query(max_length=100, description="a template's id or slug")] = None,
     template_id: Annotated[UUID | None, Query(alias="templateId")] = None,
     version_id: Annotated[UUID | None, Query(alias="versionId")] = None,
-    entity_type: Annotated[str | None, Query(alias="entityType", max_length=30)] = None,
+    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
     entity_id: Annotated[str | None, Query(alias="entityId", max_length=200)] = None,
     status: Annotated[RecordStatus | None, Query(description="the record's status")] = None,
     runtime_status: Annotated[RuntimeStatus | None, Query(alias="runtimeStatus")] = None,

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 
 from app.addresses import id_of
-from app.db.statuses import EventSource, EventStatus
+from app.db.statuses import EntityType, EventSource, EventStatus
 from app.dependencies import CallerPart, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
 from app.inbox import service
 from app.inbox.queries import EventFilter, list_deliveries, list_events
@@ -29,7 +29,7 @@ async def list_(
     trigger_key: Annotated[str | None, Query(alias="triggerKey", max_length=200)] = None,
     status: EventStatus | None = None,
     refused: Annotated[bool | None, Query(description="only those that a target refused, or only the others")] = None,
-    entity_type: Annotated[str | None, Query(alias="entityType", max_length=30)] = None,
+    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
     entity_id: Annotated[str | None, Query(alias="entityId", max_length=200)] = None,
     execution_id: Annotated[UUID | None, Query(alias="executionId", description="which started or resumed it")] = None,
     received_after: Annotated[Moment | None, Query(alias="receivedAfter")] = None,

@@ -14,6 +14,7 @@ from sqlmodel import col
 from app.audit.changes import Facts, record_change
 from app.audit.repeating import Asked, find_made, record_made
 from app.audit.service import Deed, audited_once
+from app.audit.words import Action
 from app.canonical import digest
 from app.contracts import schedule_id_of
 from app.db.event_tables import TriggerDefinition
@@ -141,7 +142,7 @@ async def pause_schedule(
     row = await get_schedule(session, reference, lock=True)
     before = _facts(row)
     row.paused, row.note = paused, note
-    what = "PAUSE_SCHEDULE" if paused else "RESUME_SCHEDULE"
+    what: Action = "PAUSE_SCHEDULE" if paused else "RESUME_SCHEDULE"
     await record_change(session, what, ("SCHEDULE", row.id), actor, before, _facts(row))
     await sync(temporal, row)
     await session.flush()

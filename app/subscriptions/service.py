@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
 from app.audit.repeating import Asked, find_made, record_made
+from app.audit.words import Action
 from app.db.event_tables import Subscription, TriggerDefinition
 from app.db.statuses import SubscriptionMode, SubscriptionStatus
 from app.errors import Invalid, NotFound
@@ -90,7 +91,7 @@ async def set_status(
         _check(row, await _trigger(session, row.trigger_key))
     row.status = status
     await session.flush()
-    action = "ACTIVATE_SUBSCRIPTION" if status is SubscriptionStatus.ACTIVE else "DEACTIVATE_SUBSCRIPTION"
+    action: Action = "ACTIVATE_SUBSCRIPTION" if status is SubscriptionStatus.ACTIVE else "DEACTIVATE_SUBSCRIPTION"
     await record_change(session, action, ("SUBSCRIPTION", row.id), actor, before, _facts(row))
     return row, template
 

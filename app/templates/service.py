@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
+from app.audit.words import Action
 from app.db.tables import TemplateStatus, WorkflowTemplate
 from app.errors import Conflict, Invalid, NotFound
 from app.inbox.storing import NOTIFY
@@ -124,7 +125,7 @@ async def _flush_slug(session: AsyncSession, slug: str) -> None:
 
 
 async def _set_status(
-    session: AsyncSession, template: WorkflowTemplate, action: str, actor: str | None, status: TemplateStatus
+    session: AsyncSession, template: WorkflowTemplate, action: Action, actor: str | None, status: TemplateStatus
 ) -> WorkflowTemplate:
     before = _facts(template)
     template.status = status

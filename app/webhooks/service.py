@@ -13,6 +13,7 @@ from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
 from app.audit.repeating import Asked, find_made, fingerprint, record_made
+from app.audit.words import EntityKind
 from app.db.event_tables import WebhookEndpoint
 from app.db.statuses import EventSource, TriggerCategory, WebhookResponse, WebhookScheme
 from app.errors import Conflict, Invalid, NotFound
@@ -284,7 +285,7 @@ async def _fingerprint(request: EndpointCreate | SecretRotation, key: str | None
     return await fingerprint(said | {"secret": secret}, key)
 
 
-def _subject(endpoint: WebhookEndpoint) -> tuple[str, object]:
+def _subject(endpoint: WebhookEndpoint) -> tuple[EntityKind, object]:
     return "WEBHOOK_ENDPOINT", endpoint.id
 
 
