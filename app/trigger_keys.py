@@ -11,6 +11,7 @@ RULE: Final = (
     f"a trigger's key has 1 to {LONGEST} characters, no slash and no control character among them, "
     "and no space at either end"
 )
+DESCRIPTION: Final = "the key of a trigger"
 # The address of a trigger ends with its key, so that it can have no slash.
 _UNFIT: Final = "/\x00-\x1f\x7f-\x9f\u2028\u2029"
 _PATTERN: Final = re.compile(rf"[^\s{_UNFIT}]([^{_UNFIT}]*[^\s{_UNFIT}])?")

@@ -16,18 +16,20 @@ from app.executions.queries import find_execution
 from app.problem_details import problem_responses
 from app.wire import Moment, Page, encode_cursor, read_id_cursor
 
-router = APIRouter(tags=["audit"], responses=problem_responses(404, 422, 503))
+router = APIRouter(tags=["audit"], responses=problem_responses(422, 503))
 
 
 @router.get("/audit", summary="List what was done", name="listAuditEvents")
 async def list_(
     *,
     session: SessionPart,
-    actor: Annotated[str | None, Query(max_length=200)] = None,
-    action: Action | None = None,
-    execution_id: Annotated[UUID | None, Query(alias="executionId")] = None,
-    entity_kind: Annotated[EntityKind | None, Query(alias="entityKind")] = None,
-    entity_id: Annotated[str | None, Query(alias="entityId", max_length=200)] = None,
+    actor: Annotated[str | None, Query(max_length=200, description="who did it")] = None,
+    action: Annotated[Action | None, Query(description="what was done")] = None,
+    execution_id: Annotated[UUID | None, Query(alias="executionId", description="to this execution")] = None,
+    entity_kind: Annotated[EntityKind | None, Query(alias="entityKind", description="to what kind of thing")] = None,
+    entity_id: Annotated[
+        str | None, Query(alias="entityId", max_length=200, description="its id, or a trigger's key")
+    ] = None,
     result: Annotated[
         str | None, Query(max_length=100, description="DONE, PENDING, REPEATED …, or a refusal's code")
     ] = None,
@@ -41,7 +43,12 @@ async def list_(
     return await _page(session, wanted, cursor, limit)
 
 
-@router.get("/executions/{execution}/audit", summary="List what was done to an execution", name="getExecutionAudit")
+@router.get(
+    "/executions/{execution}/audit",
+    summary="List what was done to an execution",
+    name="getExecutionAudit",
+    responses=problem_responses(404),
+)
 async def of_execution(
     *,
     execution: ExecutionId,

@@ -24,12 +24,15 @@ from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, Ses
 from app.problem_details import problem_responses
 from app.wire import Page, bad_cursor, decode_cursor, encode_cursor, read_id_cursor
 
-router = APIRouter(prefix="/backfills", tags=["backfills"], responses=problem_responses(404, 422, 503))
+router = APIRouter(prefix="/backfills", tags=["backfills"], responses=problem_responses(422, 503))
+
+NOT_FOUND = problem_responses(404)
+STATE = problem_responses(404, 409)
 
 BackfillId = Annotated[UUID, id_of("backfill"), Path(alias="backfill", description="the backfill's id")]
 
 
-@router.post("", status_code=201, summary="Create a backfill", name="createBackfill", responses=problem_responses(409))
+@router.post("", status_code=201, summary="Create a backfill", name="createBackfill", responses=STATE)
 async def create(request: BackfillCreate, session: SessionPart, caller: CallerPart) -> BackfillView:
     """It takes rows until it is started. A repetition with the same `Idempotency-Key` is answered with what the first
     has made. Codes: TARGET_MISSING, TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED, IDEMPOTENCY_CONFLICT.
@@ -37,7 +40,7 @@ async def create(request: BackfillCreate, session: SessionPart, caller: CallerPa
     return await _shown(session, await service.create_backfill(session, request, caller))
 
 
-@router.post("/check", summary="Check rows without starting them", name="checkBackfillRows")
+@router.post("/check", summary="Check rows without starting them", name="checkBackfillRows", responses=NOT_FOUND)
 async def check(request: CheckRequest, database: DatabasePart, settings: SettingsPart) -> CheckView:
     """Keeps nothing. Codes: TARGET_MISSING, TEMPLATE_NOT_FOUND; of a row UNLINKED, TEMPLATE_NOT_ACTIVE,
     CONTEXT_INVALID, CONTEXT_TOO_LARGE …
@@ -48,7 +51,7 @@ async def check(request: CheckRequest, database: DatabasePart, settings: Setting
 @router.get("", summary="List backfills", name="listBackfills")
 async def list_(
     session: SessionPart,
-    status: BackfillStatus | None = None,
+    status: Annotated[BackfillStatus | None, Query(description="how far they are")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[BackfillView]:
@@ -60,26 +63,24 @@ async def list_(
     return Page(items=[_view(one, progress[one[0].id]) for one in shown], next_cursor=following)
 
 
-@router.get("/{backfill}", summary="Read a backfill", name="getBackfill")
+@router.get("/{backfill}", summary="Read a backfill", name="getBackfill", responses=NOT_FOUND)
 async def get(backfill: BackfillId, session: SessionPart) -> BackfillView:
     """Codes: BACKFILL_NOT_FOUND."""
     return await _shown(session, await service.get_backfill(session, backfill))
 
 
-@router.post(
-    "/{backfill}/rows", summary="Load rows into a backfill", name="loadBackfillRows", responses=problem_responses(409)
-)
+@router.post("/{backfill}/rows", summary="Load rows into a backfill", name="loadBackfillRows", responses=STATE)
 async def load(backfill: BackfillId, request: RowsTaken, database: DatabasePart) -> LoadView:
     """Rows whose number is there already are left as they are. Codes: BACKFILL_NOT_LOADING, ROW_REPEATED."""
     return await loading.load_rows(database, backfill, request.rows)
 
 
-@router.get("/{backfill}/rows", summary="List the rows of a backfill", name="listBackfillRows")
+@router.get("/{backfill}/rows", summary="List the rows of a backfill", name="listBackfillRows", responses=NOT_FOUND)
 async def rows(
     backfill: BackfillId,
     session: SessionPart,
     status: Annotated[list[BackfillRowStatus] | None, Query(description="may be repeated")] = None,
-    code: Annotated[str | None, Query(max_length=200)] = None,
+    code: Annotated[str | None, Query(max_length=200, description="why they were not started")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[BackfillRowView]:
@@ -98,7 +99,7 @@ async def rows(
     status_code=202,
     summary="Start the rows of a backfill",
     name="startBackfill",
-    responses=problem_responses(409),
+    responses=STATE,
 )
 async def start(
     backfill: BackfillId, session: SessionPart, temporal: TemporalPart, actor: Actor = None
@@ -107,13 +108,13 @@ async def start(
     return await _shown(session, await service.start_backfill(session, temporal, backfill, actor))
 
 
-@router.post("/{backfill}/pause", summary="Pause a backfill", name="pauseBackfill", responses=problem_responses(409))
+@router.post("/{backfill}/pause", summary="Pause a backfill", name="pauseBackfill", responses=STATE)
 async def pause(backfill: BackfillId, session: SessionPart, actor: Actor = None) -> BackfillView:
     """Rows whose turn it is are still started. Codes: BACKFILL_NOT_STARTED, BACKFILL_OVER."""
     return await _shown(session, await service.pause_backfill(session, backfill, actor))
 
 
-@router.post("/{backfill}/resume", summary="Resume a backfill", name="resumeBackfill", responses=problem_responses(409))
+@router.post("/{backfill}/resume", summary="Resume a backfill", name="resumeBackfill", responses=STATE)
 async def resume(
     backfill: BackfillId, session: SessionPart, temporal: TemporalPart, actor: Actor = None
 ) -> BackfillView:
@@ -121,7 +122,7 @@ async def resume(
     return await _shown(session, await service.resume_backfill(session, temporal, backfill, actor))
 
 
-@router.post("/{backfill}/cancel", summary="Cancel a backfill", name="cancelBackfill", responses=problem_responses(409))
+@router.post("/{backfill}/cancel", summary="Cancel a backfill", name="cancelBackfill", responses=STATE)
 async def cancel(
     backfill: BackfillId, session: SessionPart, temporal: TemporalPart, actor: Actor = None
 ) -> BackfillView:

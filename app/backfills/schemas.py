@@ -115,7 +115,7 @@ class BackfillView(Given):
 
 
 class BackfillRowView(Given):
-    """A row and what became of it; `triggerEventId` is its event in the inbox."""
+    """A row and what became of it; `eventRecordId` is its event in the inbox."""
 
     number: int
     event_id: str | None
@@ -126,6 +126,6 @@ class BackfillRowView(Given):
     status: BackfillRowStatus
     code: str | None
     message: str | None
-    trigger_event_id: UUID | None
+    event_record_id: UUID | None = Field(validation_alias="trigger_event_id")
     execution_id: UUID | None
     updated_at: datetime

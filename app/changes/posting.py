@@ -39,7 +39,7 @@ async def post_changes(database: Database, body: Any, table: str | None, key: st
         stored=len(batch.stored) - repeated,
         repeated=repeated,
         skipped=len(given) - len(batch.stored),
-        event_ids=[one.id for one in batch.stored],
+        event_record_ids=[one.id for one in batch.stored],
     )
 
 

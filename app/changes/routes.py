@@ -30,15 +30,15 @@ from app.dependencies import (
 from app.problem_details import problem_responses
 from app.wire import Page, encode_cursor, read_id_cursor
 
-router = APIRouter(tags=["row changes"], responses=problem_responses(404, 422, 503))
+router = APIRouter(tags=["row changes"], responses=problem_responses(422, 503))
 
 PATH = "/change-sources/{source}"
+NOT_FOUND = problem_responses(404)
+STATE = problem_responses(404, 409)
 Reference = Annotated[str, Path(alias="source", max_length=200, description="a source's id, or its trigger's key")]
 
 
-@router.post(
-    "/change-sources", status_code=201, summary="Watch a table", responses=problem_responses(409), name="watchTable"
-)
+@router.post("/change-sources", status_code=201, summary="Watch a table", responses=STATE, name="watchTable")
 async def watch(
     request: WatchRequest, database: DatabasePart, connections: ConnectionsPart, caller: CallerPart
 ) -> ChangeSourceView:
@@ -53,8 +53,8 @@ async def watch(
 @router.get("/change-sources", summary="List watched tables", name="listChangeSources")
 async def list_(
     session: SessionPart,
-    connection: Annotated[str | None, Query(max_length=40)] = None,
-    status: ChangeSourceStatus | None = None,
+    connection: Annotated[str | None, Query(max_length=40, description="the name of their database")] = None,
+    status: Annotated[ChangeSourceStatus | None, Query(description="FAILED ones need somebody")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ChangeSourceView]:
@@ -66,7 +66,7 @@ async def list_(
     return Page(items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(found) > limit else None)
 
 
-@router.get(PATH, summary="Read a watched table", name="getChangeSource")
+@router.get(PATH, summary="Read a watched table", responses=NOT_FOUND, name="getChangeSource")
 async def get(source: Reference, database: DatabasePart, connections: ConnectionsPart) -> ChangeSourceDetail:
     """With how far behind its reading is. Codes: CHANGE_SOURCE_NOT_FOUND."""
     async with database.transaction() as session:
@@ -74,7 +74,7 @@ async def get(source: Reference, database: DatabasePart, connections: Connection
     return await measure(connections, found, source_detail(found))
 
 
-@router.post(f"{PATH}/pause", summary="Pause a watched table", responses=problem_responses(409), name="pauseSource")
+@router.post(f"{PATH}/pause", summary="Pause a watched table", responses=STATE, name="pauseChangeSource")
 async def pause(
     source: Reference, database: DatabasePart, connections: ConnectionsPart, actor: Actor = None
 ) -> ChangeSourceView:
@@ -82,7 +82,7 @@ async def pause(
     return source_view(await service.pause(database, connections, source, actor))
 
 
-@router.post(f"{PATH}/resume", summary="Resume a watched table", responses=problem_responses(409), name="resumeSource")
+@router.post(f"{PATH}/resume", summary="Resume a watched table", responses=STATE, name="resumeChangeSource")
 async def resume(
     source: Reference, database: DatabasePart, connections: ConnectionsPart, actor: Actor = None
 ) -> ChangeSourceView:
@@ -90,9 +90,7 @@ async def resume(
     return source_view(await service.resume(database, connections, source, actor))
 
 
-@router.delete(
-    PATH, status_code=204, summary="Watch a table no more", responses=problem_responses(409), name="unwatchTable"
-)
+@router.delete(PATH, status_code=204, summary="Watch a table no more", responses=STATE, name="unwatchTable")
 async def unwatch(
     source: Reference,
     database: DatabasePart,
@@ -104,9 +102,7 @@ async def unwatch(
     await service.unwatch(database, connections, source, actor, abandon=abandon)
 
 
-@router.post(
-    "/changes/debezium", status_code=202, summary="Post changes", responses=problem_responses(409), name="postChanges"
-)
+@router.post("/changes/debezium", status_code=202, summary="Post changes", responses=STATE, name="postChanges")
 async def post_debezium(
     database: DatabasePart,
     body: Annotated[Any, Body(description="an event as Debezium writes it, or a list of them")] = None,

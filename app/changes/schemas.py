@@ -94,7 +94,7 @@ class PostedView(Given):
     stored: int
     repeated: int
     skipped: int
-    event_ids: list[UUID]
+    event_record_ids: list[UUID]
 
 
 def source_view(source: ChangeSource) -> ChangeSourceView:

@@ -115,7 +115,7 @@ def list_subscriptions(
 ) -> None:
     """List subscriptions, the newest first."""
     with open_api(api) as calls:
-        found = calls.first(limit, "/subscriptions", template=template, trigger=trigger, status=status)
+        found = calls.first(limit, "/subscriptions", template=template, triggerKey=trigger, status=status)
     if as_json:
         print_json(found)
         return
@@ -192,7 +192,7 @@ def explain(
     body = {} if payload is None else {"payload": read_json(payload)}
     with open_api(api) as calls:
         found = calls.post(
-            f"/subscriptions/{segment(subscription_id)}/explain", body | ({"eventId": event} if event else {})
+            f"/subscriptions/{segment(subscription_id)}/explain", body | ({"eventRecordId": event} if event else {})
         )
     if as_json:
         print_json(found)

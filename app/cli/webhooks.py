@@ -84,7 +84,7 @@ def create(
     body = {} if file is None else read_json_object(file)
     verification = body.get("verification") if isinstance(body.get("verification"), dict) else {}
     body |= {"name": name, "path": path, "verification": {**(verification or {}), "scheme": scheme.upper()}}
-    given = {"methods": method and [one.upper() for one in method], "triggerKey": trigger, "template": template}
+    given = {"methods": method and [one.upper() for one in method], "triggerKey": trigger, "templateId": template}
     body |= {field: value for field, value in given.items() if value}
     secret = _secret(secret_file, generate, scheme.upper())
     with open_api(api) as calls:
@@ -155,7 +155,7 @@ def _print(endpoint: dict[str, Any], as_json: bool) -> None:
             "rate limit": endpoint["rateLimit"],
             "response": endpoint["response"],
             "trigger": endpoint["triggerKey"],
-            "template": endpoint["templateId"],
+            "template": endpoint["template"],
             "dedupe": endpoint["dedupe"],
             "accepted": counts["accepted"],
             "repeated": counts["repeated"],

@@ -34,10 +34,10 @@ async def list_(
     *,
     session: SessionPart,
     template: Annotated[str | None, Query(max_length=100, description="a template's id or slug")] = None,
-    code: Annotated[str | None, Query(max_length=200)] = None,
+    code: Annotated[str | None, Query(max_length=200, description="of the failure")] = None,
     retried: Annotated[bool | None, Query(description="only those retried, or only those not")] = None,
-    created_after: Annotated[Moment | None, Query(alias="createdAfter")] = None,
-    created_before: Annotated[Moment | None, Query(alias="createdBefore")] = None,
+    created_after: Annotated[Moment | None, Query(alias="createdAfter", description="after this time")] = None,
+    created_before: Annotated[Moment | None, Query(alias="createdBefore", description="before this time")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[DeadLetterView]:

@@ -12,12 +12,13 @@ from app.inbox import service
 from app.inbox.queries import EventFilter, list_deliveries, list_events
 from app.inbox.schemas import EventDetail, EventView, event_view
 from app.problem_details import problem_responses
+from app.trigger_keys import DESCRIPTION as TRIGGER_KEY
 from app.wire import Moment, Page, encode_cursor, read_id_cursor
 
-router = APIRouter(prefix="/trigger-events", tags=["trigger events"], responses=problem_responses(404, 422, 503))
+router = APIRouter(prefix="/trigger-events", tags=["trigger events"], responses=problem_responses(422, 503))
 
 EventId = Annotated[
-    UUID, id_of("trigger event"), Path(alias="event", description="`eventRecordId` of what the event started")
+    UUID, id_of("trigger event"), Path(alias="event", description="the event's id, `eventRecordId` elsewhere")
 ]
 
 
@@ -25,15 +26,21 @@ EventId = Annotated[
 async def list_(
     *,
     session: SessionPart,
-    source: EventSource | None = None,
-    trigger_key: Annotated[str | None, Query(alias="triggerKey", max_length=200)] = None,
-    status: EventStatus | None = None,
+    source: Annotated[EventSource | None, Query(description="where they came from")] = None,
+    trigger_key: Annotated[str | None, Query(alias="triggerKey", max_length=200, description=TRIGGER_KEY)] = None,
+    status: Annotated[EventStatus | None, Query(description="PENDING as long as a delivery is")] = None,
     refused: Annotated[bool | None, Query(description="only those that a target refused, or only the others")] = None,
-    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
-    entity_id: Annotated[str | None, Query(alias="entityId", max_length=200)] = None,
-    execution_id: Annotated[UUID | None, Query(alias="executionId", description="which started or resumed it")] = None,
-    received_after: Annotated[Moment | None, Query(alias="receivedAfter")] = None,
-    received_before: Annotated[Moment | None, Query(alias="receivedBefore")] = None,
+    entity_type: Annotated[EntityType | None, Query(alias="entityType", description="of what they are about")] = None,
+    entity_id: Annotated[str | None, Query(alias="entityId", max_length=200, description="of the entity")] = None,
+    execution_id: Annotated[
+        UUID | None, Query(alias="executionId", description="which they started or resumed")
+    ] = None,
+    received_after: Annotated[
+        Moment | None, Query(alias="receivedAfter", description="received first after this time")
+    ] = None,
+    received_before: Annotated[
+        Moment | None, Query(alias="receivedBefore", description="received first before this time")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[EventView]:
@@ -56,7 +63,7 @@ async def list_(
     return Page(items=[event_view(event, deliveries) for event in shown], next_cursor=following)
 
 
-@router.get("/{event}", summary="Read an event", name="getTriggerEvent")
+@router.get("/{event}", summary="Read an event", responses=problem_responses(404), name="getTriggerEvent")
 async def get(event: EventId, session: SessionPart) -> EventDetail:
     """Codes: TRIGGER_EVENT_NOT_FOUND."""
     return await service.get_event(session, event)
@@ -66,7 +73,7 @@ async def get(event: EventId, session: SessionPart) -> EventDetail:
     "/{event}/redeliver",
     status_code=202,
     summary="Deliver an event again",
-    responses=problem_responses(409),
+    responses=problem_responses(404, 409),
     name="redeliverTriggerEvent",
 )
 async def redeliver(

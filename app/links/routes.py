@@ -56,7 +56,7 @@ async def delete(entity_type: Type, entity_id: EntityId, session: SessionPart, a
 @router.get("", summary="List links", name="listLinks")
 async def list_(
     session: SessionPart,
-    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
+    entity_type: Annotated[EntityType | None, Query(alias="entityType", description="of this kind")] = None,
     template: Annotated[str | None, Query(max_length=100, description="a template's id or slug")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,

@@ -26,11 +26,12 @@ from app.registry.trigger_schemas import (
     TriggerTest,
     TriggerTestView,
 )
+from app.trigger_keys import DESCRIPTION as TRIGGER_KEY
 from app.wire import Page, decode_cursor, encode_cursor
 
 router = APIRouter(prefix="/registry/triggers", tags=["registry"], responses=problem_responses(422, 503))
 
-Key = Annotated[str, Path(alias="key", min_length=1, max_length=200)]
+Key = Annotated[str, Path(alias="key", min_length=1, max_length=200, description=TRIGGER_KEY)]
 
 
 async def get_options(request: Request) -> OptionReader:
@@ -56,8 +57,8 @@ async def create(request: TriggerCreate, session: SessionPart, caller: CallerPar
 @router.get("", summary="List triggers", name="listTriggers")
 async def list_(
     session: SessionPart,
-    source: Annotated[EventSource | None, Query()] = None,
-    category: Annotated[TriggerCategory | None, Query()] = None,
+    source: Annotated[EventSource | None, Query(description="where their events come from")] = None,
+    category: Annotated[TriggerCategory | None, Query(description="what people look under for them")] = None,
     text: Annotated[str | None, Query(max_length=200, description="in key, name or description")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -116,9 +117,13 @@ async def options(
     key: Key,
     session: SessionPart,
     reader: OptionsPart,
-    name: Annotated[str, Query(alias="property", min_length=1, max_length=500)],
-    token: Annotated[str | None, Query(alias="paginationToken", max_length=500)] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    name: Annotated[
+        str, Query(alias="property", min_length=1, max_length=500, description="`a`; `a.b` in a collection")
+    ],
+    token: Annotated[
+        str | None, Query(alias="paginationToken", max_length=500, description="that of the part before")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="how many options at most")] = 100,
 ) -> OptionsView:
     """Of a property that depends on no other. Codes: TRIGGER_NOT_FOUND, OPTIONS_NOT_FOUND, OPTIONS_VALUE_MISSING,
     TABLE_UNKNOWN, COLUMN_UNKNOWN, TABLE_NOT_READABLE, CONNECTION_UNKNOWN, CONNECTION_UNREACHABLE.

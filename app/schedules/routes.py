@@ -24,14 +24,17 @@ from app.schedules.schemas import (
 )
 from app.wire import Moment, Page, encode_cursor, read_id_cursor
 
-router = APIRouter(prefix="/schedules", tags=["schedules"], responses=problem_responses(404, 409, 422, 503))
+router = APIRouter(prefix="/schedules", tags=["schedules"], responses=problem_responses(422, 503))
+
+NOT_FOUND = problem_responses(404)
+STATE = problem_responses(404, 409)
 
 Reference = Annotated[str, Path(alias="schedule", description="a schedule's id or name", max_length=100)]
 Count = Annotated[int, Query(ge=1, le=100, description="how many times")]
 After = Annotated[Moment | None, Query(description="after this time; now without it")]
 
 
-@router.post("", status_code=201, summary="Create a schedule or a poll", name="createSchedule")
+@router.post("", status_code=201, summary="Create a schedule or a poll", name="createSchedule", responses=STATE)
 async def create(
     request: ScheduleCreate,
     session: SessionPart,
@@ -51,8 +54,8 @@ async def create(
 @router.get("", summary="List schedules", name="listSchedules")
 async def list_(
     session: SessionPart,
-    kind: Annotated[ScheduleKind | None, Query()] = None,
-    paused: Annotated[bool | None, Query()] = None,
+    kind: Annotated[ScheduleKind | None, Query(description="schedules alone, or polls")] = None,
+    paused: Annotated[bool | None, Query(description="only paused ones, or only the others")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ScheduleView]:
@@ -71,13 +74,13 @@ async def preview(request: Spec, temporal: TemporalPart, count: Count = 10, afte
         return FireTimes(items=await carrying.next_times(temporal, schedule_id, count, after))
 
 
-@router.get("/{schedule}", summary="Read a schedule", name="getSchedule")
+@router.get("/{schedule}", summary="Read a schedule", name="getSchedule", responses=NOT_FOUND)
 async def get(schedule: Reference, session: SessionPart) -> ScheduleView:
     """By id or name. Codes: SCHEDULE_NOT_FOUND."""
     return _view(await service.get_schedule(session, schedule))
 
 
-@router.patch("/{schedule}", summary="Change a schedule", name="changeSchedule")
+@router.patch("/{schedule}", summary="Change a schedule", name="changeSchedule", responses=STATE)
 async def change(
     schedule: Reference,
     request: ScheduleChange,
@@ -90,7 +93,7 @@ async def change(
     return _view(await service.change_schedule(session, temporal, settings, schedule, request, actor))
 
 
-@router.delete("/{schedule}", status_code=204, summary="Delete a schedule", name="deleteSchedule")
+@router.delete("/{schedule}", status_code=204, summary="Delete a schedule", name="deleteSchedule", responses=NOT_FOUND)
 async def delete(schedule: Reference, database: DatabasePart, temporal: TemporalPart, actor: Actor = None) -> None:
     """What it started goes on, and its events stay. Codes: SCHEDULE_NOT_FOUND."""
     async with database.transaction() as session:
@@ -98,7 +101,7 @@ async def delete(schedule: Reference, database: DatabasePart, temporal: Temporal
     await service.forget(temporal, deleted)
 
 
-@router.post("/{schedule}/pause", summary="Pause a schedule", name="pauseSchedule")
+@router.post("/{schedule}/pause", summary="Pause a schedule", name="pauseSchedule", responses=NOT_FOUND)
 async def pause(
     *,
     schedule: Reference,
@@ -112,7 +115,7 @@ async def pause(
     return _view(await service.pause_schedule(session, temporal, schedule, True, note, actor))
 
 
-@router.post("/{schedule}/resume", summary="Resume a schedule", name="resumeSchedule")
+@router.post("/{schedule}/resume", summary="Resume a schedule", name="resumeSchedule", responses=NOT_FOUND)
 async def resume(
     *,
     schedule: Reference,
@@ -126,7 +129,7 @@ async def resume(
     return _view(await service.pause_schedule(session, temporal, schedule, False, note, actor))
 
 
-@router.post("/{schedule}/run", status_code=202, summary="Run a schedule now", name="runSchedule")
+@router.post("/{schedule}/run", status_code=202, summary="Run a schedule now", name="runSchedule", responses=STATE)
 async def run(
     *,
     schedule: Reference,
@@ -147,7 +150,7 @@ async def run(
     return RunReceipt(id=row.id, requested_at=requested_at)
 
 
-@router.get("/{schedule}/next", summary="Show when a schedule comes next", name="getScheduleTimes")
+@router.get("/{schedule}/next", summary="Show when a schedule comes next", name="listScheduleTimes", responses=STATE)
 async def next_(
     schedule: Reference, database: DatabasePart, temporal: TemporalPart, count: Count = 10, after: After = None
 ) -> FireTimes:
@@ -160,7 +163,7 @@ async def next_(
     return FireTimes(items=await carrying.next_times(temporal, schedule_id_of(row.id), count, after))
 
 
-@router.get("/{schedule}/runs", summary="List what a schedule brought in", name="getScheduleRuns")
+@router.get("/{schedule}/runs", summary="List what a schedule brought in", name="listScheduleRuns", responses=NOT_FOUND)
 async def runs(
     schedule: Reference, session: SessionPart, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[ScheduleRun]:

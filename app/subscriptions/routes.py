@@ -22,12 +22,13 @@ from app.subscriptions.schemas import (
     Warned,
 )
 from app.templates.service import get_template
+from app.trigger_keys import DESCRIPTION as TRIGGER_KEY
 from app.wire import Page, encode_cursor, read_id_cursor
 from engine.filters.describing import describe
 
 router = APIRouter(prefix="/subscriptions", tags=["subscriptions"], responses=problem_responses(404, 422, 503))
 
-Id = Annotated[UUID, id_of("subscription"), Path(alias="subscription")]
+Id = Annotated[UUID, id_of("subscription"), Path(alias="subscription", description="the subscription's id")]
 
 
 @router.post(
@@ -50,14 +51,16 @@ async def create(request: SubscriptionCreate, session: SessionPart, caller: Call
 async def list_(
     session: SessionPart,
     template: Annotated[str | None, Query(max_length=100, description="a template's id or slug")] = None,
-    trigger: Annotated[str | None, Query(max_length=200, description="a trigger's key")] = None,
-    status: Annotated[SubscriptionStatus | None, Query()] = None,
+    trigger_key: Annotated[str | None, Query(alias="triggerKey", max_length=200, description=TRIGGER_KEY)] = None,
+    status: Annotated[
+        SubscriptionStatus | None, Query(description="only those that hear of events, or that rest")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[SubscriptionView]:
     """The newest first."""
     owner = None if template is None else await get_template(session, template)
-    wanted = SubscriptionFilter(None if owner is None else owner.id, trigger, status)
+    wanted = SubscriptionFilter(None if owner is None else owner.id, trigger_key, status)
     rows = await list_subscriptions(session, wanted, before=read_id_cursor(cursor), limit=limit + 1)
     items = [_view(row) for row in rows[:limit]]
     following = encode_cursor(str(items[-1].id)) if len(rows) > limit else None
@@ -99,8 +102,8 @@ async def deactivate(subscription: Id, session: SessionPart, actor: Actor = None
 
 @router.post("/{subscription}/explain", summary="Say why an event matches or not", name="explainSubscription")
 async def explain(subscription: Id, request: ExplainRequest, session: SessionPart) -> ExplainedView:
-    """Of a payload, or of an event of the inbox; changes nothing. Codes: SUBSCRIPTION_NOT_FOUND, EVENT_NOT_FOUND,
-    EXPLAIN_INVALID.
+    """Of a payload, or of an event of the inbox; changes nothing. Codes: SUBSCRIPTION_NOT_FOUND,
+    TRIGGER_EVENT_NOT_FOUND, EXPLAIN_INVALID.
     """
     return await service.explain_subscription(session, subscription, request)
 

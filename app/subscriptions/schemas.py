@@ -72,7 +72,7 @@ class ExplainRequest(Taken):
     """A payload, or the id of an event in the inbox; one of the two."""
 
     payload: Any = None
-    event_id: UUID | None = None
+    event_record_id: UUID | None = None
 
 
 class PropertyFinding(Given):

@@ -104,15 +104,15 @@ async def delete_subscription(session: AsyncSession, subscription_id: UUID, acto
 
 
 async def explain_subscription(session: AsyncSession, subscription_id: UUID, request: ExplainRequest) -> ExplainedView:
-    """Why an event matches or not. Raises SUBSCRIPTION_NOT_FOUND, EVENT_NOT_FOUND, EXPLAIN_INVALID."""
+    """Why an event matches or not. Raises SUBSCRIPTION_NOT_FOUND, TRIGGER_EVENT_NOT_FOUND, EXPLAIN_INVALID."""
     row, _ = await get_subscription(session, subscription_id)
-    if (request.event_id is None) == ("payload" not in request.model_fields_set):
-        raise Invalid("EXPLAIN_INVALID", "Give a `payload` or an `eventId`, and not both.")
-    if request.event_id is None:
+    if (request.event_record_id is None) == ("payload" not in request.model_fields_set):
+        raise Invalid("EXPLAIN_INVALID", "Give a `payload` or an `eventRecordId`, and not both.")
+    if request.event_record_id is None:
         return explained(read_subscription(row), request.payload)
-    event = await find_event(session, request.event_id)
+    event = await find_event(session, request.event_record_id)
     if event is None:
-        raise NotFound("event", request.event_id)
+        raise NotFound("trigger event", request.event_record_id)
     return explained(read_subscription(row), event.payload)
 
 

@@ -1,6 +1,8 @@
 """`/hooks/…`: where webhooks come in."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.dependencies import DatabasePart, SettingsPart, TemporalPart, VaultPart
@@ -20,7 +22,7 @@ OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
     status_code=202,
     summary="A webhook",
     responses={
-        **problem_responses(401, 404, 405, 415, 422, 429, 503),
+        **problem_responses(401, 403, 404, 405, 415, 422, 429, 503),
         200: {"model": HookView, "description": "taken before; or the execution's output, or what the endpoint says"},
         202: {"model": HookView},
     },
@@ -28,7 +30,7 @@ OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 )
 @router.api_route("/{path:path}", methods=OTHER_METHODS, include_in_schema=False, name="receiveOtherWebhook")
 async def hook(
-    path: str,
+    path: Annotated[str, Path(description="what stands below `/hooks/`: an endpoint's pattern matches it")],
     request: Request,
     database: DatabasePart,
     temporal: TemporalPart,
@@ -37,9 +39,9 @@ async def hook(
 ) -> Response:
     """Any method that the endpoint takes. 202 `{eventRecordId}`; 200 with the same id when it was taken before.
 
-    Codes: BODY_TOO_LARGE, WEBHOOK_NOT_FOUND, METHOD_NOT_ALLOWED, RATE_LIMITED, HEADER_REQUIRED, SIGNATURE_INVALID,
-    SECRET_UNREADABLE, JSON_INVALID, JSON_TOO_DEEP, JSON_MEMBER_REPEATED, FORM_INVALID, BODY_NOT_TEXT,
-    EXECUTION_FAILED.
+    Codes: ORIGIN_REFUSED, BODY_TOO_LARGE, WEBHOOK_NOT_FOUND, METHOD_NOT_ALLOWED, RATE_LIMITED, HEADER_REQUIRED,
+    SIGNATURE_INVALID, SECRET_UNREADABLE, JSON_INVALID, JSON_TOO_DEEP, JSON_MEMBER_REPEATED, FORM_INVALID,
+    BODY_NOT_TEXT, EXECUTION_FAILED.
     """
     try:
         delivery = await receive(Receiver(database, settings, vault), request, path)

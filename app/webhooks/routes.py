@@ -1,7 +1,7 @@
 """`/webhook-endpoints`: the addresses at which webhooks come in."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -12,16 +12,17 @@ from app.addresses import id_of
 from app.db.event_tables import WebhookEndpoint, WebhookTally
 from app.dependencies import Actor, CallerPart, Cursor, Limit, SessionPart, SettingsPart, VaultPart
 from app.problem_details import problem_responses
+from app.trigger_keys import DESCRIPTION as TRIGGER_KEY
 from app.webhooks import service
 from app.webhooks.paths import HOOKS_ADDRESS
-from app.webhooks.queries import list_endpoints, list_tallies
+from app.webhooks.queries import find_slugs, list_endpoints, list_tallies
 from app.webhooks.receiving import ACCEPTED, REPEATED
 from app.webhooks.schemas import Deliveries, EndpointChange, EndpointCreate, EndpointView, SecretRotation
 from app.wire import Page, encode_cursor, read_id_cursor
 
 router = APIRouter(prefix="/webhook-endpoints", tags=["webhooks"], responses=problem_responses(422, 503))
 
-EndpointId = Annotated[UUID, id_of("webhook endpoint"), Path(alias="endpoint")]
+EndpointId = Annotated[UUID, id_of("webhook endpoint"), Path(alias="endpoint", description="the endpoint's id")]
 NOT_FOUND = problem_responses(404)
 STATE = problem_responses(404, 409)
 
@@ -43,7 +44,7 @@ async def create(
 @router.get("", summary="List endpoints", name="listWebhookEndpoints")
 async def list_(
     session: SessionPart,
-    trigger_key: Annotated[str | None, Query(alias="triggerKey", max_length=200)] = None,
+    trigger_key: Annotated[str | None, Query(alias="triggerKey", max_length=200, description=TRIGGER_KEY)] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[EndpointView]:
@@ -104,14 +105,17 @@ async def _views(session: AsyncSession, endpoints: Sequence[WebhookEndpoint]) ->
     tallies: dict[UUID, list[WebhookTally]] = defaultdict(list)
     for tally in await list_tallies(session, [endpoint.id for endpoint in endpoints]):
         tallies[tally.endpoint_id].append(tally)
-    return [_view(endpoint, tallies[endpoint.id]) for endpoint in endpoints]
+    owners = {endpoint.template_id for endpoint in endpoints if endpoint.template_id is not None}
+    slugs = await find_slugs(session, owners) if owners else {}
+    return [_view(endpoint, slugs, tallies[endpoint.id]) for endpoint in endpoints]
 
 
-def _view(endpoint: WebhookEndpoint, tallies: Sequence[WebhookTally]) -> EndpointView:
+def _view(endpoint: WebhookEndpoint, slugs: Mapping[UUID, str], tallies: Sequence[WebhookTally]) -> EndpointView:
     fields = endpoint.model_dump(include=set(EndpointView.model_fields))
     return EndpointView(
         **fields
         | {
+            "template": None if endpoint.template_id is None else slugs.get(endpoint.template_id),
             "address": f"{HOOKS_ADDRESS}/{endpoint.path}",
             "response": {"mode": endpoint.response_mode} | endpoint.response,
             "verification": {"scheme": endpoint.scheme} | endpoint.verification,

@@ -35,7 +35,7 @@ Required = Annotated[
     Field(max_length=MOST_HEADERS, description="the value that each must have, or null for any"),
 ]
 MaxBytes = Annotated[int, Field(ge=1)]
-Template = Annotated[str, Field(min_length=1, max_length=100, description="its id or slug")]
+Template = Annotated[str, Field(min_length=1, max_length=100, description="a template's id or slug")]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
 
@@ -151,7 +151,7 @@ class EndpointCreate(Taken):
     max_bytes: MaxBytes = 1024 * 1024
     response: ResponseSpec = ResponseSpec()
     trigger_key: TriggerKey | None = Field(default=None, description="made of the path unless it is given")
-    template: Template | None = None
+    template_id: Template | None = None
     dedupe: DedupeSpec | None = None
     rate_limit: RateLimit | None = None
     enabled: bool = True
@@ -169,7 +169,7 @@ class EndpointChange(Taken):
     max_bytes: MaxBytes = 1
     response: ResponseSpec = ResponseSpec()
     trigger_key: TriggerKey = ""
-    template: Template | None = None
+    template_id: Template | None = None
     dedupe: DedupeSpec | None = None
     rate_limit: RateLimit | None = None
     enabled: bool = True
@@ -212,6 +212,7 @@ class EndpointView(Given):
     previous_secret_until: datetime | None
     trigger_key: str
     template_id: UUID | None
+    template: str | None
     dedupe: Any
     rate_limit: dict[str, Any] | None
     enabled: bool

@@ -83,11 +83,11 @@ async def create_endpoint(
     made = await find_made(session, asked)
     if made is not None:
         return await get_endpoint(session, UUID(made))
-    fields = request.model_dump(mode="json", exclude={"secret", "template", "response", "verification"})
+    fields = request.model_dump(mode="json", exclude={"secret", "template_id", "response", "verification"})
     columns = {
         **fields,
         "trigger_key": request.trigger_key or _default_key(request.path),
-        "template_id": await _template_id(session, request.template),
+        "template_id": await _template_id(session, request.template_id),
         **_path_columns(request.path),
         **_response_columns(request.response.model_dump(mode="json")),
         **_verification_columns(request.verification.model_dump(mode="json")),
@@ -129,8 +129,8 @@ async def change_endpoint(
         columns |= _response_columns(columns["response"])
     if "verification" in columns:
         columns |= _verification_columns(columns["verification"])
-    if "template" in columns:
-        columns["template_id"] = await _template_id(session, columns.pop("template"))
+    if "template_id" in columns:
+        columns["template_id"] = await _template_id(session, columns["template_id"])
     for name, value in columns.items():
         setattr(endpoint, name, value)
     _refit_secrets(vault, endpoint)

@@ -308,4 +308,4 @@ async def test_an_execution_says_which_row_it_was_started_for(api: httpx.AsyncCl
     assert execution.trigger is not None
     assert execution.trigger["source"] == "backfill"
     assert execution.trigger["summary"] == "backfill Past requests · row 7"
-    assert execution.trigger["eventRecordId"] == became["triggerEventId"]
+    assert execution.trigger["eventRecordId"] == became["eventRecordId"]

@@ -85,7 +85,7 @@ async def test_a_subscription_is_made_once_under_its_key(api: httpx.AsyncClient)
     body, headers = {"templateId": template["slug"], "triggerKey": trigger["key"]}, keyed()
     answers = await asyncio.gather(*(api.post("/subscriptions", json=body, headers=headers) for _ in range(8)))
     assert len({answer.json()["id"] for answer in answers}) == 1
-    listed = await ok(await api.get("/subscriptions", params={"trigger": trigger["key"]}))
+    listed = await ok(await api.get("/subscriptions", params={"triggerKey": trigger["key"]}))
     assert len(listed["items"]) == 1
     refused(
         await api.post("/subscriptions", json=body | {"description": "x"}, headers=headers), 409, "IDEMPOTENCY_CONFLICT"

@@ -157,6 +157,28 @@ def test_every_operation_is_named_summed_up_and_filed(document: Json) -> None:
     assert all(not operation_id.endswith("_") for operation_id in ids)
 
 
+WAYS_IN = (
+    "audit", "backfills", "change-sources", "changes", "hooks", "registry/triggers", "schedules", "subscriptions",
+    "trigger-events", "webhook-endpoints",
+)  # fmt: skip
+
+
+def test_every_parameter_of_the_ways_in_is_described_and_every_list_of_them_has_pages(document: Json) -> None:
+    for path, methods in document["paths"].items():
+        address = path.removeprefix("/api/v1/")
+        if not address.startswith(WAYS_IN):
+            continue
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                assert parameter.get("description"), (path, parameter["name"])
+        listing = methods.get("get", {}).get("operationId", "")
+        if listing.startswith("list") and listing not in ("listScheduleTimes", "listTriggerOptions"):
+            names = {parameter["name"] for parameter in methods["get"]["parameters"]}
+            assert {"cursor", "limit"} <= names, path
+            [content] = methods["get"]["responses"]["200"]["content"].values()
+            assert content["schema"]["$ref"].rpartition("/")[2].startswith("Page_"), path
+
+
 def test_every_success_has_a_schema(document: Json) -> None:
     for name, operation in _operations(document):
         successes = {status: answer for status, answer in operation["responses"].items() if status < "300"}

@@ -43,7 +43,7 @@ async def test_envelopes_are_told_like_changes_that_were_read(
     new, won = {"id": 1, "stage": "new"}, {"id": 1, "stage": "won"}
     events = [envelope("c", None, new, 1), envelope("u", new, won, 2), envelope("d", won, None, 3)]
     answer = await ok(await api.post(PATH, json=events), 202)
-    assert (answer["stored"], answer["repeated"], answer["skipped"], len(answer["eventIds"])) == (3, 0, 0, 3)
+    assert (answer["stored"], answer["repeated"], answer["skipped"], len(answer["eventRecordIds"])) == (3, 0, 0, 3)
     inserted, updated, deleted = await payloads(database)
     assert (inserted["operation"], inserted["before"], inserted["after"]) == ("INSERT", None, new)
     assert (updated["before"], updated["after"], updated["changed_columns"]) == (new, won, ["stage"])

@@ -66,7 +66,7 @@ async def test_subscriptions_are_listed_by_template_trigger_and_status(api: http
 
     newest_first = [other["id"], *(one["id"] for one in reversed(made))]
     assert await listed() == newest_first
-    assert await listed(trigger="manual") == [other["id"]]
+    assert await listed(triggerKey="manual") == [other["id"]]
     assert await listed(status="INACTIVE") == [made[1]["id"]]
     first = await ok(await api.get("/subscriptions", params={"template": template["id"], "limit": 3}))
     rest = await ok(await api.get("/subscriptions", params={"template": template["id"], "cursor": first["nextCursor"]}))
@@ -184,10 +184,10 @@ async def test_an_event_of_the_inbox_is_explained(api: httpx.AsyncClient, databa
     async with database.driver() as connection, connection.transaction():
         await store(connection, [event])
     path = f"/subscriptions/{made['id']}/explain"
-    assert (await ok(await api.post(path, json={"eventId": str(event.id)})))["holds"]
-    refused(await api.post(path, json={"eventId": str(uuid4())}), 404, "EVENT_NOT_FOUND")
+    assert (await ok(await api.post(path, json={"eventRecordId": str(event.id)})))["holds"]
+    refused(await api.post(path, json={"eventRecordId": str(uuid4())}), 404, "TRIGGER_EVENT_NOT_FOUND")
     refused(await api.post(path, json={}), 422, "EXPLAIN_INVALID")
-    refused(await api.post(path, json={"eventId": str(event.id), "payload": 1}), 422, "EXPLAIN_INVALID")
+    refused(await api.post(path, json={"eventRecordId": str(event.id), "payload": 1}), 422, "EXPLAIN_INVALID")
 
 
 async def test_null_is_a_payload_that_can_be_explained(api: httpx.AsyncClient) -> None:

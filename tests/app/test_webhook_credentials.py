@@ -30,7 +30,7 @@ async def test_the_demanded_value_of_a_header_is_not_kept_with_the_event(
     api: httpx.AsyncClient, database: Database, capfd: pytest.CaptureFixture[str]
 ) -> None:
     template = await active_template(api)
-    endpoint = await webhook(api, requiredHeaders=REQUIRED, template=template["id"])
+    endpoint = await webhook(api, requiredHeaders=REQUIRED, templateId=template["id"])
     address, sent = f"/hooks/{endpoint['path']}", {"x-partner": DEMANDED, "X-Kind": "order"}
     refused(await api.post(address, headers={"X-Partner": "no", "X-Kind": "order"}), 400, "HEADER_REQUIRED")
     taken = await ok(await api.post(address, json={}, headers=sent), 202)

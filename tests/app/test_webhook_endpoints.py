@@ -158,5 +158,5 @@ async def test_what_cannot_be_an_endpoint_is_refused(api: httpx.AsyncClient, fie
 
 
 async def test_a_template_that_is_not_there_cannot_be_started(api: httpx.AsyncClient) -> None:
-    body = {"name": "x", "path": f"t-{uuid4().hex}", "verification": {"scheme": "NONE"}, "template": "nobody-s"}
+    body = {"name": "x", "path": f"t-{uuid4().hex}", "verification": {"scheme": "NONE"}, "templateId": "nobody-s"}
     refused(await api.post("/webhook-endpoints", json=body), 404, "TEMPLATE_NOT_FOUND")

@@ -38,7 +38,7 @@ async def test_a_synchronous_webhook_is_answered_with_the_output_also_when_it_co
     api: httpx.AsyncClient,
 ) -> None:
     template = await active_template(api)
-    endpoint = await webhook(api, template=template["id"], response={"mode": "SYNC"})
+    endpoint = await webhook(api, templateId=template["id"], response={"mode": "SYNC"})
     for _ in range(2):
         answer = await api.post(f"/hooks/{endpoint['path']}", json={"id": 7}, headers={"Idempotency-Key": "once"})
         assert (await ok(answer))["context"]["body"] == {"id": 7}

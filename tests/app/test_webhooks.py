@@ -58,7 +58,7 @@ async def test_a_webhook_is_kept_as_an_event_before_it_is_acknowledged(
 
 async def test_a_webhook_may_start_a_template_outright(api: httpx.AsyncClient, database: Database) -> None:
     template = await active_template(api)
-    endpoint = await webhook(api, template=template["slug"])
+    endpoint = await webhook(api, templateId=template["slug"])
     assert endpoint["templateId"] == template["id"]
     event = await event_of(database, await send(api, endpoint, {"id": 7}))
     assert str(event.template_id) == template["id"]
