@@ -23,8 +23,9 @@ from sqlmodel import col
 from app.audit.words import Action, EntityKind
 from app.canonical import canonical_json, digest
 from app.contracts import readable
+from app.db.columns import OPEN_KEY, OPEN_KEYS
 from app.db.session import Database
-from app.db.tables import OPEN_KEY, OPEN_KEYS, AuditEvent, new_id
+from app.db.tables import AuditEvent, new_id
 from app.errors import AppError, Conflict, Unavailable
 from app.untrusted import made_storable
 

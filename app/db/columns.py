@@ -6,6 +6,10 @@ from typing import Any
 from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Uuid, func
 from sqlalchemy.dialects.postgresql import JSONB
 
+# Of the deeds under one key that are done to the same, one is being done at a time.
+OPEN_KEY = ("entity_kind", "entity_id", "idempotency_key")
+OPEN_KEYS = "result = 'PENDING' AND idempotency_key IS NOT NULL"
+
 
 def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     """A check that a column holds one of the values."""

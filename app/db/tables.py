@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
-from app.db.columns import json_document, one_of, reference, timestamp
+from app.db.columns import OPEN_KEY, OPEN_KEYS, json_document, one_of, reference, timestamp
 from app.db.statuses import AtRest, EntityType, LineageKind, LineageStatus, Resolution, TaskStatus
 
 
@@ -357,11 +357,6 @@ class ExecutionLineage(SQLModel, table=True):
     status_reason: str | None = None
     idempotency_key: str | None = Field(default=None, max_length=500)
     state: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
-
-
-# Of the deeds under one key that are done to the same, one is being done at a time.
-OPEN_KEY = ("entity_kind", "entity_id", "idempotency_key")
-OPEN_KEYS = "result = 'PENDING' AND idempotency_key IS NOT NULL"
 
 
 class AuditEvent(SQLModel, table=True):
