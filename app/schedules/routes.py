@@ -3,12 +3,22 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from app.contracts import schedule_id_of
 from app.db.schedule_tables import ScheduleTrigger
 from app.db.statuses import ScheduleKind
-from app.dependencies import Actor, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
+from app.dependencies import (
+    Actor,
+    ConnectionsPart,
+    Cursor,
+    DatabasePart,
+    Limit,
+    SessionPart,
+    SettingsPart,
+    TemporalPart,
+)
+from app.polling.judging import PollJudge
 from app.problem_details import problem_responses
 from app.schedules import carrying, service
 from app.schedules.queries import RUNS, keys_of, list_schedules
@@ -33,19 +43,30 @@ Count = Annotated[int, Query(ge=1, le=100, description="how many times")]
 After = Annotated[Moment | None, Query(description="after this time; now without it")]
 
 
+async def get_judge(connections: ConnectionsPart, settings: SettingsPart) -> PollJudge:
+    """What judges polls that are saved."""
+    return PollJudge(connections, settings)
+
+
+JudgePart = Annotated[PollJudge, Depends(get_judge)]
+
+
 @router.post("", status_code=201, summary="Create a schedule or a poll", name="createSchedule")
 async def create(
     request: ScheduleCreate,
     session: SessionPart,
     temporal: TemporalPart,
-    settings: SettingsPart,
+    judge: JudgePart,
     actor: Actor = None,
 ) -> ScheduleView:
     """While Temporal is away it is stored, not `synced`, and made there as soon as that is possible.
 
-    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID.
+    What can be known of a poll is checked; while its source is away it is stored, and `lastError` says so.
+
+    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, SCHEDULE_SPEC_INVALID, CONNECTION_UNKNOWN, CONNECTION_NOT_PERMITTED,
+    QUERY_REFUSED, COLUMN_UNKNOWN, SECRET_UNKNOWN, HTTP_URL_INVALID, HTTP_ADDRESS_REFUSED.
     """
-    return _view(await service.create_schedule(session, temporal, settings, request, actor))
+    return _view(await service.create_schedule(session, temporal, judge, request, actor))
 
 
 @router.get("", summary="List schedules", name="listSchedules")
@@ -83,11 +104,11 @@ async def change(
     request: ScheduleChange,
     session: SessionPart,
     temporal: TemporalPart,
-    settings: SettingsPart,
+    judge: JudgePart,
     actor: Actor = None,
 ) -> ScheduleView:
     """What is left out stays. Codes: KIND_FIXED, and those of creating one."""
-    return _view(await service.change_schedule(session, temporal, settings, schedule, request, actor))
+    return _view(await service.change_schedule(session, temporal, judge, schedule, request, actor))
 
 
 @router.delete("/{schedule}", status_code=204, summary="Delete a schedule", name="deleteSchedule")

@@ -1,5 +1,6 @@
 """What can be done with schedules: each change is stored, and handed to Temporal; what it misses is reconciled."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,11 +19,11 @@ from app.db.schedule_tables import PollItem, ScheduleTrigger
 from app.db.session import Database
 from app.db.statuses import EventSource, OverlapPolicy, ScheduleKind, TriggerCategory
 from app.db.tables import new_id
-from app.errors import Conflict, Invalid, NotFound, Unavailable
+from app.errors import Conflict, NotFound, Unavailable
+from app.polling.judging import PollJudge
 from app.schedules import carrying
 from app.schedules.queries import find_schedule
-from app.schedules.schemas import ScheduleChange, ScheduleCreate, SqlSource, Target
-from app.settings import OWN_CONNECTION, Settings
+from app.schedules.schemas import Poll, ScheduleChange, ScheduleCreate, Target
 from app.templates.service import get_template
 from app.temporal import Temporal, unreachable
 
@@ -42,11 +43,11 @@ async def get_schedule(session: AsyncSession, reference: str, *, lock: bool = Fa
 
 
 async def create_schedule(
-    session: AsyncSession, temporal: Temporal, settings: Settings, request: ScheduleCreate, actor: str | None
+    session: AsyncSession, temporal: Temporal, judge: PollJudge, request: ScheduleCreate, actor: str | None
 ) -> ScheduleTrigger:
     """A new schedule, in Temporal too unless that is away: then it is made there later.
 
-    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID.
+    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, SCHEDULE_SPEC_INVALID, and of a poll what `PollJudge` does.
     """
     row = ScheduleTrigger(
         name=request.name,
@@ -59,9 +60,9 @@ async def create_schedule(
         remaining=request.max_executions,
         paused=request.paused,
         note=request.note,
-        poll=None if request.poll is None else _document(request.poll),
     )
-    _check_source(settings, request)
+    if request.poll is not None:
+        _set_poll(row, request.poll, await judge.judge(request.poll))
     await _aim(session, row, request.target)
     session.add(row)
     try:
@@ -77,7 +78,7 @@ async def create_schedule(
 async def change_schedule(
     session: AsyncSession,
     temporal: Temporal,
-    settings: Settings,
+    judge: PollJudge,
     reference: str,
     request: ScheduleChange,
     actor: str | None,
@@ -86,6 +87,8 @@ async def change_schedule(
 
     How often it may come is only changed while Temporal is there: TEMPORAL_UNAVAILABLE.
     """
+    # Before the first statement: while a source is asked no connection of ours is held.
+    unchecked = None if request.poll is None else await judge.judge(request.poll)
     row = await get_schedule(session, reference, lock=True)
     before = _facts(row)
     given = request.model_fields_set
@@ -93,8 +96,9 @@ async def change_schedule(
         raise Conflict("KIND_FIXED", "A schedule stays a schedule, and a poll a poll.")
     if row.kind == ScheduleKind.POLL and request.overlap not in (None, OverlapPolicy.SKIP):
         raise Conflict("KIND_FIXED", "A poll's overlap policy is SKIP.")
-    _check_source(settings, request)
     _set(row, request)
+    if request.poll is not None:
+        _set_poll(row, request.poll, unchecked)
     if request.target is not None:
         await _aim(session, row, request.target)
     limited_anew = "max_executions" in given
@@ -121,8 +125,6 @@ def _set(row: ScheduleTrigger, request: ScheduleChange) -> None:
         row.overlap = request.overlap
     if request.catch_up_window is not None:
         row.catch_up_seconds = request.catch_up_window
-    if request.poll is not None:
-        row.poll = _document(request.poll)
 
 
 async def pause_schedule(
@@ -209,17 +211,11 @@ async def _register(session: AsyncSession, row: ScheduleTrigger, key: str) -> No
     await session.execute(insert(TriggerDefinition).values(**entry).on_conflict_do_nothing(index_elements=["key"]))
 
 
-def _check_source(settings: Settings, request: ScheduleCreate | ScheduleChange) -> None:
-    if request.poll is None:
-        return
-    source = request.poll.source
-    if isinstance(source, SqlSource):
-        if source.connection != OWN_CONNECTION and source.connection not in settings.connections:
-            raise Invalid("CONNECTION_UNKNOWN", f"No connection {source.connection} is configured.")
-        return
-    for name in source.secret_headers.values():
-        if name not in settings.polling.secrets:
-            raise Invalid("SECRET_UNKNOWN", f"No secret {name} is configured for polling.")
+def _set_poll(row: ScheduleTrigger, poll: Poll, unchecked: str | None) -> None:
+    """Whatever is said of the poll as it was is over; what could not be checked of this one is said instead."""
+    row.poll = _document(poll)
+    row.last_error, row.failures = unchecked, 0
+    row.last_error_at = None if unchecked is None else datetime.now(UTC)
 
 
 def _document(model: Any) -> dict[str, Any]:
