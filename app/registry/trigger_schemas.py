@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from app.db.statuses import EventSource, TriggerCategory
-from app.subscriptions.schemas import ExplainedView
+from app.subscriptions.schemas import ExplainedView, Warned
 from app.wire import Given, JsonObject, Name, Taken
 
 TriggerKey = Annotated[
@@ -63,6 +63,12 @@ class TriggerEntry(Given):
     built_in: bool
     created_at: datetime
     updated_at: datetime
+
+
+class SavedTrigger(TriggerEntry):
+    """One that has just been saved, with what could not be checked of it."""
+
+    warnings: list[Warned]
 
 
 class TriggerTest(Taken):
