@@ -6,7 +6,6 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import delete
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -16,14 +15,14 @@ from app.audit.repeating import Asked, find_made, record_made
 from app.audit.service import Deed, audited, find_repeated
 from app.canonical import digest
 from app.contracts import schedule_id_of
-from app.db.event_tables import TriggerDefinition
 from app.db.schedule_tables import PollItem, ScheduleTrigger
 from app.db.session import Database
 from app.db.statuses import EventSource, OverlapPolicy, ScheduleKind, TriggerCategory
-from app.db.tables import new_id
 from app.errors import Conflict, NotFound, Unavailable
 from app.executions.control import Caller
 from app.polling.judging import PollJudge
+from app.registry.entries import Entry
+from app.registry.triggers import ensure_trigger
 from app.schedules import carrying
 from app.schedules.queries import find_schedule
 from app.schedules.schemas import Poll, ScheduleChange, ScheduleCreate, Target, TargetView
@@ -71,7 +70,7 @@ async def create_schedule(
     )
     if request.poll is not None:
         _set_poll(row, request.poll, await judge.judge(request.poll))
-    await _aim(session, row, request.target)
+    await _aim(session, row, request.target, caller.actor)
     session.add(row)
     await _flush_name(session, row)
     await record_made(session, asked, row.id, _facts(row))
@@ -116,7 +115,7 @@ async def change_schedule(
     if request.poll is not None and _document(request.poll) != row.poll:
         _set_poll(row, request.poll, unchecked)
     if request.target is not None:
-        await _aim(session, row, request.target)
+        await _aim(session, row, request.target, actor)
     await _flush_name(session, row)
     limited_anew = "max_executions" in given and request.max_executions != row.max_executions
     if limited_anew:
@@ -216,26 +215,25 @@ async def _limit(temporal: Temporal, row: ScheduleTrigger, most: int | None) -> 
     row.remaining = None if most is None else max(0, most - used)
 
 
-async def _aim(session: AsyncSession, row: ScheduleTrigger, target: Target) -> None:
+async def _aim(session: AsyncSession, row: ScheduleTrigger, target: Target, actor: str | None) -> None:
     if target.template_id is not None:
         row.template_id = (await get_template(session, target.template_id)).id
     else:
         row.template_id = None
-        await _register(session, row, target.trigger_key or "")
+        await _register(session, row, target.trigger_key or "", actor)
     row.trigger_key, row.context, row.execution_name = target.trigger_key, target.context, target.name
 
 
-async def _register(session: AsyncSession, row: ScheduleTrigger, key: str) -> None:
+async def _register(session: AsyncSession, row: ScheduleTrigger, key: str, actor: str | None) -> None:
     """Subscriptions need an entry of the registry: without one yet, there is one now."""
     polls = row.kind == ScheduleKind.POLL
-    entry = {
-        "id": new_id(),
-        "key": key,
-        "name": key,
-        "category": TriggerCategory.EXTERNAL if polls else TriggerCategory.SCHEDULE,
-        "source": EventSource.POLL if polls else EventSource.SCHEDULE,
-    }
-    await session.execute(insert(TriggerDefinition).values(**entry).on_conflict_do_nothing(index_elements=["key"]))
+    entry = Entry(
+        key=key,
+        name=key,
+        category=TriggerCategory.EXTERNAL if polls else TriggerCategory.SCHEDULE,
+        source=EventSource.POLL if polls else EventSource.SCHEDULE,
+    )
+    await ensure_trigger(session, entry, actor)
 
 
 def _set_poll(row: ScheduleTrigger, poll: Poll, unchecked: str | None) -> None:

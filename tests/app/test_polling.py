@@ -226,7 +226,7 @@ async def test_a_restart_in_between_neither_loses_nor_repeats(
     for n in range(1, 4):
         async with build_worker(worker_client, database, settings, ()):
             shop.orders.append({"n": n})
-            for _ in range(100):
+            for _ in range(300):
                 if len(await _items(database, poll)) == n:
                     break
                 await asyncio.sleep(0.1)
