@@ -71,7 +71,7 @@ def definition(
 ) -> Entry:
     """The registry's entry; of a table of very many columns some are no variables.
 
-    Without the whole row before nobody knows which columns an UPDATE changed, so that subscriptions cannot ask for them.
+    Without the whole row before nobody knows which columns an UPDATE changed, so subscriptions cannot ask for them.
     """
     return Entry(
         key=key,
