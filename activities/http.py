@@ -1,10 +1,7 @@
 """`http.request`: one HTTP call. Private, loopback and link-local addresses are refused, after resolution."""
 
-import asyncio
-import ipaddress
 import json
 import math
-import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,11 +10,10 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
+from app.errors import AppError
+from app.hosts import addresses_of, place_of, read_url, refused_address
 from app.settings import HttpActionSettings
 from millrace.actions import Action, ActionFailure, Call, action
-
-# NAT64 prefixes and the like lie outside.
-_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 _TRY_AGAIN = frozenset({408, 425, 429})
 
@@ -52,9 +48,7 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
         self._allowed = allowed
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        # As it goes over the wire: an international name in its ASCII form, not in the one Python would make of it.
-        host = request.url.raw_host.decode()
-        port = request.url.port or (443 if request.url.scheme == "https" else 80)
+        host, port = place_of(request.url)
         request.extensions = {**request.extensions, "sni_hostname": host}
         *others, last = await self._addresses(host, port)
         for address in others:
@@ -68,17 +62,13 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         """Where a host is. Raises `ActionFailure` HTTP_ADDRESS_REFUSED when that is not public and not allowed."""
-        name = host.strip("[]")
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            addresses = await addresses_of(host, port)
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError(f"cannot resolve {host}") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        if not self._allowed & {host, name, f"{host}:{port}"}:
-            refused = [address for address in addresses if not is_public(address)]
-            if refused:
-                message = f"{host} is at {refused[0]}, which is not a public address"
-                raise ActionFailure("HTTP_ADDRESS_REFUSED", message, retryable=False)
+        refused = refused_address(host, port, addresses, self._allowed)
+        if refused is not None:
+            raise ActionFailure("HTTP_ADDRESS_REFUSED", refused, retryable=False)
         return addresses
 
 
@@ -135,15 +125,12 @@ def http_request_action(settings: HttpActionSettings) -> Action:
 
 def _url(parameters: HttpRequest) -> httpx.URL:
     try:
-        url = httpx.URL(parameters.url)
-        if parameters.query:
-            url = url.copy_merge_params(_texts(parameters.query))
-        host = url.host
+        url = read_url(parameters.url)
+        return url.copy_merge_params(_texts(parameters.query)) if parameters.query else url
+    except AppError as error:
+        raise ActionFailure(error.code, error.message, retryable=False) from error
     except (httpx.InvalidURL, UnicodeError) as error:
         raise ActionFailure("HTTP_URL_INVALID", str(error), retryable=False) from error
-    if url.scheme not in {"http", "https"} or not host:
-        raise ActionFailure("HTTP_URL_INVALID", "the URL needs http:// or https:// and a host", retryable=False)
-    return url
 
 
 def _texts(query: Mapping[str, Any]) -> dict[str, str]:
@@ -185,17 +172,6 @@ def _body(response: httpx.Response, content: bytes) -> JsonValue:
             raise ActionFailure("HTTP_BODY_INVALID", "the answer is not the JSON it says", retryable=False) from error
         return body
     return text
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is one of the public internet, also where it carries another one inside."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return parsed.is_global and not parsed.is_multicast
-    carried = parsed.ipv4_mapped or parsed.sixtofour
-    if carried is not None:
-        return is_public(str(carried))
-    return parsed in _GLOBAL_UNICAST and parsed.is_global and not parsed.is_multicast and parsed.teredo is None
 
 
 def _finite(text: str) -> float:

@@ -160,11 +160,12 @@ def _with_servers(settings: Settings, postgres: EmbeddedPostgres | None, tempora
 
 
 async def start_postgres(
-    home: Path, started: Callable[[OwnProcess], None], *, throwaway: bool = False
+    home: Path, started: Callable[[OwnProcess], None], *, throwaway: bool = False, options: Sequence[str] = ()
 ) -> EmbeddedPostgres:
     """PostgreSQL on `<home>/postgres`, ready, with the database `millrace` in it.
 
-    `started` is told of the process before anything else can fail; `throwaway` gives up durability for speed.
+    `started` is told of the process before anything else can fail; `throwaway` gives up durability for speed. `options`
+    are settings of the server, `name=value`, that count more than ours.
     Raises `Unavailable` EMBEDDED_POSTGRES_FAILED.
     """
     data, output = home / "postgres", home / "logs" / "postgres.log"
@@ -183,7 +184,7 @@ async def start_postgres(
         sockets,
         "-h",
         "",
-        *_postgres_settings(throwaway),
+        *_postgres_settings(throwaway, options),
     ]
     process = spawn(
         "postgres",
@@ -206,11 +207,11 @@ def _postgres_binaries() -> Path:
     return Path(found.origin).parent / "pginstall" / "bin"
 
 
-def _postgres_settings(throwaway: bool) -> list[str]:
+def _postgres_settings(throwaway: bool, options: Sequence[str]) -> list[str]:
     chosen = ["wal_level=logical", "max_replication_slots=50", "max_connections=300"]
     if throwaway:
         chosen += ["fsync=off", "full_page_writes=off", "synchronous_commit=off"]
-    return [part for setting in chosen for part in ("-c", setting)]
+    return [part for setting in (*chosen, *options) for part in ("-c", setting)]
 
 
 def _open_to_all(wheel: Path, home: Path) -> None:

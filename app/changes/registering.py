@@ -12,6 +12,7 @@ from app.changes.row_changes import Operation
 from app.db.event_tables import TriggerDefinition
 from app.db.statuses import EventSource, TriggerCategory
 from app.errors import Conflict
+from app.registry.entries import MOST_VARIABLES, Entry, Variable
 from app.subscriptions.narrowing import COLUMNS, MONITOR_COLUMNS, OPERATIONS
 from app.trigger_keys import as_trigger_key
 
@@ -67,11 +68,12 @@ async def free_key(session: AsyncSession, connection: str, schema: str, table: s
 
 def definition(
     key: str, connection: str, schema: str, table: str, columns: Sequence[TableColumn], *, whole_before: bool
-) -> TriggerDefinition:
-    """The registry's entry. Without the whole row before nobody knows which columns an UPDATE changed, so that
-    subscriptions cannot ask for them.
+) -> Entry:
+    """The registry's entry; of a table of very many columns some are no variables.
+
+    Without the whole row before nobody knows which columns an UPDATE changed, so subscriptions cannot ask for them.
     """
-    return TriggerDefinition(
+    return Entry(
         key=key,
         name=f"Changes of {table}",
         description=f"Rows of {schema}.{table} of the connection {connection} that are inserted, updated or deleted.",
@@ -79,7 +81,7 @@ def definition(
         source=EventSource.ROW_CHANGE,
         properties=[_OPERATIONS, _MONITOR, _COLUMNS] if whole_before else [_OPERATIONS],
         sample_payload=_sample(connection, schema, table, columns),
-        variables=_variables(columns),
+        variables=[Variable(**each) for each in _variables(columns)[:MOST_VARIABLES]],
     )
 
 
@@ -110,7 +112,7 @@ def _variables(columns: Sequence[TableColumn]) -> list[dict[str, Any]]:
     ]
     return [{"path": path, "type": kind, "description": text} for path, kind, text in fixed] + [
         {"path": _path(image, column.name), "type": _kind(column)[0], "description": column.written}
-        for image in ("before", "after")
+        for image in ("after", "before")
         for column in columns
     ]
 

@@ -27,6 +27,7 @@ from app.db.session import Connection, Database
 from app.db.statuses import BeforeImage, ChangeMethod, ChangeSourceStatus
 from app.errors import AppError, Conflict, Invalid, NotFound
 from app.findings import filter_invalid
+from app.registry.triggers import ensure_trigger
 from engine.filters.faults import FilterError
 from engine.filters.reading import parse
 
@@ -66,13 +67,13 @@ async def watch(
             if made is not None:
                 return await get_source(session, made)
         if request.method is ChangeMethod.POSTED:
-            source = await _register(database, request, None)
+            source = await _register(database, request, None, actor)
         else:
             async with connections.opened(request.connection) as remote:
                 table = await read_table(remote, request.schema_name, request.table)
                 await _refuse_millraces(remote, table)
                 _check_columns(request, table)
-                source = await _register(database, request, table)
+                source = await _register(database, request, table, actor)
                 try:
                     source = await _attach(database, remote, source, table, request.whole_before)
                 except AppError:
@@ -183,7 +184,9 @@ def _check_columns(request: WatchRequest, table: TableShape) -> None:
         raise Invalid("COLUMN_UNKNOWN", f"{table.name} has no such column.", problems)
 
 
-async def _register(database: Database, request: WatchRequest, table: TableShape | None) -> ChangeSource:
+async def _register(
+    database: Database, request: WatchRequest, table: TableShape | None, actor: str | None
+) -> ChangeSource:
     """Writes the row, not finished, and the registry's entry."""
     columns = () if table is None else table.columns
     where = (request.connection, request.schema_name, request.table)
@@ -192,11 +195,12 @@ async def _register(database: Database, request: WatchRequest, table: TableShape
             raise Conflict("CHANGE_SOURCE_EXISTS", f"{request.table} is watched already; unwatch it first.")
         key = await free_key(session, *where)
         entry = definition(key, *where, columns, whole_before=request.whole_before)
-        session.add(entry)
-        await session.flush()
+        trigger, made = await ensure_trigger(session, entry, actor)
+        if not made:
+            raise Conflict("TRIGGER_KEY_TAKEN", f"There is a trigger {key} since a moment ago; try again.")
         source = ChangeSource(
             key=key,
-            trigger_id=entry.id,
+            trigger_id=trigger.id,
             connection=request.connection,
             table_schema=request.schema_name,
             table_name=request.table,

@@ -35,6 +35,17 @@ def unfit_for_rows(tree: Filter) -> str | None:
             assert_never(tree)
 
 
+def columns_in(tree: Filter) -> list[str]:
+    """The columns that a filter is about, if `unfit_for_rows` has nothing against it."""
+    match tree:
+        case Group(_, parts):
+            return [name for part in parts for name in columns_in(part)]
+        case Comparison(left):
+            return [str(left.members[0])]
+        case _:
+            return []
+
+
 def condition_of(tree: Filter, columns: Columns, values: Mapping[str, Any]) -> ColumnElement[bool]:
     """The filter as SQL; references are to `values`. Raises COLUMN_UNKNOWN, OPTIONS_VALUE_MISSING."""
     if isinstance(tree, Group):

@@ -2,57 +2,37 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from asyncpg.exceptions import DataError
-from sqlalchemy import Select, TableClause, Text, cast, column, or_, select, table
-from sqlmodel import SQLModel
 
 from app.canonical import canonical_json
+from app.connections.failures import judged
 from app.connections.opening import Connections
-from app.connections.selecting import Written, rows_of_select
-from app.db.session import Connection
+from app.connections.selecting import rows_of_select
 from app.errors import Invalid, NotFound
-from app.forms.fields import ChoiceField, CollectionField, DatabaseSource, Form, FormField, LocatorField, StaticSource
-from app.forms.rows import condition_of
+from app.forms.fields import (
+    ChoiceField,
+    CollectionField,
+    DatabaseSource,
+    FixedCollectionField,
+    Form,
+    FormField,
+    LocatorField,
+    StaticSource,
+)
+from app.registry.option_rows import LABEL, VALUE, Asked, check_readable, read_table, selected
 from app.registry.trigger_schemas import OptionView
-from app.settings import OWN_CONNECTION
 from app.wire import bad_cursor, decode_cursor, encode_cursor
-from engine.filters.reading import parse
 
 MOST_CACHED: Final = 1_000
 FARTHEST: Final = 10_000
 # Seconds.
 STATEMENT_WITHIN: Final = 10.0
-# The columns of what is asked of PostgreSQL.
-VALUE, LABEL = "value", "label"
-
-_COLUMNS: Final = """
-    SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS written
-    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-        AND a.attnum > 0 AND NOT a.attisdropped
-    ORDER BY a.attnum
-"""
-
-# Of Millrace's own tables only these: others hold contexts, payloads and secrets.
-_OWN_TABLES = frozenset({"workflow_template", "action", "trigger_definition"})
-_CATALOGUE = frozenset({"tables", "columns", "schemata"})
 
 Source = StaticSource | DatabaseSource
 Page = tuple[list[OptionView], str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What options are asked for: what they depend on, a text that is looked for, and the part of the list."""
-
-    values: Mapping[str, Any]
-    text: str | None = None
-    token: str | None = None
-    limit: int = 100
 
 
 class OptionReader:
@@ -66,7 +46,7 @@ class OptionReader:
         """One page of options, and the token of the next.
 
         Raises CURSOR_INVALID, CONNECTION_UNKNOWN, CONNECTION_UNREACHABLE, CONNECTION_NOT_PERMITTED, QUERY_TIMED_OUT,
-        TABLE_UNKNOWN, TABLE_NOT_READABLE, COLUMN_UNKNOWN, OPTIONS_VALUE_MISSING, OPTIONS_VALUE_INVALID.
+        QUERY_REFUSED, TABLE_UNKNOWN, TABLE_NOT_READABLE, COLUMN_UNKNOWN, OPTIONS_VALUE_MISSING, OPTIONS_VALUE_INVALID.
         """
         start = _start(asked.token)
         if isinstance(source, StaticSource):
@@ -88,24 +68,30 @@ class OptionReader:
         return page
 
     async def _rows(self, source: DatabaseSource, asked: Asked, start: int) -> list[OptionView]:
-        _check_readable(source)
+        check_readable(source)
         async with self._connections.reading(source.connection, STATEMENT_WITHIN) as connection:
-            rows = await _table(connection, source)
-            statement = _selected(rows, source, asked).offset(start).limit(asked.limit + 1)
-            try:
-                found = await rows_of_select(connection, statement)
-            except DataError as error:
-                message = "A value that the options depend on does not fit its column."
-                raise Invalid("OPTIONS_VALUE_INVALID", message) from error
+            rows = await read_table(connection, source)
+            statement = selected(rows, source, asked).offset(start).limit(asked.limit + 1)
+            with judged(source.connection):
+                try:
+                    found = await rows_of_select(connection, statement)
+                except DataError as error:
+                    message = "A value that the options depend on does not fit its column."
+                    raise Invalid("OPTIONS_VALUE_INVALID", message) from error
         return [OptionView(name=row[LABEL] or str(row[VALUE]), value=_plain(row[VALUE])) for row in found]
 
 
 def source_of_property(form: Form, path: str) -> Source:
-    """Where the options of a property come from; members of a collection are named `a.b`. Raises OPTIONS_NOT_FOUND."""
+    """Where the options of a property come from; members of collections are named `a.b`, in
+    groups `a.group.b`. Raises OPTIONS_NOT_FOUND."""
     name, _, rest = path.partition(".")
     field = next((each for each in form if each.name == name), None)
     if rest and isinstance(field, CollectionField):
         return source_of_property(tuple(field.options), rest)
+    if rest and isinstance(field, FixedCollectionField):
+        group, _, rest = rest.partition(".")
+        parts = [part for each in field.options if each.name == group for part in each.values]
+        return source_of_property(tuple(parts), rest)
     found = None if field is None or rest else next(_sources(field), None)
     if found is None:
         raise NotFound("options", f"of a property {path}")
@@ -126,6 +112,9 @@ def _all(form: Sequence[FormField]) -> Iterator[FormField]:
         yield field
         if isinstance(field, CollectionField):
             yield from _all(field.options)
+        if isinstance(field, FixedCollectionField):
+            for group in field.options:
+                yield from _all(group.values)
 
 
 def _sources(field: FormField) -> Iterator[tuple[set[str | None], Source]]:
@@ -140,45 +129,8 @@ def _sources(field: FormField) -> Iterator[tuple[set[str | None], Source]]:
                 yield named | own, mode.data_source
 
 
-def _check_readable(source: DatabaseSource) -> None:
-    refused = source.schema_.startswith("pg_") or (
-        source.schema_ == "information_schema" and source.table not in _CATALOGUE
-    )
-    own = source.connection == OWN_CONNECTION and source.table in SQLModel.metadata.tables
-    if refused or (own and source.table not in _OWN_TABLES):
-        raise Invalid("TABLE_NOT_READABLE", f"Options are not read from {source.schema_}.{source.table}.")
-
-
-async def _table(connection: Connection, source: DatabaseSource) -> TableClause:
-    """The table with its columns. Raises TABLE_UNKNOWN, COLUMN_UNKNOWN."""
-    described = await connection.fetch(_COLUMNS, source.schema_, source.table)
-    if not described:
-        raise Invalid("TABLE_UNKNOWN", f"There is no table {source.schema_}.{source.table}.")
-    rows = table(
-        source.table, *(column(one["name"], Written(one["written"])) for one in described), schema=source.schema_
-    )
-    label = source.label_column or source.value_column
-    for name in {source.value_column, label, source.order_by or label}:
-        if name not in rows.c:
-            raise Invalid("COLUMN_UNKNOWN", f"There is no column {name} in {source.schema_}.{source.table}.")
-    return rows
-
-
-def _selected(rows: TableClause, source: DatabaseSource, asked: Asked) -> Select[Any]:
-    """The rows that are asked for, in their order. Raises COLUMN_UNKNOWN, OPTIONS_VALUE_MISSING."""
-    label_name = source.label_column or source.value_column
-    value, label = rows.c[source.value_column], cast(rows.c[label_name], Text)
-    statement = select(value.label(VALUE), label.label(LABEL)).where(
-        value.is_not(None), condition_of(parse(source.where), dict(rows.c), asked.values)
-    )
-    if asked.text is not None:
-        statement = statement.where(or_(label.icontains(asked.text, autoescape=True), cast(value, Text) == asked.text))
-    order = rows.c[source.order_by or label_name]
-    return statement.order_by(order.desc() if source.descending else order, cast(value, Text))
-
-
 def _plain(value: Any) -> str | int | float | bool:
-    return value if isinstance(value, str | int | float | bool) else str(value)
+    return value if isinstance(value, str | int | float | bool) else canonical_json(value)
 
 
 def _start(token: str | None) -> int:

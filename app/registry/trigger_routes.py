@@ -8,17 +8,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.event_tables import TriggerDefinition
 from app.db.statuses import EventSource, TriggerCategory
-from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, SessionPart
+from app.dependencies import Actor, CallerPart, ConnectionsPart, Cursor, DatabasePart, Limit, SessionPart
 from app.forms.fields import Form
 from app.forms.reading import read_form
 from app.problem_details import problem_responses
 from app.registry import firing, triggers
-from app.registry.options import Asked, OptionReader, source_of_method, source_of_property
+from app.registry.judging import judge_sources
+from app.registry.option_rows import Asked
+from app.registry.options import OptionReader, source_of_method, source_of_property
 from app.registry.trigger_queries import TriggerFilter, list_triggers
 from app.registry.trigger_schemas import (
     LoadOptions,
     OptionsView,
     OptionView,
+    SavedTrigger,
     SearchOptions,
     TriggerChange,
     TriggerCreate,
@@ -26,6 +29,7 @@ from app.registry.trigger_schemas import (
     TriggerTest,
     TriggerTestView,
 )
+from app.subscriptions.schemas import Warned
 from app.trigger_keys import DESCRIPTION as TRIGGER_KEY
 from app.wire import Page, decode_cursor, encode_cursor
 
@@ -46,12 +50,17 @@ STATE = problem_responses(404, 409)
 
 
 @router.post("", status_code=201, summary="Create a trigger", responses=problem_responses(409), name="createTrigger")
-async def create(request: TriggerCreate, session: SessionPart, caller: CallerPart) -> TriggerEntry:
-    """A repetition with the same `Idempotency-Key` is answered with what the first has made.
+async def create(
+    request: TriggerCreate, session: SessionPart, connections: ConnectionsPart, caller: CallerPart
+) -> SavedTrigger:
+    """Tables that options are read from are looked at; when their database is away, `warnings` say so. A repetition
+    with the same `Idempotency-Key` is answered with what the first has made.
 
     Codes: TRIGGER_EXISTS, PROPERTY_FORM_INVALID, IDEMPOTENCY_CONFLICT.
     """
-    return _view(await triggers.create_trigger(session, request, caller.actor, caller.key))
+    # Before the first statement: while a database is asked no connection of ours is held.
+    warnings = await judge_sources(connections, read_form(request.properties))
+    return _saved(await triggers.create_trigger(session, request, caller.actor, caller.key), warnings)
 
 
 @router.get("", summary="List triggers", name="listTriggers")
@@ -78,10 +87,13 @@ async def get(key: Key, session: SessionPart) -> TriggerEntry:
 
 
 @router.patch("/{key}", summary="Change a trigger", responses=STATE, name="changeTrigger")
-async def change(key: Key, request: TriggerChange, session: SessionPart, actor: Actor = None) -> TriggerEntry:
+async def change(
+    key: Key, request: TriggerChange, session: SessionPart, connections: ConnectionsPart, actor: Actor = None
+) -> SavedTrigger:
     """What is left out stays; subscriptions keep their properties. Codes: TRIGGER_BUILT_IN, PROPERTY_FORM_INVALID."""
+    warnings = await judge_sources(connections, read_form(request.properties))
     changes = request.model_dump(exclude_unset=True)
-    return _view(await triggers.change_trigger(session, key, changes, actor))
+    return _saved(await triggers.change_trigger(session, key, changes, actor), warnings)
 
 
 @router.delete("/{key}", status_code=204, summary="Delete a trigger", responses=STATE, name="deleteTrigger")
@@ -155,6 +167,10 @@ async def _form(session: AsyncSession, key: str) -> Form:
 def _options(found: tuple[list[OptionView], str | None]) -> OptionsView:
     results, token = found
     return OptionsView(results=results, pagination_token=token)
+
+
+def _saved(trigger: TriggerDefinition, warnings: list[Warned]) -> SavedTrigger:
+    return SavedTrigger(**trigger.model_dump(exclude={"id"}), warnings=warnings)
 
 
 def _view(trigger: TriggerDefinition) -> TriggerEntry:

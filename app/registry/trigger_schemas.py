@@ -1,38 +1,25 @@
 """Triggers of the registry on the wire."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from app.db.statuses import EventSource, TriggerCategory
-from app.subscriptions.schemas import ExplainedView
-from app.trigger_keys import TriggerKey
+from app.registry.entries import MOST_PROPERTIES, MOST_VARIABLES, Description, Entry, Variable
+from app.subscriptions.schemas import ExplainedView, Warned
 from app.wire import Given, JsonObject, Name, Taken
 
-Description = Annotated[str, StringConstraints(max_length=10_000)]
 
-
-class Variable(Taken):
+class GivenVariable(Variable, Taken):
     """Something in the payload that people can refer to."""
 
-    path: str = Field(min_length=1, max_length=500)
-    type: str = Field(default="any", min_length=1, max_length=30)
-    description: Description | None = None
 
-
-class TriggerCreate(Taken):
+class TriggerCreate(Entry, Taken):
     """A new kind of event. `properties` is a form of what a subscription may be given."""
 
-    key: TriggerKey
-    name: Name
-    description: Description | None = None
-    category: TriggerCategory
-    source: EventSource
-    properties: list[JsonObject] = Field(default=[], max_length=200)
-    sample_payload: Any = None
-    variables: list[Variable] = Field(default=[], max_length=500)
+    variables: list[GivenVariable] = Field(default=[], max_length=MOST_VARIABLES)  # type: ignore[assignment]
 
 
 class TriggerChange(Taken):
@@ -41,9 +28,9 @@ class TriggerChange(Taken):
     name: Name = ""
     description: Description | None = None
     category: TriggerCategory = TriggerCategory.MANUAL
-    properties: list[JsonObject] = Field(default=[], max_length=200)
+    properties: list[JsonObject] = Field(default=[], max_length=MOST_PROPERTIES)
     sample_payload: Any = None
-    variables: list[Variable] = Field(default=[], max_length=500)
+    variables: list[GivenVariable] = Field(default=[], max_length=MOST_VARIABLES)
 
 
 class TriggerEntry(Given):
@@ -60,6 +47,12 @@ class TriggerEntry(Given):
     built_in: bool
     created_at: datetime
     updated_at: datetime
+
+
+class SavedTrigger(TriggerEntry):
+    """One that has just been saved, with what could not be checked of it."""
+
+    warnings: list[Warned]
 
 
 class TriggerTest(Taken):

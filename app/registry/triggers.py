@@ -16,6 +16,7 @@ from app.db.tables import new_id
 from app.errors import Conflict, NotFound
 from app.forms.checking import Fault
 from app.forms.reading import form_invalid, read_form
+from app.registry.entries import Entry
 from app.registry.trigger_queries import find_trigger
 from app.registry.trigger_schemas import TriggerCreate
 from app.subscriptions.narrowing import COLUMNS, METHODS, MONITOR_COLUMNS, OPERATIONS, PATH
@@ -57,7 +58,7 @@ async def create_trigger(
 
 
 async def ensure_trigger(
-    session: AsyncSession, entry: TriggerCreate, actor: str | None = None, asked: Asked | None = None
+    session: AsyncSession, entry: Entry, actor: str | None = None, asked: Asked | None = None
 ) -> tuple[TriggerDefinition, bool]:
     """The trigger of a key, made of the entry when there is none, and whether it was made now.
 

@@ -2,12 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from app.contracts import schedule_id_of
 from app.db.schedule_tables import ScheduleTrigger
 from app.db.statuses import ScheduleKind
-from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
+from app.dependencies import (
+    Actor,
+    CallerPart,
+    ConnectionsPart,
+    Cursor,
+    DatabasePart,
+    Limit,
+    SessionPart,
+    SettingsPart,
+    TemporalPart,
+)
+from app.polling.judging import PollJudge
 from app.problem_details import problem_responses
 from app.schedules import carrying, service
 from app.schedules.queries import RUNS, keys_of, list_schedules
@@ -34,21 +45,31 @@ Count = Annotated[int, Query(ge=1, le=100, description="how many times")]
 After = Annotated[Moment | None, Query(description="after this time; now without it")]
 
 
+async def get_judge(connections: ConnectionsPart, settings: SettingsPart) -> PollJudge:
+    """What judges polls that are saved."""
+    return PollJudge(connections, settings)
+
+
+JudgePart = Annotated[PollJudge, Depends(get_judge)]
+
+
 @router.post("", status_code=201, summary="Create a schedule or a poll", name="createSchedule", responses=STATE)
 async def create(
     request: ScheduleCreate,
     session: SessionPart,
     temporal: TemporalPart,
-    settings: SettingsPart,
+    judge: JudgePart,
     caller: CallerPart,
 ) -> ScheduleView:
     """While Temporal is away it is stored, not `synced`, and made there as soon as that is possible. A repetition with
     the same `Idempotency-Key` is answered with what the first has made.
 
-    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID,
-    IDEMPOTENCY_CONFLICT.
+    What can be known of a poll is checked; while its source is away it is stored, and `lastError` says so.
+
+    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, SCHEDULE_SPEC_INVALID, CONNECTION_UNKNOWN, CONNECTION_NOT_PERMITTED,
+    QUERY_REFUSED, COLUMN_UNKNOWN, SECRET_UNKNOWN, HTTP_URL_INVALID, HTTP_ADDRESS_REFUSED, IDEMPOTENCY_CONFLICT.
     """
-    return _view(await service.create_schedule(session, temporal, settings, request, caller))
+    return _view(await service.create_schedule(session, temporal, judge, request, caller))
 
 
 @router.get("", summary="List schedules", name="listSchedules")
@@ -84,13 +105,15 @@ async def get(schedule: Reference, session: SessionPart) -> ScheduleView:
 async def change(
     schedule: Reference,
     request: ScheduleChange,
+    database: DatabasePart,
     session: SessionPart,
     temporal: TemporalPart,
-    settings: SettingsPart,
+    judge: JudgePart,
     actor: Actor = None,
 ) -> ScheduleView:
     """What is left out stays; what was read can be sent back. Codes: KIND_FIXED, and those of creating one."""
-    return _view(await service.change_schedule(session, temporal, settings, schedule, request, actor))
+    unchecked = await service.judge_change(database, judge, schedule, request)
+    return _view(await service.change_schedule(session, temporal, schedule, request, unchecked, actor))
 
 
 @router.delete("/{schedule}", status_code=204, summary="Delete a schedule", name="deleteSchedule", responses=NOT_FOUND)

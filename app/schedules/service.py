@@ -6,7 +6,6 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import delete
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -17,17 +16,17 @@ from app.audit.service import Deed, audited_once
 from app.audit.words import Action
 from app.canonical import digest
 from app.contracts import schedule_id_of
-from app.db.event_tables import TriggerDefinition
 from app.db.schedule_tables import PollItem, ScheduleTrigger
 from app.db.session import Database
 from app.db.statuses import EventSource, OverlapPolicy, ScheduleKind, TriggerCategory
-from app.db.tables import new_id
-from app.errors import Conflict, Invalid, NotFound, Unavailable
+from app.errors import Conflict, NotFound, Unavailable
 from app.executions.control import Caller
+from app.polling.judging import PollJudge
+from app.registry.entries import Entry
+from app.registry.triggers import ensure_trigger
 from app.schedules import carrying
 from app.schedules.queries import find_schedule
-from app.schedules.schemas import ScheduleChange, ScheduleCreate, SqlSource, Target, TargetView
-from app.settings import OWN_CONNECTION, Settings
+from app.schedules.schemas import Poll, ScheduleChange, ScheduleCreate, Target, TargetView
 from app.templates.service import get_template
 from app.temporal import Temporal, unreachable
 
@@ -45,13 +44,13 @@ async def get_schedule(session: AsyncSession, reference: str, *, lock: bool = Fa
 
 
 async def create_schedule(
-    session: AsyncSession, temporal: Temporal, settings: Settings, request: ScheduleCreate, caller: Caller
+    session: AsyncSession, temporal: Temporal, judge: PollJudge, request: ScheduleCreate, caller: Caller
 ) -> ScheduleTrigger:
     """A new schedule, in Temporal too unless that is away: then it is made there later. A repetition with the caller's
     key gives the one that was made.
 
-    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID,
-    IDEMPOTENCY_CONFLICT.
+    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, SCHEDULE_SPEC_INVALID, IDEMPOTENCY_CONFLICT, and of a poll what `PollJudge`
+    does.
     """
     said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
     asked = Asked("CREATE_SCHEDULE", "SCHEDULE", caller.actor, caller.key, said)
@@ -69,10 +68,10 @@ async def create_schedule(
         remaining=request.max_executions,
         paused=request.paused,
         note=request.note,
-        poll=None if request.poll is None else _document(request.poll),
     )
-    _check_source(settings, request)
-    await _aim(session, row, request.target)
+    if request.poll is not None:
+        _set_poll(row, request.poll, await judge.judge(request.poll))
+    await _aim(session, row, request.target, caller.actor)
     session.add(row)
     await _flush_name(session, row)
     await record_made(session, asked, row.id, _facts(row))
@@ -81,16 +80,27 @@ async def create_schedule(
     return row
 
 
+async def judge_change(database: Database, judge: PollJudge, reference: str, request: ScheduleChange) -> str | None:
+    """What cannot be checked just now of a poll that is to be another, if anything; no connection of ours is held while
+    its source is asked. Raises SCHEDULE_NOT_FOUND and what `PollJudge` does.
+    """
+    if request.poll is None:
+        return None
+    async with database.transaction() as session:
+        row = await get_schedule(session, reference)
+    return None if row.poll == _document(request.poll) else await judge.judge(request.poll)
+
+
 async def change_schedule(
     session: AsyncSession,
     temporal: Temporal,
-    settings: Settings,
     reference: str,
     request: ScheduleChange,
+    unchecked: str | None,
     actor: str | None,
 ) -> ScheduleTrigger:
     """Sets what is given. Raises KIND_FIXED for a poll of what is none, and what `create_schedule` raises. What is sent
-    as it stands changes nothing.
+    as it stands changes nothing. `unchecked` is what `judge_change` says.
 
     How often it may come is only changed while Temporal is there: TEMPORAL_UNAVAILABLE.
     """
@@ -102,10 +112,11 @@ async def change_schedule(
         raise Conflict("KIND_FIXED", "A schedule stays a schedule, and a poll a poll.")
     if polls and request.overlap not in (None, OverlapPolicy.SKIP):
         raise Conflict("KIND_FIXED", "A poll's overlap policy is SKIP.")
-    _check_source(settings, request)
     _set(row, request)
+    if request.poll is not None and _document(request.poll) != row.poll:
+        _set_poll(row, request.poll, unchecked)
     if request.target is not None:
-        await _aim(session, row, request.target)
+        await _aim(session, row, request.target, actor)
     await _flush_name(session, row)
     limited_anew = "max_executions" in given and request.max_executions != row.max_executions
     if limited_anew:
@@ -131,8 +142,6 @@ def _set(row: ScheduleTrigger, request: ScheduleChange) -> None:
         row.overlap = request.overlap
     if request.catch_up_window is not None:
         row.catch_up_seconds = request.catch_up_window
-    if request.poll is not None:
-        row.poll = _document(request.poll)
 
 
 async def pause_schedule(
@@ -206,26 +215,32 @@ async def _limit(temporal: Temporal, row: ScheduleTrigger, most: int | None) -> 
     row.remaining = None if most is None else max(0, most - used)
 
 
-async def _aim(session: AsyncSession, row: ScheduleTrigger, target: Target) -> None:
+async def _aim(session: AsyncSession, row: ScheduleTrigger, target: Target, actor: str | None) -> None:
     if target.template_id is not None:
         row.template_id = (await get_template(session, target.template_id)).id
     else:
         row.template_id = None
-        await _register(session, row, target.trigger_key or "")
+        await _register(session, row, target.trigger_key or "", actor)
     row.trigger_key, row.context, row.execution_name = target.trigger_key, target.context, target.name
 
 
-async def _register(session: AsyncSession, row: ScheduleTrigger, key: str) -> None:
+async def _register(session: AsyncSession, row: ScheduleTrigger, key: str, actor: str | None) -> None:
     """Subscriptions need an entry of the registry: without one yet, there is one now."""
     polls = row.kind == ScheduleKind.POLL
-    entry = {
-        "id": new_id(),
-        "key": key,
-        "name": key,
-        "category": TriggerCategory.EXTERNAL if polls else TriggerCategory.SCHEDULE,
-        "source": EventSource.POLL if polls else EventSource.SCHEDULE,
-    }
-    await session.execute(insert(TriggerDefinition).values(**entry).on_conflict_do_nothing(index_elements=["key"]))
+    entry = Entry(
+        key=key,
+        name=key,
+        category=TriggerCategory.EXTERNAL if polls else TriggerCategory.SCHEDULE,
+        source=EventSource.POLL if polls else EventSource.SCHEDULE,
+    )
+    await ensure_trigger(session, entry, actor)
+
+
+def _set_poll(row: ScheduleTrigger, poll: Poll, unchecked: str | None) -> None:
+    """Whatever is said of the poll as it was is over; what could not be checked of this one is said instead."""
+    row.poll = _document(poll)
+    row.last_error, row.failures = unchecked, 0
+    row.last_error_at = None if unchecked is None else datetime.now(UTC)
 
 
 def target_of(row: ScheduleTrigger) -> dict[str, Any]:
@@ -236,19 +251,6 @@ def target_of(row: ScheduleTrigger) -> dict[str, Any]:
         "name": row.execution_name,
         "trigger_key": row.trigger_key,
     }
-
-
-def _check_source(settings: Settings, request: ScheduleCreate | ScheduleChange) -> None:
-    if request.poll is None:
-        return
-    source = request.poll.source
-    if isinstance(source, SqlSource):
-        if source.connection != OWN_CONNECTION and source.connection not in settings.connections:
-            raise Invalid("CONNECTION_UNKNOWN", f"No connection {source.connection} is configured.")
-        return
-    for name in source.secret_headers.values():
-        if name not in settings.polling.secrets:
-            raise Invalid("SECRET_UNKNOWN", f"No secret {name} is configured for polling.")
 
 
 def _document(model: Any) -> dict[str, Any]:

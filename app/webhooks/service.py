@@ -17,7 +17,7 @@ from app.audit.words import EntityKind
 from app.db.event_tables import WebhookEndpoint
 from app.db.statuses import EventSource, TriggerCategory, WebhookResponse, WebhookScheme
 from app.errors import Conflict, Invalid, NotFound
-from app.registry.trigger_schemas import TriggerCreate, Variable
+from app.registry.entries import Entry, Variable
 from app.registry.triggers import ensure_trigger
 from app.secrets import Vault
 from app.settings import Settings
@@ -180,13 +180,13 @@ async def delete_endpoint(session: AsyncSession, endpoint_id: UUID, actor: str |
 
 async def _register(session: AsyncSession, endpoint: WebhookEndpoint, actor: str | None) -> None:
     """The entry of the endpoint's trigger in the registry; what is there already stays as it is."""
-    entry = TriggerCreate(
+    entry = Entry(
         key=endpoint.trigger_key,
         name=endpoint.name,
         category=TriggerCategory.WEBHOOK,
         source=EventSource.WEBHOOK,
         properties=PROPERTIES,
-        samplePayload=SAMPLE | {"method": endpoint.methods[0], "path": f"/hooks/{endpoint.path}"},
+        sample_payload=SAMPLE | {"method": endpoint.methods[0], "path": f"/hooks/{endpoint.path}"},
         variables=[Variable(**each) for each in VARIABLES],
     )
     await ensure_trigger(session, entry, actor)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.http import http_request_action, is_public
+from activities.http import http_request_action
+from app.hosts import is_public
 from app.settings import HttpActionSettings
 from tests.activities.conftest import CallAction
 

@@ -318,3 +318,17 @@ async def test_subscriptions_narrow_by_the_operations_and_columns_of_a_table(sho
     payload["changed_columns"] = ["status", "note"]
     assert (await ok(await shop.api.post(explain, json={"payload": payload})))["holds"]
     await shop.api.delete(f"/subscriptions/{subscription['id']}")
+
+
+async def test_the_trigger_of_a_very_wide_table_is_like_any_other(shop: Shop) -> None:
+    columns = ", ".join(f"c{n} int" for n in range(400))
+    await shop.user.execute(f"CREATE TABLE wide (id int PRIMARY KEY, {columns})")
+    source = await shop.watch("wide", method="OUTBOX")
+    path = f"/registry/triggers/{source['key']}"
+    trigger = await ok(await shop.api.get(path))
+    assert [one["path"] for one in trigger["variables"]][-1] == "before.c89"
+    saved = await shop.api.patch(path, json={"variables": trigger["variables"], "properties": trigger["properties"]})
+    assert (await ok(saved))["variables"] == trigger["variables"]
+    async with shop.database.driver() as connection:
+        found = await connection.fetch("SELECT action FROM audit_event ORDER BY id")
+    assert [row["action"] for row in found] == ["CREATE_TRIGGER", "WATCH"]

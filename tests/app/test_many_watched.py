@@ -96,7 +96,8 @@ async def test_databases_that_hang_hold_up_nothing_but_their_own_changes(many: M
         assert (await many.api.get("http://" + many.api.base_url.netloc.decode() + "/health/ready")).status_code == 200
         await ok(await many.api.post(PURCHASES, json=purchase(entity_id)), 202)
         took.append(time.monotonic() - began)
-    assert max(took) < 2
+    # Seconds; who finds the pool empty waits for five, and is refused.
+    assert max(took) < 4
     await lock.rollback()
     await many.change()
     await until(many, TABLES)
@@ -111,5 +112,6 @@ async def test_changes_of_many_tables_at_once_leave_room_for_starts(many: Many) 
         began = time.monotonic()
         await ok(await many.api.post(PURCHASES, json=purchase(entity_id)), 202)
         took.append(time.monotonic() - began)
-    assert max(took) < 2
+    # Seconds; who finds the pool empty waits for five, and is refused.
+    assert max(took) < 4
     await until(many, TABLES)

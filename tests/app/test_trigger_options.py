@@ -25,19 +25,26 @@ async def shop(make_empty_database: MakeDatabase) -> str:
     connection = await asyncpg.connect(url.replace("postgresql+asyncpg://", "postgresql://"))
     quoted = '"' + TABLE.replace('"', '""') + '"'
     await connection.execute(
-        f'CREATE TABLE {quoted} (id integer PRIMARY KEY, "la""bel" text, region text, rank numeric, live boolean)'
+        f"CREATE TABLE {quoted} "
+        '(id integer PRIMARY KEY, "la""bel" text, region text, rank numeric, live boolean, more json)'
     )
     await connection.executemany(
         f"INSERT INTO {quoted} VALUES ($1::int, $2, $3, $1::int, $4)",
         [(1, "Ann", "EU", True), (2, "Bob_", "US", True), (3, "Cyd", "EU", False), (4, "O'Neill %", None, True)],
     )
+    await connection.execute("DROP ROLE IF EXISTS passer_by; CREATE ROLE passer_by LOGIN")
     await connection.close()
     return url
 
 
 @pytest.fixture(scope="module")
 async def api(serve: Serve, settings: Settings, database: Database, temporal: Temporal, shop: str) -> httpx.AsyncClient:
-    connections = {"shop": SecretStr(shop), "away": SecretStr("postgresql://u:geheim@127.0.0.1:1/x")}
+    stranger = SecretStr(shop.replace("postgres@", "passer_by@"))
+    connections = {
+        "shop": SecretStr(shop),
+        "stranger": stranger,
+        "away": SecretStr("postgresql://u:geheim@127.0.0.1:1/x"),
+    }
     return await serve(settings.model_copy(update={"connections": connections}), database, temporal)
 
 
@@ -181,24 +188,64 @@ async def test_rows_are_remembered_as_long_as_the_source_says(api: httpx.AsyncCl
 
 
 @pytest.mark.parametrize(
-    ("fields", "status", "code"),
+    ("fields", "code"),
     [
-        ({"table": "nobody"}, 422, "TABLE_UNKNOWN"),
-        ({"valueColumn": "nobody"}, 422, "COLUMN_UNKNOWN"),
-        ({"orderBy": "nobody"}, 422, "COLUMN_UNKNOWN"),
-        ({"where": {"field": "nobody", "operator": "exists"}}, 422, "COLUMN_UNKNOWN"),
-        ({"connection": "nobody"}, 422, "CONNECTION_UNKNOWN"),
-        ({"connection": "away"}, 503, "CONNECTION_UNREACHABLE"),
-        ({"schema": "pg_catalog", "table": "pg_authid", "valueColumn": "rolpassword"}, 422, "TABLE_NOT_READABLE"),
-        ({"connection": "millrace", "table": "trigger_event", "valueColumn": "id"}, 422, "TABLE_NOT_READABLE"),
+        ({"table": "nobody"}, "TABLE_UNKNOWN"),
+        ({"valueColumn": "nobody"}, "COLUMN_UNKNOWN"),
+        ({"orderBy": "nobody"}, "COLUMN_UNKNOWN"),
+        ({"orderBy": "more"}, "QUERY_REFUSED"),
+        ({"where": {"field": "nobody", "operator": "=", "value": "{{any}}"}}, "COLUMN_UNKNOWN"),
+        ({"connection": "nobody"}, "CONNECTION_UNKNOWN"),
+        ({"connection": "stranger"}, "CONNECTION_NOT_PERMITTED"),
+        ({"schema": "pg_catalog", "table": "pg_authid", "valueColumn": "rolpassword"}, "TABLE_NOT_READABLE"),
+        ({"connection": "millrace", "table": "trigger_event", "valueColumn": "id"}, "TABLE_NOT_READABLE"),
     ],
 )
-async def test_what_is_not_there_or_not_for_reading_is_refused(
-    api: httpx.AsyncClient, fields: Json, status: int, code: str
+async def test_what_is_not_there_or_not_for_reading_is_refused_when_it_is_saved(
+    api: httpx.AsyncClient, fields: Json, code: str
 ) -> None:
-    path = await trigger(api, choice("p", rows(**fields)))
-    problem = refused(await api.get(f"{path}/options", params={"property": "p"}), status, code)
-    assert "geheim" not in str(problem)
+    body = {"key": f"t_{uuid4().hex}", "name": "T", "category": "external", "source": "manual"}
+    mode = {"name": "list", "displayName": "List", "type": "list", "dataSource": rows(**fields)}
+    locator = {"name": "r", "displayName": "R", "type": "resourceLocator", "modes": [mode]}
+    group = {"name": "g", "displayName": "G", "values": [choice("p", rows(**fields))]}
+    groups = {"name": "f", "displayName": "F", "type": "fixedCollection", "options": [group]}
+    wrong = {"properties": [choice("p", rows()), locator, groups]}
+    problem = refused(await api.post("/registry/triggers", json=body | wrong), 422, "PROPERTY_FORM_INVALID")
+    assert [(one["path"], one["code"]) for one in problem["problems"]] == [
+        ("properties[1].modes[0].dataSource", code),
+        ("properties[2].options[0].values[0].dataSource", code),
+    ]
+    path = await trigger(api, choice("p", rows()))
+    refused(await api.patch(path, json=wrong), 422, "PROPERTY_FORM_INVALID")
+
+
+async def test_options_of_a_group_are_found_by_property_and_by_method(api: httpx.AsyncClient) -> None:
+    inner = choice("p", rows(orderBy="id"), typeOptions={"loadOptionsMethod": "people"})
+    group = {"name": "g", "displayName": "G", "values": [inner]}
+    path = await trigger(api, {"name": "f", "displayName": "F", "type": "fixedCollection", "options": [group]})
+    found = await ok(await api.get(f"{path}/options", params={"property": "f.g.p"}))
+    assert found == await ok(await api.post(f"{path}/load-options", json={"method": "people"}))
+    assert [one["value"] for one in found["results"]] == [1, 2, 3, 4]
+
+
+async def test_options_of_a_database_that_is_away_are_saved_with_a_warning(api: httpx.AsyncClient) -> None:
+    body = {"key": f"t_{uuid4().hex}", "name": "T", "category": "external", "source": "manual"}
+    properties = [choice("p", rows(connection="away")), choice("q", rows(connection="away"))]
+    saved = await ok(await api.post("/registry/triggers", json=body | {"properties": properties}), 201)
+    (warning,) = saved["warnings"]
+    assert warning["code"] == "CONNECTION_UNREACHABLE"
+    path = f"/registry/triggers/{body['key']}"
+    problem = refused(await api.get(f"{path}/options", params={"property": "p"}), 503, "CONNECTION_UNREACHABLE")
+    assert "geheim" not in str([warning, problem])
+
+
+async def test_a_table_that_has_gone_since_is_told(api: httpx.AsyncClient, shop: str) -> None:
+    connection = await asyncpg.connect(shop.replace("postgresql+asyncpg://", "postgresql://"))
+    await connection.execute("CREATE TABLE brief (id int)")
+    path = await trigger(api, choice("p", rows(table="brief", labelColumn="id")))
+    await connection.execute("DROP TABLE brief")
+    await connection.close()
+    refused(await api.get(f"{path}/options", params={"property": "p"}), 422, "TABLE_UNKNOWN")
 
 
 async def test_templates_of_millrace_itself_can_be_options(api: httpx.AsyncClient) -> None:
