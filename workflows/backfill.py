@@ -55,14 +55,21 @@ class BackfillStarts:
             done = await self._start(given, most)
             pace.started(done.taken)
             match done.status:
-                case "COMPLETED" | "CANCELLED" | "FAILED":
+                case "COMPLETED" | "FAILED":
                     return
-                case "LOADING" | "PAUSED":
+                case "CANCELLED" if done.waits is None:
+                    return
+                case "LOADING" | "PAUSED" if done.waits is None:
                     await workflow.wait_condition(lambda seen=seen: self._changes != seen)  # type: ignore[misc]
                     pace.next_at = max(pace.next_at, _seconds())
                 case "RUNNING":
                     await self._sleep(pace.pause(_seconds()) if done.waits is None else look, seen)
                     look = FIRST_LOOK if done.taken else min(look * 2, LAST_LOOK)
+                case _:
+                    # Rows that were under way have yet to be started, or refused.
+                    await self._sleep(look, seen)
+                    look = min(look * 2, LAST_LOOK)
+                    pace.next_at = max(pace.next_at, _seconds())
             info = workflow.info()
             if info.is_continue_as_new_suggested() or info.get_current_history_length() > given.most_events:
                 workflow.continue_as_new(given.model_copy(update={"next_at": pace.next_at}))

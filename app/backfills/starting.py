@@ -43,6 +43,10 @@ NEXT = """
     SELECT number, event_id, entity_id, name, context::text AS context, trigger_event_id
     FROM backfill_row WHERE backfill_id = $1 AND status = 'PENDING' ORDER BY number LIMIT $2
 """
+UNDER_WAY = """
+    SELECT trigger_event_id FROM backfill_row
+    WHERE backfill_id = $1 AND status = 'PENDING' AND trigger_event_id IS NOT NULL
+"""
 # A row that had been stored by an attempt before keeps what was found then.
 STORED = """
     UPDATE backfill_row AS one
@@ -80,10 +84,14 @@ SETTLE = """
     SET status = CASE judged.outcome WHEN 'UNMATCHED' THEN 'REFUSED' ELSE judged.outcome END,
         execution_id = judged.execution_id,
         open = judged.outcome = 'STARTED' AND judged.execution_id IS NOT NULL,
-        code = CASE judged.outcome WHEN 'UNMATCHED' THEN 'UNLINKED' ELSE coalesce(judged.code, one.code) END,
+        -- What it waited for is over once it has been started; how its content differs is not.
+        code = CASE judged.outcome
+            WHEN 'UNMATCHED' THEN 'UNLINKED'
+            ELSE coalesce(judged.code, CASE one.code WHEN 'CONTENT_DIFFERS' THEN one.code END)
+        END,
         message = CASE judged.outcome
             WHEN 'UNMATCHED' THEN 'Nothing is linked to ' || coalesce(one.entity_id, 'it') || '.'
-            ELSE coalesce(judged.message, one.message)
+            ELSE coalesce(judged.message, CASE one.code WHEN 'CONTENT_DIFFERS' THEN one.message END)
         END,
         updated_at = now()
     FROM judged
@@ -125,7 +133,23 @@ async def start_rows(database: Database, temporal: Temporal, settings: Settings,
         await asyncio.sleep(LOOK_EVERY)
     if taken.events:
         return await _deliver(database, temporal, settings, asked.backfill_id, taken)
+    if taken.status in (BackfillStatus.PAUSED, BackfillStatus.CANCELLED):
+        return await _follow_up(database, asked.backfill_id, taken.status)
     return StartedRows(status=taken.status.value)
+
+
+async def _follow_up(database: Database, backfill_id: UUID, status: BackfillStatus) -> StartedRows:
+    """Writes down what has become of rows that were under way when the backfill was paused or cancelled."""
+    async with database.driver() as connection:
+        events = [row[0] for row in await connection.fetch(UNDER_WAY, backfill_id)]
+        settled = await connection.fetch(SETTLE, backfill_id, events) if events else []
+    return StartedRows(status=status.value, waits=_reason(settled))
+
+
+def _reason(settled: Sequence[Record]) -> str | None:
+    """What the first row waits for that is still PENDING."""
+    waiting = [row["code"] for row in settled if row["status"] == "PENDING"]
+    return (waiting[0] or "DELIVERY_PENDING") if waiting else None
 
 
 async def _take(database: Database, asked: StartRows) -> _Taken:
@@ -207,9 +231,8 @@ async def _deliver(
     async with database.driver() as connection:
         settled = await connection.fetch(SETTLE, backfill_id, list(taken.events))
         completed = await connection.fetchval(COMPLETE, backfill_id)
-    waiting = [row["code"] for row in settled if row["status"] == "PENDING"]
     return StartedRows(
         status=taken.status.value if completed is None else BackfillStatus.COMPLETED.value,
-        taken=len(settled) - len(waiting),
-        waits=(waiting[0] or "DELIVERY_PENDING") if waiting else None,
+        taken=sum(row["status"] != "PENDING" for row in settled),
+        waits=_reason(settled),
     )

@@ -86,10 +86,10 @@ async def attach(remote: Connection, source: ChangeSource, table: TableShape, *,
 
 
 async def detach(remote: Connection, source: ChangeSource, others: Sequence[ChangeSource]) -> None:
-    """Takes away what was made for the source and none of the others needs."""
+    """Takes away what was made for the source and none of the others needs. Raises OUTBOX_NOT_PERMITTED."""
     schema, name = source.table_schema, source.table_name
     if source.method == ChangeMethod.OUTBOX:
-        await outbox.remove(remote, schema, name)
+        await _detach_outbox(remote, schema, name)
         return
     if source.publication is not None:
         if any(other.publication == source.publication for other in others):
@@ -119,4 +119,16 @@ async def _attach_outbox(remote: Connection, table: TableShape) -> None:
             "OUTBOX_NOT_PERMITTED",
             f"The connection's user may not make the outbox: {error}. Let somebody who may run what "
             "`millrace changes watch TABLE --method outbox --print-sql` prints, and watch again.",
+        ) from error
+
+
+async def _detach_outbox(remote: Connection, schema: str, name: str) -> None:
+    try:
+        await outbox.remove(remote, schema, name)
+    except InsufficientPrivilegeError as error:
+        # Left there, it would go on filling an outbox that nobody reads.
+        raise Conflict(
+            "OUTBOX_NOT_PERMITTED",
+            f"The connection's user may not take the table out of the outbox: {error}. Let somebody who may run "
+            f"`{outbox.removal_sql(schema, name)}`, and unwatch it again.",
         ) from error

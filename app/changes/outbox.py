@@ -49,6 +49,8 @@ _INSTALLED: Final = """
     WHERE tgname = $1 AND tgrelid = to_regclass($2) AND tgenabled <> 'D' AND NOT tgisinternal
         AND to_regclass($3) IS NOT NULL
 """
+_TRIGGER: Final = "SELECT true FROM pg_trigger WHERE tgname = $1 AND tgrelid = to_regclass($2)"
+_MINE: Final = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)"
 _WAITING: Final = f"""
     SELECT id, key::text, txid, at, operation, before::text, after::text FROM public.{TABLE}
     WHERE table_schema = $1 AND table_name = $2 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
@@ -67,7 +69,7 @@ def setup_sql(schema: str, name: str) -> str:
 
 def removal_sql(schema: str, name: str) -> str:
     """What takes the table out again; what waits in the outbox stays there."""
-    return f"DROP TRIGGER IF EXISTS {TRIGGER} ON {quoted(schema, name)};\n"
+    return f"DROP TRIGGER IF EXISTS {TRIGGER} ON {quoted(schema, name)};"
 
 
 async def install(connection: Connection, table: TableShape) -> None:
@@ -88,17 +90,21 @@ async def installed(connection: Connection, schema: str, name: str) -> bool:
 
 
 async def remove(connection: Connection, schema: str, name: str) -> None:
-    """Takes the table out of the outbox, and the outbox away with the last one; what waits of the table goes."""
+    """Takes the table out of the outbox, and the outbox away with the last one; what waits of the table goes.
+
+    An outbox that somebody else has made is left to them. Raises what PostgreSQL does where the trigger is theirs, too.
+    """
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = {LOCK_WITHIN}")
-        if await connection.fetchval("SELECT to_regclass($1)::text", quoted(schema, name)):
+        if await connection.fetchval(_TRIGGER, TRIGGER, quoted(schema, name)):
             await connection.execute(removal_sql(schema, name))
-        if not await connection.fetchval("SELECT to_regclass($1)::text", f"public.{TABLE}"):
+        mine = await connection.fetchval(_MINE, f"public.{TABLE}")
+        if mine is None:
             return
         await connection.execute(
             f"DELETE FROM public.{TABLE} WHERE table_schema = $1 AND table_name = $2", schema, name
         )
-        if not await connection.fetchval("SELECT true FROM pg_trigger WHERE tgname = $1", TRIGGER):
+        if mine and not await connection.fetchval("SELECT true FROM pg_trigger WHERE tgname = $1", TRIGGER):
             await connection.execute(f"DROP FUNCTION IF EXISTS public.{FUNCTION}()")
             await connection.execute(f"DROP TABLE public.{TABLE}")
 

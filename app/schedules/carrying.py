@@ -9,13 +9,18 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.schedule.v1 import SchedulePatch, TriggerImmediatelyRequest
-from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest, PatchScheduleRequest
+from temporalio.api.workflowservice.v1 import (
+    ListScheduleMatchingTimesRequest,
+    PatchScheduleRequest,
+    UpdateScheduleRequest,
+)
 from temporalio.client import (
     Client,
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
     ScheduleCalendarSpec,
+    ScheduleDescription,
     ScheduleHandle,
     ScheduleIntervalSpec,
     ScheduleOverlapPolicy,
@@ -23,8 +28,6 @@ from temporalio.client import (
     ScheduleRange,
     ScheduleSpec,
     ScheduleState,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
 )
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -35,7 +38,7 @@ from app.db.statuses import OverlapPolicy, ScheduleKind
 from app.db.tables import new_id
 from app.errors import Conflict, Invalid
 from app.schedules.schemas import Calendar, Ranges, Spec
-from app.temporal import Temporal, translated
+from app.temporal import Temporal, translated, unreachable
 from app.tick_contracts import Tick
 
 # In a memo, so that schedules of other installations in the same namespace are let be.
@@ -45,6 +48,8 @@ PREVIEW_PREFIX = "schedule-preview/"
 # How far ahead is looked, one after the other, until there are enough times.
 _WINDOWS = tuple(timedelta(days=days) for days in (2, 40, 400, 4_000))
 _CONFIGURED = " [as configured: "
+# How often a limited schedule is changed anew because its time came in between.
+_TRIES = 10
 
 
 def configured_note(row: ScheduleTrigger) -> str:
@@ -53,10 +58,13 @@ def configured_note(row: ScheduleTrigger) -> str:
     return f"{row.note or ''}{_CONFIGURED}{digest(list(facts))[:12]}]".strip()
 
 
-async def push(temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool = False) -> None:
+async def push(
+    temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool = False, former_limit: int | None = None
+) -> None:
     """Makes Temporal's schedule what the row says, whether it is there or not.
 
-    Where Temporal counts down already, its count goes into the row, unless that was `limited_anew`.
+    Where Temporal counts down already, its count goes into the row. One that was `limited_anew` is counted down from
+    there, less what its `former_limit` had come to by then.
 
     Raises SCHEDULE_SPEC_INVALID when Temporal does not take the specification, `Unavailable`.
     """
@@ -74,7 +82,7 @@ async def push(temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool =
                 rpc_timeout=temporal.timeout,
             )
     except ScheduleAlreadyRunningError:
-        await _update(temporal, row, schedule, limited_anew=limited_anew)
+        await _update(temporal, row, schedule, limited_anew=limited_anew, former_limit=former_limit)
     except RPCError as error:
         raise _refused(error) from error
     else:
@@ -82,20 +90,64 @@ async def push(temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool =
             await _update(temporal, row, schedule, limited_anew=True)
 
 
-async def _update(temporal: Temporal, row: ScheduleTrigger, schedule: Schedule, *, limited_anew: bool) -> None:
+async def _update(
+    temporal: Temporal,
+    row: ScheduleTrigger,
+    schedule: Schedule,
+    *,
+    limited_anew: bool,
+    former_limit: int | None = None,
+) -> None:
     handle = await _handle(temporal, row.id)
-
-    def with_what_is_left(found: ScheduleUpdateInput) -> ScheduleUpdate:
-        state = found.description.schedule.state
-        if schedule.state.limited_actions and state.limited_actions and not limited_anew:
-            row.remaining = schedule.state.remaining_actions = state.remaining_actions
-        return ScheduleUpdate(schedule)
-
     try:
         with translated():
-            await handle.update(with_what_is_left, rpc_timeout=temporal.timeout)
+            for _ in range(_TRIES):
+                found = await handle.describe(rpc_timeout=temporal.timeout)
+                left = _left(row, found.schedule.state, limited_anew, former_limit)
+                if left is not None:
+                    row.remaining = schedule.state.remaining_actions = left
+                if await _updated(temporal, handle, found, schedule):
+                    return
     except RPCError as error:
         raise _refused(error) from error
+    raise unreachable()
+
+
+def _left(row: ScheduleTrigger, state: ScheduleState, limited_anew: bool, former_limit: int | None) -> int | None:
+    """How many times are left by Temporal's count; None where it does not count, or what the row says is to be."""
+    if row.max_executions is None or not state.limited_actions:
+        return None
+    if not limited_anew:
+        return state.remaining_actions
+    return None if former_limit is None else max(0, row.max_executions - former_limit + state.remaining_actions)
+
+
+async def _updated(temporal: Temporal, handle: ScheduleHandle, found: ScheduleDescription, schedule: Schedule) -> bool:
+    """Replaces the schedule; False when it has come meanwhile, and its count with it: then nothing was replaced.
+
+    The SDK's own update leaves the conflict token out, and would take such a count back. The server does not say that
+    a token was out of date, so that it is asked whether there was an update.
+    """
+    counts = found.schedule.state.limited_actions
+    client = await temporal.client()
+    request = UpdateScheduleRequest(
+        namespace=client.namespace,
+        schedule_id=handle.id,
+        schedule=await schedule._to_proto(client),
+        conflict_token=found.raw_description.conflict_token if counts else b"",
+        identity=client.identity,
+        request_id=str(new_id()),
+    )
+    try:
+        await client.workflow_service.update_schedule(request, retry=True, timeout=temporal.timeout)
+    except RPCError as error:
+        if error.status == RPCStatusCode.FAILED_PRECONDITION:
+            return False
+        raise
+    if not counts:
+        return True
+    now = await handle.describe(rpc_timeout=temporal.timeout)
+    return now.info.last_updated_at != found.info.last_updated_at
 
 
 async def remaining_actions(temporal: Temporal, trigger_id: UUID) -> int | None:

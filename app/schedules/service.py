@@ -118,14 +118,15 @@ async def change_schedule(
     if request.target is not None:
         await _aim(session, row, request.target, actor)
     await _flush_name(session, row)
-    limited_anew = "max_executions" in given and request.max_executions != row.max_executions
+    former_limit = row.max_executions
+    limited_anew = "max_executions" in given and request.max_executions != former_limit
     if limited_anew:
         await _limit(temporal, row, request.max_executions)
     if request.reset_cursor:
         row.cursor, row.primed = None, False
         await session.execute(delete(PollItem).where(col(PollItem.schedule_id) == row.id))
     await record_change(session, "CHANGE_SCHEDULE", ("SCHEDULE", row.id), actor, before, _facts(row))
-    await sync(temporal, row, limited_anew=limited_anew)
+    await sync(temporal, row, limited_anew=limited_anew, former_limit=former_limit)
     if limited_anew and not row.synced:
         # Temporal would go on with what is left of the old limit.
         raise unreachable()
@@ -192,13 +193,15 @@ async def run_schedule(
     return requested_at
 
 
-async def sync(temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool = False) -> None:
+async def sync(
+    temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool = False, former_limit: int | None = None
+) -> None:
     """Hands a row to Temporal and notes whether it has it. Raises SCHEDULE_SPEC_INVALID; that it is away, it notes.
 
     Unless it is `limited_anew`, how many times are left is Temporal's to say.
     """
     try:
-        await carrying.push(temporal, row, limited_anew=limited_anew)
+        await carrying.push(temporal, row, limited_anew=limited_anew, former_limit=former_limit)
     except Unavailable as error:
         row.synced, row.sync_error = False, f"{error.code}: {error.message}"
         log.warning("schedule_not_synced", schedule_id=str(row.id), code=error.code)

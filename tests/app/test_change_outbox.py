@@ -12,6 +12,7 @@ from app.changes.outbox import setup_sql
 from app.changes.reader import Reader
 from app.changes.schemas import WatchRequest
 from app.connections.opening import Connections
+from app.errors import Conflict
 from app.settings import ChangeSettings
 from tests.app.scenes import ok
 from tests.app.shop import SHOP, Shop, dsn
@@ -152,4 +153,13 @@ async def test_somebody_else_may_make_the_outbox(shop: Shop) -> None:
     await reader.read(SHOP)
     await reader.close()
     assert await told(shop) == [1]
+    [source] = (await ok(await shop.api.get("/change-sources")))["items"]
+    with pytest.raises(Conflict, match="DROP TRIGGER") as refused:
+        await service.unwatch(shop.database, connections, source["id"], None)
+    assert refused.value.code == "OUTBOX_NOT_PERMITTED"
+    await shop.user.execute("DROP TRIGGER millrace_capture ON orders")
+    await service.unwatch(shop.database, connections, source["id"], None)
+    # Whose it is may leave it there for the next table.
+    assert await shop.user.fetchval("SELECT count(*) FROM millrace_outbox") == 0
     await shop.user.execute(f"DROP OWNED BY {account}; DROP ROLE {account}")
+    await shop.user.execute("DROP TABLE millrace_outbox; DROP FUNCTION millrace_capture")

@@ -1,6 +1,7 @@
 """What schedules do when their time has come: on a real worker."""
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
@@ -12,7 +13,11 @@ from temporalio.worker import Replayer
 
 from app.contracts import TICK_WORKFLOW
 from app.db.session import Database
+from app.errors import Unavailable
+from app.schedules.carrying import push
+from app.schedules.queries import find_schedule
 from app.settings import Settings
+from app.temporal import Temporal
 from tests.app.clockwork import EVERY_SECOND, NEVER, create_schedule, events_of, until, until_events
 from tests.app.scenes import Json, active_template, ok
 from worker import build_worker
@@ -103,6 +108,35 @@ async def test_a_limit_counts_what_came_by_the_clock_and_can_be_raised(
     await until_events(database, schedule, 4)
     await asyncio.sleep(2.5)
     assert len(await events_of(database, schedule)) == 4
+
+
+@pytest.mark.usefixtures("working")
+async def test_a_limit_holds_though_the_schedule_is_changed_at_the_very_moment_it_comes(
+    api: httpx.AsyncClient, database: Database, temporal: Temporal
+) -> None:
+    schedules = [await create_schedule(api, EVERY_SECOND, overlap="ALLOW_ALL", maxExecutions=6) for _ in range(2)]
+    end = asyncio.get_running_loop().time() + 7
+
+    async def hand_over(schedule: Json) -> None:
+        while asyncio.get_running_loop().time() < end:
+            async with database.transaction() as session:
+                row = await find_schedule(session, schedule["id"])
+            assert row is not None
+            with suppress(Unavailable):
+                await push(temporal, row)
+
+    async def limit(schedule: Json) -> None:
+        most = 6
+        while most == 6 or asyncio.get_running_loop().time() < end:
+            most = 13 - most
+            answer = await api.patch(f"/schedules/{schedule['id']}", json={"maxExecutions": most})
+            assert answer.status_code in (200, 503), answer.text
+
+    await asyncio.gather(*(hand_over(schedules[0]) for _ in range(6)), limit(schedules[1]))
+    for schedule, most in zip(schedules, (6, 7), strict=True):
+        await until_events(database, schedule, most)
+    await asyncio.sleep(1.5)
+    assert [len(await events_of(database, schedule)) for schedule in schedules] == [6, 7]
 
 
 @pytest.mark.usefixtures("working")

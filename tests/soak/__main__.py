@@ -11,7 +11,7 @@ from typing import Any
 
 from app.observability import configure_logging
 from app.settings import LogSettings
-from tests.soak import backfill, kills, outages, wide
+from tests.soak import backfill, kills, outages, ways_in, wide
 
 Scenario = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -22,6 +22,7 @@ SCENARIOS: dict[str, Scenario] = {
     "postgres": outages.postgres_away,
     "temporal": outages.temporal_restarted,
     "backfill": backfill.run,
+    "ways-in": ways_in.run,
 }
 
 

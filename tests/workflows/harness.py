@@ -50,6 +50,7 @@ from millrace.actions import Action, ActionFailure, Call, Suspend, action
 from worker import build_worker
 from workflows.backfill import BackfillStarts
 from workflows.execution import Execution
+from workflows.tick import TickRun
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -307,7 +308,7 @@ async def executions_on(client: Client, database_url: str) -> AsyncIterator[Exec
 
 def replayer(converter: DataConverter) -> Replayer:
     """Replays histories with the driver as it is now."""
-    return Replayer(workflows=[Execution, BackfillStarts], data_converter=converter)
+    return Replayer(workflows=[Execution, BackfillStarts, TickRun], data_converter=converter)
 
 
 async def failure_of(handle: Handle) -> dict[str, Any]:

@@ -58,8 +58,8 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(answering_after: float = 0.0) -> AsyncIterator[House]:
-    """Everything, with its data on disk."""
+async def a_house(answering_after: float = 0.0, **environment: str) -> AsyncIterator[House]:
+    """Everything, with its data on disk; `environment` is added to that of the workers."""
     home = Path(tempfile.mkdtemp(prefix="mr-", dir="/tmp"))
     started: list[OwnProcess] = []
     try:
@@ -69,6 +69,7 @@ async def a_house(answering_after: float = 0.0) -> AsyncIterator[House]:
         client = await Client.connect(temporal.address)
         async with executions_on(client, postgres.url()) as executions:
             workers = Workers(executions.task_queue, temporal.address, postgres.url(), home)
+            workers.environment |= environment
             workers.start()
             async with serving_counterpart(answering_after) as counterpart:
                 yield House(home, postgres, temporal, executions, counterpart, started, workers)
