@@ -115,12 +115,13 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def acting() -> dict[str, str]:
-    """The header that says who does this: the user of this machine."""
+def acting(key: str | None = None) -> dict[str, str]:
+    """The headers that say who does this, the user of this machine, and by which key a repetition is known."""
+    keyed = {} if key is None else {"Idempotency-Key": key}
     try:
-        return {"X-Millrace-Actor": getpass.getuser()}
+        return {"X-Millrace-Actor": getpass.getuser()} | keyed
     except (KeyError, OSError):
-        return {}
+        return keyed
 
 
 def open_api(url: str | None, timeout: float = 90.0) -> Api:
@@ -144,6 +145,15 @@ def read_dev_file(home: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def with_own_database(settings: Settings) -> Settings:
+    """The settings, with the database of a `millrace dev` that runs in the same home where they name none."""
+    url = read_dev_file(settings.home).get("database")
+    if settings.database.url is not None or not url:
+        return settings
+    named = settings.database.model_validate({**settings.database.model_dump(), "url": url})
+    return settings.model_copy(update={"database": named})
 
 
 def read_json(text: str) -> Any:

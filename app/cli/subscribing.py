@@ -86,7 +86,7 @@ def fire(
 ) -> None:
     """Make an event by hand, with the sample payload unless another is given."""
     body: dict[str, Any] = {"dryRun": dry_run} | ({} if payload is None else {"payload": read_json(payload)})
-    headers = acting() | ({"Idempotency-Key": idempotency_key} if idempotency_key else {})
+    headers = acting(idempotency_key)
     with open_api(api) as calls:
         answer = calls.post(f"/registry/triggers/{segment(key)}/test", body, headers=headers)
     if as_json:
