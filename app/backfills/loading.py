@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from asyncpg import Record
+
 from app.backfills.schemas import CheckRequest, CheckView, LoadView, RowProblem, RowTaken
 from app.canonical import canonical_json
 from app.db.session import Connection, Database
@@ -53,11 +55,17 @@ async def load_rows(database: Database, backfill_id: UUID, rows: Sequence[RowTak
             raise NotFound("backfill", backfill_id)
         if found["status"] != BackfillStatus.LOADING:
             raise Conflict("BACKFILL_NOT_LOADING", f"The backfill is {found['status']}; it takes no more rows.")
-        by_link = found["template_id"] is None
-        documents = canonical_json([_as_loaded(row, by_link) for row in rows])
-        written = await connection.fetch(LOAD, backfill_id, documents)
+        written = await insert_rows(connection, backfill_id, rows, by_link=found["template_id"] is None)
     invalid = sum(row["status"] == "INVALID" for row in written)
     return LoadView(loaded=len(written), invalid=invalid, repeated=len(rows) - len(written))
+
+
+async def insert_rows(
+    connection: Connection, backfill_id: UUID, rows: Sequence[RowTaken], *, by_link: bool
+) -> list[Record]:
+    """Keeps rows that are new, in the caller's transaction; the `status` of each. `by_link`: each needs an entity."""
+    documents = canonical_json([_as_loaded(row, by_link) for row in rows])
+    return await connection.fetch(LOAD, backfill_id, documents)
 
 
 async def check_rows(database: Database, settings: Settings, request: CheckRequest) -> CheckView:

@@ -19,6 +19,8 @@ from app.untrusted import check_json, storable
 # Characters of a cell, and of what is kept of a row that could not be read.
 LONGEST_CELL = 1024 * 1024
 LONGEST_RAW = 4_000
+# Bytes: as large as a context may be, and a little more.
+LARGEST_ROW = 1_200_000
 DELIMITERS = ",;\t|"
 # Above it a number is no longer exactly what it was to whoever reads JSON numbers as doubles.
 EXACT = 2**53

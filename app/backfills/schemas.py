@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from app.backfills.queries import BackfillAndSlug, Progress
 from app.db.statuses import BackfillRowStatus, BackfillStatus, EntityType
 from app.wire import Given, JsonObject, Name, Taken
 
@@ -46,6 +47,12 @@ class RowsTaken(Taken):
     """Some rows of the source."""
 
     rows: list[RowTaken] = Field(min_length=1, max_length=MOST_AT_ONCE)
+
+
+class RetryRequest(Taken):
+    """Which of the refused rows: those with this code; all of them without it."""
+
+    code: Code | None = None
 
 
 class CheckRequest(RowsTaken):
@@ -92,7 +99,7 @@ class RowCounts(Given):
 
 class BackfillView(Given):
     """A backfill and how far it is. `lastNumber` is the number of the last row that was loaded, `open` how many of the
-    executions that it started are open.
+    executions that it started are open. After `rowsDeletedAt` its rows are gone, and `rows` is what they were.
     """
 
     id: UUID
@@ -112,6 +119,7 @@ class BackfillView(Given):
     rows: RowCounts
     last_number: int | None
     open: int
+    rows_deleted_at: datetime | None
 
 
 class BackfillRowView(Given):
@@ -129,3 +137,16 @@ class BackfillRowView(Given):
     trigger_event_id: UUID | None
     execution_id: UUID | None
     updated_at: datetime
+
+
+def backfill_view(found: BackfillAndSlug, progress: Progress) -> BackfillView:
+    """A backfill as it is shown."""
+    backfill, slug = found
+    counts = {status.lower(): count for status, count in progress.by_status.items()}
+    return BackfillView(
+        **backfill.model_dump(exclude={"updated_at", "row_counts"}),
+        template=slug,
+        rows=RowCounts(**counts, total=sum(counts.values())),
+        last_number=progress.last_number,
+        open=progress.open,
+    )

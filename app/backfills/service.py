@@ -11,7 +11,7 @@ from app.audit.changes import Facts, record_change
 from app.audit.repeating import Asked, find_made, record_made
 from app.backfill_contracts import BACKFILL_CHANGED, BACKFILL_WORKFLOW, BackfillRun, backfill_workflow_id
 from app.backfills.loading import check_target
-from app.backfills.queries import BackfillAndSlug, find_backfill
+from app.backfills.queries import BackfillAndSlug, find_backfill, reopen_refused
 from app.backfills.schemas import BackfillCreate
 from app.contracts import summary
 from app.db.backfill_tables import Backfill
@@ -122,6 +122,38 @@ async def cancel_backfill(
     if begun:
         await _tell(temporal, found)
     return found
+
+
+async def retry_refused(
+    session: AsyncSession, temporal: Temporal, backfill_id: UUID, code: str | None, caller: Caller
+) -> BackfillAndSlug:
+    """Rows that were refused are PENDING again, those with a `code` where one is named; one that is COMPLETED goes on.
+
+    What has been started is not touched. Raises NOTHING_TO_RETRY, BACKFILL_NOT_STARTED, BACKFILL_OVER when it was
+    cancelled or has failed, IDEMPOTENCY_CONFLICT, `Unavailable`.
+    """
+    asked = Asked("RETRY_BACKFILL", "BACKFILL", caller.actor, caller.key, {"code": code}, about=str(backfill_id))
+    if await find_made(session, asked) is not None:
+        return await get_backfill(session, backfill_id)
+    found = await get_backfill(session, backfill_id, lock=True)
+    backfill = found[0]
+    if backfill.status != BackfillStatus.COMPLETED:
+        _refuse_unless_started(backfill)
+    count = await reopen_refused(session, backfill_id, code)
+    if count == 0:
+        gone = " Its rows have been deleted." if backfill.rows_deleted_at is not None else ""
+        raise Conflict("NOTHING_TO_RETRY", f"The backfill has no row that was refused{_with(code)}.{gone}")
+    if backfill.status == BackfillStatus.COMPLETED:
+        backfill.status, backfill.ended_at = BackfillStatus.RUNNING, None
+    await session.flush()
+    await record_made(session, asked, backfill_id, {"rows": count, "status": backfill.status})
+    if backfill.status == BackfillStatus.RUNNING:
+        await _tell(temporal, found)
+    return found
+
+
+def _with(code: str | None) -> str:
+    return "" if code is None else f" with {code}"
 
 
 async def _tell(temporal: Temporal, found: BackfillAndSlug) -> None:

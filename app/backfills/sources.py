@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from sqlalchemy.engine import make_url
 
-from app.backfills.mapping import Loadable, Mapping, mapped, read_expression, read_time
-from app.backfills.rows import BadRow, Read, SourceRow, check_columns, csv_rows, ndjson_rows, query_row
+from app.backfills.mapping import Loadable, Mapping, mapped_rows, read_expression, read_time
+from app.backfills.rows import BadRow, Read, check_columns, csv_rows, ndjson_rows, query_row
 from app.errors import AppError, Invalid, Unavailable
 from app.settings import OWN_CONNECTION, Settings
 
@@ -88,18 +88,11 @@ def read_source(source: Source, settings: Settings) -> Generator[Loadable | BadR
     CONNECTION_UNREACHABLE, QUERY_FAILED.
     """
     mapping = source.mapping()
-    given = 0
-    for read in _read(source, settings, mapping.columns()):
-        row = mapped(read, mapping) if isinstance(read, SourceRow) else read
-        if row is None:
-            continue
-        if source.limit is not None and given == source.limit:
-            return
-        given += 1
-        yield row
+    with closing(_read(source, settings, mapping.columns())) as reads:
+        yield from mapped_rows(reads, mapping, source.limit)
 
 
-def _read(source: Source, settings: Settings, needed: list[str]) -> Iterator[Read]:
+def _read(source: Source, settings: Settings, needed: list[str]) -> Generator[Read, None, None]:
     if source.kind == "sql":
         yield from _query_rows(_url_of(source.connection or OWN_CONNECTION, settings), source.query or "", needed)
         return

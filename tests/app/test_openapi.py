@@ -93,6 +93,8 @@ EXPECTED = {
     "POST /backfills/{backfill}/pause",
     "POST /backfills/{backfill}/resume",
     "POST /backfills/{backfill}/cancel",
+    "POST /backfills/{backfill}/retry",
+    "POST /backfills/upload",
     "POST /webhook-endpoints",
     "GET /webhook-endpoints",
     "GET /webhook-endpoints/{endpoint}",
