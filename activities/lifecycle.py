@@ -21,6 +21,7 @@ from app.contracts import (
 from app.db.session import Database
 from app.errors import AppError
 from app.executions import lifecycle, records
+from app.inbox import awaiting
 
 
 def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
@@ -43,6 +44,7 @@ def lifecycle_activities(database: Database) -> list[Callable[..., Any]]:
         with refusals_translated():
             async with database.transaction() as session:
                 await records.record_steps(session, request)
+            await awaiting.record_waits(database, request.execution_id, request.waits)
 
     @activity.defn(name=REGISTER_CHILDREN)
     async def register_children(request: RegisterChildren) -> RegisteredChildren:

@@ -50,7 +50,7 @@ OWN_ACTIVITIES = (
 )
 
 # What the driver and the engine do changes with it: workflows/revisions.py says how.
-ENGINE_REVISION = 3
+ENGINE_REVISION = 4
 
 # Metadata of payloads. The role says what a payload is; the other is the SHA-256, in hexadecimal, under which it is
 # kept outside history: a payload that has it need not be stored again.
@@ -67,6 +67,10 @@ LARGEST_LOCAL_RECORD = 32_768
 
 # Characters. A message goes into history, into rows and into answers; a page of HTML that some library raised is none.
 LONGEST_MESSAGE = 2_000
+
+# Characters. Waits for signals with longer names or correlation keys are not recorded: no subscription can mean them.
+LONGEST_SIGNAL = 200
+LONGEST_CORRELATION_KEY = 400
 
 # Bytes; the server takes 400.
 LONGEST_SUMMARY = 380
@@ -365,9 +369,19 @@ class IncidentRecord(Contract):
     actor: str | None = None
 
 
+class WaitRecord(Contract):
+    """What the row of a wait for a signal under a correlation key is to say; `signal` None means that it is over."""
+
+    key: str
+    at: str
+    signal: str | None = None
+    correlation_key: str | None = None
+
+
 class RecordSteps(Contract):
-    """Rows of human tasks and incidents to write, in this order; repeating it changes nothing."""
+    """Rows of human tasks, incidents and waits to write, in this order; repeating it changes nothing."""
 
     execution_id: UUID
     tasks: list[TaskRecord] = []
     incidents: list[IncidentRecord] = []
+    waits: list[WaitRecord] = []

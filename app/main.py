@@ -17,9 +17,9 @@ from app.backfills.routes import router as backfills
 from app.backfills.upload_routes import UPLOAD
 from app.backfills.upload_routes import router as uploads
 from app.background import background_work
-from app.changes.connections import Connections
 from app.changes.reader import Reader
 from app.changes.routes import router as changes
+from app.connections.opening import Connections
 from app.db.session import Database
 from app.dead_letters.routes import router as dead_letters
 from app.errors import Invalid
@@ -91,7 +91,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
 
     followers = Followers(database, temporal)
     pollers = Pollers(temporal)
-    connections = Connections(database, settings.connections)
+    connections = Connections(database.url, settings.connections)
     reader = Reader(database, connections, settings.changes)
 
     @asynccontextmanager
@@ -114,7 +114,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.repair = repair or EngineRepair()
     app.state.followers = followers
     app.state.pollers = pollers
-    app.state.options = OptionReader(database, settings.connections)
+    app.state.options = OptionReader(connections)
     app.state.vault = Vault(settings.secrets)
     app.state.connections = connections
     answer_with_problems(app)

@@ -9,6 +9,8 @@ from app.contracts import Contract, FailureView
 
 COMPLETE_STEP = "complete_step"
 DELIVER_SIGNAL = "deliver_signal"
+DELIVER_AWAITED = "deliver_awaited"
+DELIVERING = frozenset({DELIVER_SIGNAL, DELIVER_AWAITED})
 CONTROL = "control"
 MIGRATE = "migrate_to"
 # How it was called while the definition stood in the request: runs that were asked so are still replayed.
@@ -157,8 +159,9 @@ class WaitingFor(Reply):
     `kind` is ACTION, PERSON, CHILD, TIMER, SIGNAL, DATA, SLOT (a place among `limits.parallelism`), MUTEX, MILESTONE
     (`enabledWhile`), SUSPENDED, INCIDENT, RESUME (the execution is paused), COMPENSATION or WITHDRAWN (it was to stop,
     and has not answered yet). Of a step over items one entry stands for all of them that wait for the same kind;
-    `count` says how many. `until` may be over: a person's due time stays, so that what is overdue can be seen. `code`
-    and `message` are of the failure that an incident, or the next attempt, is due to.
+    `count` says how many. `signal` and `correlation_key` are those of a SIGNAL. `until` may be over: a person's
+    due time stays, so that what is overdue can be seen. `code` and `message` are of the failure that an incident, or
+    the next attempt, is due to.
     """
 
     step_id: str
@@ -167,6 +170,8 @@ class WaitingFor(Reply):
     kind: str
     since: str
     who: str | None = None
+    signal: str | None = None
+    correlation_key: str | None = None
     until: str | None = None
     count: int = 1
     code: str | None = None

@@ -32,7 +32,7 @@ from engine.launch import escalate
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, ParallelJoinNode, WorkNode
 from engine.protocol import CloseIncident, Failure
 from engine.regions import close_region
-from engine.signals import added, buffer, growing, receives, repeated
+from engine.signals import added, buffer, forget, growing, receives, repeated
 from engine.state import ENDED, Stage, StepStatus, Token, Work
 from engine.units import (
     Answer,
@@ -43,7 +43,7 @@ from engine.units import (
     succeed,
     time_out,
 )
-from engine.withdrawal import command_key, disarm, with_progress
+from engine.withdrawal import command_key, disarm, end_wait, with_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ def human_completed(draft: Draft, event: HumanCompleted) -> Consequence | None:
 
 
 def signalled(draft: Draft, event: SignalReceived) -> Consequence | None:
-    """A signal has come: it is delivered, adds items, or is buffered."""
+    """A signal has come: it is delivered, adds items, or is buffered, unless it was only for who waits for it now."""
     if repeated(draft, event):
         return None
     fan = growing(draft, event.name)
@@ -251,12 +251,16 @@ def signalled(draft: Draft, event: SignalReceived) -> Consequence | None:
         return None
     key = receives(draft, event)
     if key is None:
-        buffer(draft, event)
+        if event.awaited:
+            forget(draft, event)
+        else:
+            buffer(draft, event)
         return None
     node = draft.plan.node(Key.parse(key).step_id)
     if not isinstance(node, WorkNode):
         raise AssertionError(f"{key} waits for no signal")
     disarm(draft, key)
+    end_wait(draft, key, draft.work[key])
     draft.change(key, stage=Stage.READY, signal=())
     return Consequence(node, key, lambda: succeed(draft, node, key, event.payload))
 

@@ -92,13 +92,17 @@ class HumanCompleted:
 
 @dataclass(frozen=True, slots=True)
 class SignalReceived:
-    """A named signal came. `id` is the sender's, by which a repetition is known; without one there is none."""
+    """A named signal came. `id` is the sender's, by which a repetition is known; without one there is none.
+
+    One that is `awaited` is for a step that waits for it now, and has not come where none does.
+    """
 
     name: str
     at: int
     payload: JSON = None
     correlation_key: str | None = None
     id: str | None = None
+    awaited: bool = False
     type: Literal["SignalReceived"] = "SignalReceived"
 
 

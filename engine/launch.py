@@ -14,6 +14,7 @@ from engine.plan import ActionNode, ChildNode, HumanNode, Node, SignalNode, Work
 from engine.protocol import (
     ChildSpec,
     OpenHumanTask,
+    OpenWait,
     ReassignHumanTask,
     Resumption,
     RunAction,
@@ -164,6 +165,8 @@ def _await_signal(draft: Draft, node: SignalNode, key: str, work: Work) -> AtOnc
             draft.change(key, deadlines=Map())
             return AtOnce(early.payload)
     draft.change(key, stage=Stage.RUNNING, signal=wanted, who=" ".join(wanted), deadlines=Map())
+    if node.correlation_key is not None:
+        draft.commands.append(OpenWait(key, *wanted))
     _arm_timeout(draft, node, key, work)
     return None
 

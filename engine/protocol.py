@@ -115,6 +115,22 @@ class ReassignHumanTask:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenWait:
+    """A step begins to wait for a signal under a correlation key, by which others may find it; it waits either way."""
+
+    key: str
+    signal: str
+    correlation_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseWait:
+    """A wait under a correlation key is over, however it ended."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenIncident:
     """A step has failed for good and is parked until an operator decides."""
 
@@ -222,6 +238,8 @@ Command = (
     | OpenHumanTask
     | CloseHumanTask
     | ReassignHumanTask
+    | OpenWait
+    | CloseWait
     | OpenIncident
     | CloseIncident
     | SpawnChildren

@@ -81,9 +81,15 @@ def buffer(draft: Draft, event: SignalReceived) -> None:
     if len(alive) < limits.buffered_signals:
         expires = draft.at + round(limits.signal_ttl * 1000)
         alive = (*alive, Buffered(event.name, event.correlation_key, event.payload, draft.at, expires, event.id))
-    elif event.id is not None:
-        draft.receipts = draft.receipts[:-1]
+    else:
+        forget(draft, event)
     draft.signals = alive
+
+
+def forget(draft: Draft, event: SignalReceived) -> None:
+    """A signal that was just noted as come has not: it may be sent again."""
+    if event.id is not None:
+        draft.receipts = draft.receipts[:-1]
 
 
 def repeated(draft: Draft, event: SignalReceived) -> bool:

@@ -15,7 +15,7 @@ from engine.retry import pause_after
 from engine.schema import violations
 from engine.state import Stage, Work
 from engine.values import holds, required
-from engine.withdrawal import command_key, disarm, take_back, with_progress
+from engine.withdrawal import command_key, disarm, end_wait, take_back, with_progress
 
 CONFIRMED = "confirmed"
 
@@ -241,6 +241,7 @@ def time_out(draft: Draft, node: WorkNode, key: str) -> None:
     disarm(draft, key)
     if isinstance(node, HumanNode):
         draft.commands.append(CloseHumanTask(key, "EXPIRED"))
+    end_wait(draft, key, draft.work[key])
     draft.change(key, stage=Stage.READY)
     fail_attempt(draft, node, key, failure)
 

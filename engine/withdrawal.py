@@ -11,13 +11,15 @@ from functools import partial
 from engine.draft import Draft
 from engine.json_types import JSON
 from engine.keys import BATCH, DATA, DELAY, DUE, RETRY, TIMEOUT, Key, role_key, round_key
-from engine.plan import ActionNode, ChildNode, HumanNode, Node, WorkNode
+from engine.plan import ActionNode, ChildNode, HumanNode, Node, SignalNode, WorkNode
 from engine.protocol import (
     CloseHumanTask,
     CloseIncident,
+    CloseWait,
     Command,
     OpenHumanTask,
     OpenIncident,
+    OpenWait,
     RunAction,
     SpawnBatch,
     SpawnChildren,
@@ -202,6 +204,8 @@ def _stop(draft: Draft, node: Node, key: str, work: Work) -> None:
         case HumanNode():
             if not _dropped(draft, lambda one: isinstance(one, OpenHumanTask) and one.key == key):
                 draft.commands.append(CloseHumanTask(key, "CANCELLED"))
+        case SignalNode():
+            end_wait(draft, key, work)
         case ActionNode() | ChildNode():
             name = command_key(node, key, work)
             if not _never_begun(draft, name):
@@ -211,6 +215,13 @@ def _stop(draft: Draft, node: Node, key: str, work: Work) -> None:
                 draft.running -= 1
         case _:
             pass
+
+
+def end_wait(draft: Draft, key: str, work: Work) -> None:
+    """An activation or item no longer waits for a signal; only waits under a correlation key are told of outside."""
+    keyed = len(work.signal) > 1
+    if keyed and not _dropped(draft, lambda one: isinstance(one, OpenWait) and one.key == key):
+        draft.commands.append(CloseWait(key))
 
 
 def _with_item(draft: Draft, work: Work) -> Work:

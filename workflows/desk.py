@@ -18,6 +18,7 @@ from app.contracts import TELL_CHILD, ChildOrder, ExecutionStart
 from app.run_contracts import (
     COMPLETE_STEP,
     CONTROL,
+    DELIVER_AWAITED,
     DELIVER_SIGNAL,
     MIGRATE,
     MIGRATE_INLINE,
@@ -45,10 +46,12 @@ from workflows.moment import now
 from workflows.plans import plan_of
 from workflows.requests import (
     application_error,
+    check_awaited,
     check_signal,
     completed,
     control_of,
     destination,
+    not_awaited,
     received,
     refusal,
     task_of,
@@ -143,6 +146,27 @@ class Desk:
         if self._state is not None:
             with _refused(None):
                 check_signal(*self._begun(), self._inbox, signal, now(), self._given_revision())
+
+    @workflow.update(name=DELIVER_AWAITED)
+    async def deliver_awaited(self, signal: SignalDelivery) -> SignalReceipt:
+        """A signal, which has an id, for a step that waits for it: NOT_AWAITED where none does any more by its turn."""
+        _, state = await self._having_begun()
+        with _refused(None):
+            check_awaited(state, signal)
+        place = destination(state, self._inbox, signal)
+        await self._apply(received(signal, signal.id, now(), awaited=True))
+        if signal.id not in self._begun()[1].receipts:
+            raise refusal(not_awaited(signal))
+        if place is None:
+            return SignalReceipt(status="DELIVERED")
+        return SignalReceipt(status="DELIVERED", step_id=place.step_id, visit=place.visit, item=place.item)
+
+    @deliver_awaited.validator
+    def refuse_awaited(self, signal: SignalDelivery) -> None:
+        """Refuses what nobody waits for."""
+        if self._state is not None:
+            with _refused(None):
+                check_awaited(self._begun()[1], signal)
 
     @workflow.update(name=CONTROL)
     async def control(self, request: ControlRequest) -> ControlReceipt:

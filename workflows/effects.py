@@ -41,13 +41,8 @@ from engine.events import (
 )
 from engine.protocol import (
     ChildSpec,
-    CloseHumanTask,
-    CloseIncident,
     Command,
     Failure,
-    OpenHumanTask,
-    OpenIncident,
-    ReassignHumanTask,
     RunAction,
     SpawnBatch,
     SpawnChildren,
@@ -62,7 +57,7 @@ from workflows.failures import failure_of
 from workflows.local_steps import LocalSteps, Unfinished
 from workflows.moment import now
 from workflows.policies import LOCAL, action_options, heartbeat_timeout
-from workflows.records import StepRecords
+from workflows.records import Recorded, StepRecords
 from workflows.revisions import AWAITS, REPORTS, SURVIVES
 from workflows.search import search_attributes
 
@@ -154,7 +149,7 @@ class Effects:
             case Yield():
                 self._timers.add(_YIELD)
                 self._begin(_YIELD, self._yield())
-            case OpenHumanTask() | CloseHumanTask() | ReassignHumanTask() | OpenIncident() | CloseIncident():
+            case _ if isinstance(command, Recorded):
                 # The state remembers them; nothing in Temporal waits.
                 self.records.note(command, now())
             case SpawnBatch():

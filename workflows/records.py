@@ -1,4 +1,5 @@
-"""What other people must be able to list: open human tasks and incidents, in rows, in the order of what happened.
+"""What others must be able to list or to find: open human tasks, incidents and waits for signals under a correlation
+key, in rows, in the order of what happened.
 
 The run does not wait for them: it goes on while they are written, and ends only when they are.
 """
@@ -12,20 +13,32 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from app.contracts import (
+    LONGEST_CORRELATION_KEY,
+    LONGEST_SIGNAL,
     RECORD_STEPS,
     ExecutionStart,
     IncidentRecord,
     RecordSteps,
     TaskRecord,
+    WaitRecord,
     readable,
 )
 from engine.draft import iso
 from engine.keys import Key
-from engine.protocol import CloseHumanTask, CloseIncident, OpenHumanTask, OpenIncident, ReassignHumanTask
+from engine.protocol import (
+    CloseHumanTask,
+    CloseIncident,
+    CloseWait,
+    OpenHumanTask,
+    OpenIncident,
+    OpenWait,
+    ReassignHumanTask,
+)
 from workflows.policies import BRIEFLY, INSISTING, ROW
-from workflows.revisions import INSISTS, RECORDS_STEPS
+from workflows.revisions import INSISTS, RECORDS_STEPS, RECORDS_WAITS
 
-Recorded = OpenHumanTask | CloseHumanTask | ReassignHumanTask | OpenIncident | CloseIncident
+Recorded = OpenHumanTask | CloseHumanTask | ReassignHumanTask | OpenIncident | CloseIncident | OpenWait | CloseWait
+Record = TaskRecord | IncidentRecord | WaitRecord
 
 _LONGEST_END = timedelta(minutes=1)
 
@@ -36,7 +49,7 @@ class StepRecords:
     def __init__(self, started_with: ExecutionStart, look_at: Callable[[asyncio.Task[None]], None]) -> None:
         self._run = started_with
         self._look_at = look_at
-        self._pending: list[TaskRecord | IncidentRecord] = []
+        self._pending: list[Record] = []
         self._latest = 0
         self._writing: asyncio.Task[None] | None = None
         self._insisting = False
@@ -48,7 +61,7 @@ class StepRecords:
 
     def note(self, command: Recorded, at: int) -> None:
         """Writes a row as soon as those before it are written; `at` is in milliseconds since the epoch."""
-        if self._run.engine_revision < RECORDS_STEPS:
+        if not self._records(command):
             return
         # Later than the last one: of two records of one moment the second counts.
         self._latest = max(at, self._latest + 1)
@@ -56,6 +69,13 @@ class StepRecords:
         if self._writing is None:
             self._writing = asyncio.create_task(self._write(), name="records")
             self._writing.add_done_callback(self._look_at)
+
+    def _records(self, command: Recorded) -> bool:
+        if isinstance(command, OpenWait):
+            short = len(command.signal) <= LONGEST_SIGNAL and len(command.correlation_key) <= LONGEST_CORRELATION_KEY
+            return short and self._run.engine_revision >= RECORDS_WAITS
+        since = RECORDS_WAITS if isinstance(command, CloseWait) else RECORDS_STEPS
+        return self._run.engine_revision >= since
 
     async def written(self) -> None:
         """Waits until everything is written, also when the run is cancelled meanwhile.
@@ -66,7 +86,7 @@ class StepRecords:
         await self._until(lambda: self._is_over() or self._insisting)
         if self._writing is None:
             return
-        patience = asyncio.create_task(workflow.sleep(_LONGEST_END, summary="rows of tasks and incidents"))
+        patience = asyncio.create_task(workflow.sleep(_LONGEST_END, summary="rows of steps"))
         await self._until(lambda: self._is_over() or patience.done())
         if self._writing is not None:
             workflow.logger.warning("steps_left_unrecorded", extra={"writes": len(self._pending) + 1})
@@ -95,6 +115,7 @@ class StepRecords:
                 execution_id=self._run.execution_id,
                 tasks=[record for record in pending if isinstance(record, TaskRecord)],
                 incidents=[record for record in pending if isinstance(record, IncidentRecord)],
+                waits=[record for record in pending if isinstance(record, WaitRecord)],
             )
             try:
                 await self._record(request)
@@ -113,12 +134,16 @@ class StepRecords:
             await workflow.execute_local_activity(RECORD_STEPS, request, **BRIEFLY)
         except FailureError:
             self._insisting = True
-            await workflow.execute_activity(RECORD_STEPS, request, summary="rows of tasks and incidents", **INSISTING)
+            await workflow.execute_activity(RECORD_STEPS, request, summary="rows of steps", **INSISTING)
         finally:
             self._insisting = False
 
 
-def _record(command: Recorded, at: str) -> TaskRecord | IncidentRecord:
+def _record(command: Recorded, at: str) -> Record:
+    if isinstance(command, OpenWait):
+        return WaitRecord(key=command.key, at=at, signal=command.signal, correlation_key=command.correlation_key)
+    if isinstance(command, CloseWait):
+        return WaitRecord(key=command.key, at=at)
     key = Key.parse(command.key)
     place = {"key": command.key, "stepId": key.step_id, "visit": key.visit, "item": key.item, "at": at}
     match command:

@@ -100,9 +100,22 @@ def destination(state: State, inbox: Collection[Event], signal: SignalDelivery) 
     return None if key is None else Key.parse(key)
 
 
-def received(signal: SignalDelivery, signal_id: str | None, at: int) -> SignalReceived:
+def check_awaited(state: State, signal: SignalDelivery) -> None:
+    """Raises `EngineError` when no step waits for a signal: EXECUTION_ENDED, or NOT_AWAITED."""
+    if state.phase is not Phase.RUNNING:
+        raise EngineError("EXECUTION_ENDED", "the execution has ended or is ending")
+    if signal.id not in state.receipts and taker(state, signal.name, signal.correlation_key) is None:
+        raise not_awaited(signal)
+
+
+def not_awaited(signal: SignalDelivery) -> EngineError:
+    """No step waits for a signal, or it has ceased to."""
+    return EngineError("NOT_AWAITED", f"no step waits for the signal {signal.name} under {signal.correlation_key} now")
+
+
+def received(signal: SignalDelivery, signal_id: str | None, at: int, *, awaited: bool = False) -> SignalReceived:
     """The event of a signal."""
-    return SignalReceived(signal.name, at, signal.payload, signal.correlation_key, signal_id)
+    return SignalReceived(signal.name, at, signal.payload, signal.correlation_key, signal_id, awaited)
 
 
 def control_of(

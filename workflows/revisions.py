@@ -10,3 +10,6 @@ RECORDS_STEPS = REPORTS = SURVIVES = 2
 # What is withdrawn is awaited; a request is judged also by those that wait before it, and answers and signals that come
 # to nothing are refused; rows of steps are never given up.
 AWAITS = FORESEES = INSISTS = 3
+
+# Waits for signals under a correlation key have rows.
+RECORDS_WAITS = 4

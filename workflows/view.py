@@ -83,6 +83,7 @@ def _wait(plan: Plan, state: State, key: str, work: Work) -> WaitingFor:
     times = [state.timers[name] for role in _TIMERS if (name := role_key(key, role)) in state.timers]
     # What is due and goes to nobody else has no timer.
     due = min(times if work.due is None or work.stage is not Stage.RUNNING else [*times, work.due], default=None)
+    waits = work.stage is Stage.RUNNING
     return WaitingFor(
         step_id=work.step_id,
         visit=work.visit,
@@ -90,6 +91,8 @@ def _wait(plan: Plan, state: State, key: str, work: Work) -> WaitingFor:
         kind=_kind(plan, state, work),
         since=iso(work.since),
         who=None if work.who is None else str(work.who),
+        signal=next(iter(work.signal), None) if waits else None,
+        correlation_key=work.signal[1] if waits and len(work.signal) > 1 else None,
         until=None if due is None else iso(due),
         code=None if work.failure is None else work.failure.code,
         message=None if work.failure is None else work.failure.message,

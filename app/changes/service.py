@@ -16,14 +16,16 @@ from app.audit.repeating import Asked, find_made, record_made
 from app.changes import outbox, replication
 from app.changes.attaching import attach, choose_stream, detach
 from app.changes.catalogue import TableShape, read_table
-from app.changes.connections import Connections
-from app.changes.queries import find_source, find_source_of_table, holding, list_sources
+from app.changes.locking import holding
+from app.changes.queries import find_source, find_source_of_table, list_sources
 from app.changes.registering import definition, free_key
 from app.changes.schemas import WatchRequest
+from app.connections.opening import Connections
 from app.db.event_tables import ChangeSource, Subscription, TriggerDefinition
 from app.db.session import Connection, Database
 from app.db.statuses import BeforeImage, ChangeMethod, ChangeSourceStatus
 from app.errors import AppError, Conflict, Invalid, NotFound
+from app.findings import filter_invalid
 from engine.filters.faults import FilterError
 from engine.filters.reading import parse
 
@@ -153,8 +155,7 @@ def _check(request: WatchRequest) -> None:
     try:
         parse(request.filter, "filter")
     except FilterError as error:
-        problems = [{"path": f"body.{one.path}", "message": one.message, "rule": one.rule} for one in error.problems]
-        raise Invalid("FILTER_INVALID", "The filter is not valid.", problems) from error
+        raise filter_invalid(error, "body.") from error
     if (request.entity_type is None) != (request.entity_column is None):
         raise Invalid("ENTITY_INCOMPLETE", "An entity is told by entityType and entityColumn together.")
 

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
+from app.contracts import LONGEST_CORRELATION_KEY, LONGEST_SIGNAL
 from app.db.columns import json_document, one_of, reference, timestamp
 from app.db.statuses import (
     BeforeImage,
@@ -77,7 +78,7 @@ class TriggerDelivery(SQLModel, table=True):
     """What became of an event at one of its targets: `link`, `template`, or `subscription:<id>`.
 
     It is PENDING until the target has been started or signalled, or has refused (`code` and `message` say why, also
-    why it still waits).
+    why it still waits). `wait_id` is the `SignalWait` that it was given to, which may have gone or be another's since.
     """
 
     __tablename__ = "trigger_delivery"
@@ -101,6 +102,7 @@ class TriggerDelivery(SQLModel, table=True):
                 "status = 'PENDING' AND code IN ('TEMPLATE_PAUSED', 'RATE_LIMITED', 'CONCURRENCY_LIMITED')"
             ),
         ),
+        Index("ix_trigger_delivery_wait_id", "wait_id", postgresql_where=text("wait_id IS NOT NULL")),
         Index(
             "ix_trigger_delivery_subscription",
             "subscription_id",
@@ -122,6 +124,7 @@ class TriggerDelivery(SQLModel, table=True):
     execution_id: UUID | None = Field(
         default=None, sa_column=reference("workflow_execution.id", nullable=True, ondelete="SET NULL")
     )
+    wait_id: UUID | None = None
     correlation_key: str | None = Field(default=None, max_length=400)
     status: str = Field(default=DeliveryStatus.PENDING, max_length=20)
     code: str | None = Field(default=None, max_length=200)
@@ -130,6 +133,32 @@ class TriggerDelivery(SQLModel, table=True):
     due_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
     created_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True))
     updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
+
+
+class SignalWait(SQLModel, table=True):
+    """A step of a run that waits for a signal under a correlation key; the last wait under each key of the run.
+
+    `id` is the wait's own: the step's next one has another. `recorded_at` is the run's own time of what was applied
+    last: an older record changes nothing.
+    """
+
+    __tablename__ = "signal_wait"
+    __mapper_args__ = {"eager_defaults": True}
+    __table_args__ = (
+        UniqueConstraint("execution_id", "key"),
+        Index(
+            "ix_signal_wait_open", "signal", "correlation_key", "opened_at", postgresql_where=text("closed_at IS NULL")
+        ),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    execution_id: UUID = Field(sa_column=reference("workflow_execution.id", index=False))
+    key: str = Field(max_length=500)
+    signal: str = Field(max_length=LONGEST_SIGNAL)
+    correlation_key: str = Field(max_length=LONGEST_CORRELATION_KEY)
+    opened_at: datetime = Field(sa_column=timestamp(nullable=False))
+    closed_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    recorded_at: datetime = Field(sa_column=timestamp(nullable=False))
 
 
 class TriggerDefinition(SQLModel, table=True):

@@ -16,14 +16,14 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 
 from app.contracts import BATCH_WORKFLOW, TELL_CHILD, key_of_summary
-from app.run_contracts import COMPLETE_STEP, CONTROL, DELIVER_SIGNAL
+from app.run_contracts import COMPLETE_STEP, CONTROL, DELIVERING
 from engine.keys import COMPENSATE, DATA, Key
 
 LOCAL_ACTIVITY = "core_local_activity"
 OWN = "millrace."
 
 _CHILD = "execution/"
-_ASKED = (COMPLETE_STEP, CONTROL, DELIVER_SIGNAL)
+_ASKED = DELIVERING | {COMPLETE_STEP, CONTROL}
 
 
 class CallKind(StrEnum):
@@ -230,7 +230,7 @@ def _asked(event: HistoryEvent, request: Any) -> Call | None:
     # Without a visit it is the one that was open, which the answer names.
     key = Key("" if step_id is None else str(step_id), request.get("visit") or 0, request.get("item"))
     match accepted.input.name:
-        case what if what == DELIVER_SIGNAL:
+        case what if what in DELIVERING:
             kind, name = CallKind.SIGNAL, str(request.get("name"))
         case what if what == CONTROL:
             kind, name = CallKind.CONTROL, str(request.get("what"))

@@ -14,7 +14,7 @@ from app.contracts import readable, reported_output
 from app.errors import AppError
 from app.executions.history import Call, CallKind, CallStatus, asked_about_steps, at
 from app.executions.schemas import ChunkItems, ErrorView, StepCall
-from app.run_contracts import DELIVER_SIGNAL
+from app.run_contracts import DELIVERING
 from engine.keys import BATCH, Key
 
 _ATTEMPTED = (CallKind.ACTION, CallKind.DATA, CallKind.COMPENSATION)
@@ -31,7 +31,7 @@ async def request_of(client: Client, event: HistoryEvent, *, signals: bool) -> A
     if given is None or not given.payloads:
         return None
     accepted = event.workflow_execution_update_accepted_event_attributes.accepted_request
-    if accepted.input.name == DELIVER_SIGNAL and not signals:
+    if accepted.input.name in DELIVERING and not signals:
         return None
     try:
         return await _decoded(client, given.payloads[0])

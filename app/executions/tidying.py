@@ -1,4 +1,4 @@
-"""What is left over of executions that have ended, and goes: open tasks and incidents, old dead letters."""
+"""What is left over of executions that have ended, and goes: open tasks and incidents, waits, old dead letters."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,16 +24,25 @@ WITHDRAW_INCIDENTS = """
     FROM workflow_execution AS execution
     WHERE execution.id = incident.execution_id AND execution.ended_at IS NOT NULL AND incident.resolved_at IS NULL
 """
+# What would still come of an ended run is older than what its next one says.
+FORGET_WAITS = """
+    DELETE FROM signal_wait AS wait USING workflow_execution AS execution
+    WHERE execution.id = wait.execution_id AND execution.ended_at IS NOT NULL
+"""
 OF_THESE = " AND execution.id = ANY(:ids)"
 
 
 async def close_left_open(session: AsyncSession, ids: Sequence[UUID] | None = None) -> int:
-    """Closes open tasks (CANCELLED) and incidents (WITHDRAWN) of closed executions, or of these; how many."""
+    """Closes open tasks (CANCELLED) and incidents (WITHDRAWN) of closed executions, or of these; how many.
+
+    What these executions waited for is forgotten.
+    """
     narrowed, given = ("", {}) if ids is None else (OF_THESE, {"ids": list(ids)})
     count = 0
     for statement in (CANCEL_TASKS, WITHDRAW_INCIDENTS):
         closed = await session.execute(text(f"{statement}{narrowed} RETURNING 1"), given)
         count += len(closed.all())
+    await session.execute(text(f"{FORGET_WAITS}{narrowed}"), given)
     return count
 
 

@@ -19,6 +19,7 @@ from app.payloads.errors import PayloadUnavailable
 from app.run_contracts import (
     COMPLETE_STEP,
     CONTROL,
+    DELIVER_AWAITED,
     DELIVER_SIGNAL,
     MIGRATE,
     ControlReceipt,
@@ -68,6 +69,13 @@ async def deliver_signal(
 ) -> SignalReceipt:
     """Hands a signal to the run; whether a step took it."""
     return await _update(temporal, execution_id, DELIVER_SIGNAL, signal, update_id, SignalReceipt)
+
+
+async def deliver_awaited(
+    temporal: Temporal, execution_id: UUID, signal: SignalDelivery, update_id: str
+) -> SignalReceipt:
+    """Hands a signal, which has an id, to the step of the run that waits for it. Raises NOT_AWAITED where none does."""
+    return await _update(temporal, execution_id, DELIVER_AWAITED, signal, update_id, SignalReceipt)
 
 
 async def was_signalled(temporal: Temporal, execution_id: UUID, update_id: str) -> bool:

@@ -15,8 +15,10 @@ from app.db.statuses import DeliveryStatus
 from app.errors import AppError, Unavailable
 from app.executions import updates
 from app.executions.starting_many import launch_all
+from app.inbox.awaiting import end_wait
 from app.inbox.queries import Event, find_deliveries, lock_due, lock_pending
 from app.inbox.settling import CONCLUDE, Delivered, Handover, Settled, as_delivered, settle
+from app.inbox.storing import CHANNEL
 from app.run_contracts import SignalDelivery
 from app.settings import Settings
 from app.temporal import Temporal
@@ -25,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 SIGNALS_AT_ONCE = 10
 EXECUTION_ENDED = "EXECUTION_ENDED"
+NOT_AWAITED = "NOT_AWAITED"
+# It has not been taken, and somebody else may want it.
+LOOKING_ON = frozenset({EXECUTION_ENDED, NOT_AWAITED})
 AGAIN = timedelta(seconds=1)
 LATER = timedelta(seconds=10)
 
@@ -37,11 +42,15 @@ NOTE_SIGNAL = """
     UPDATE trigger_delivery
     SET status = $2, code = $3::varchar, message = $4, updated_at = now(),
         -- It is known not to have taken it: another one is looked for.
-        execution_id = CASE $3::varchar WHEN 'EXECUTION_ENDED' THEN NULL ELSE execution_id END,
-        due_at = now() + greatest($5, least((now() - created_at) / 10, interval '5 minutes'))
-    WHERE id = $1 AND status = 'PENDING' AND execution_id = $6
+        execution_id = CASE WHEN $3::varchar IN ('EXECUTION_ENDED', 'NOT_AWAITED') THEN NULL ELSE execution_id END,
+        wait_id = CASE WHEN $3::varchar IN ('EXECUTION_ENDED', 'NOT_AWAITED') THEN NULL ELSE wait_id END,
+        due_at = now() + CASE WHEN $3::varchar = 'NOT_AWAITED' THEN interval '0'
+            ELSE greatest($5, least((now() - created_at) / 10, interval '5 minutes')) END
+    WHERE id = $1 AND status = 'PENDING' AND execution_id = $6 AND wait_id IS NOT DISTINCT FROM $7
     RETURNING event_id
 """
+
+CALL = f"SELECT pg_notify('{CHANNEL}', '')"
 
 HandOver = Callable[[Sequence[Handover]], None]
 
@@ -161,10 +170,13 @@ async def _hand_over(
 
 
 async def _hand_one_over(temporal: Temporal, one: Handover) -> AppError | None:
-    signal = SignalDelivery(name=one.signal, payload=one.payload, correlation_key=one.correlation_key)
-    update_id = f"delivery:{one.delivery_id}"
+    taken_as = f"delivery:{one.delivery_id}"
+    signal = SignalDelivery(name=one.signal, payload=one.payload, correlation_key=one.correlation_key, id=taken_as)
+    # What a wait that is over has refused may be asked of the next one of the same run.
+    update_id = taken_as if one.wait_id is None else f"{taken_as}:{one.wait_id}"
+    ask = updates.deliver_signal if one.wait_id is None else updates.deliver_awaited
     try:
-        await updates.deliver_signal(temporal, one.execution_id, signal, update_id)
+        await ask(temporal, one.execution_id, signal, update_id)
     except AppError as error:
         if error.code == EXECUTION_ENDED and await updates.was_signalled(temporal, one.execution_id, update_id):
             # It had been taken before, and the answer was lost.
@@ -179,10 +191,13 @@ async def _note(connection: Connection, handover: Handover, error: AppError | No
     async with connection.transaction():
         # Before the delivery, as everybody does; and nobody adds to what is counted meanwhile.
         await connection.execute(LOCK_EVENT, handover.delivery_id)
-        noted = (handover.delivery_id, status.value, code, message, wait, handover.execution_id)
+        noted = (handover.delivery_id, status.value, code, message, wait, handover.execution_id, handover.wait_id)
         event_id = await connection.fetchval(NOTE_SIGNAL, *noted)
         if event_id is not None:
             await connection.execute(CONCLUDE, [event_id])
+        if code in LOOKING_ON and handover.wait_id is not None:
+            await end_wait(connection, handover.wait_id)
+            await connection.execute(CALL)
     return status
 
 
@@ -192,7 +207,7 @@ def _fate(error: AppError | None) -> tuple[DeliveryStatus, timedelta]:
         return DeliveryStatus.SIGNALLED, timedelta(0)
     if isinstance(error, Unavailable):
         return DeliveryStatus.PENDING, LATER
-    if error.code == EXECUTION_ENDED:
-        # Its row will say so in a moment; then another one is looked for, or started.
+    if error.code in LOOKING_ON:
+        # Another one is looked for, or started. The row of one that has ended will say so in a moment.
         return DeliveryStatus.PENDING, AGAIN
     return DeliveryStatus.REFUSED, timedelta(0)

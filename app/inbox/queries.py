@@ -27,8 +27,8 @@ DUE = f"{EVENT} WHERE status = 'PENDING' AND due_at <= now() ORDER BY due_at, id
 PENDING = f"{EVENT} WHERE status = 'PENDING' AND id = ANY($1) ORDER BY id FOR UPDATE"
 BY_KEY = f"{EVENT} WHERE source = $1 AND dedupe_key = $2 FOR UPDATE"
 DELIVERIES = """
-    SELECT id, event_id, target, kind, template_id, subscription_id, execution_id, correlation_key, status, code,
-        message, attempts, due_at <= now() AS due, created_at
+    SELECT id, event_id, target, kind, template_id, subscription_id, execution_id, wait_id, correlation_key,
+        status, code, message, attempts, due_at <= now() AS due, created_at
     FROM trigger_delivery
     WHERE event_id = ANY($1)
     ORDER BY created_at, id
@@ -79,6 +79,7 @@ class Delivery:
     template_id: UUID | None
     subscription_id: UUID | None
     execution_id: UUID | None
+    wait_id: UUID | None
     correlation_key: str | None
     status: DeliveryStatus
     code: str | None

@@ -3,7 +3,6 @@
 Temporal is not spoken to here. What is to be started or signalled afterwards is handed back.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,11 +19,11 @@ from app.executions.queries import Target, find_target_of
 from app.executions.starting import Launch, StartRequest, prepare
 from app.inbox.aims import SUBSCRIPTION, Aim, find_aims
 from app.inbox.limiting import Gate
-from app.inbox.queries import Delivery, Event, find_correlated, find_deliveries
+from app.inbox.queries import Delivery, Event, find_deliveries
 from app.inbox.queueing import UNTIL_CALLED
+from app.inbox.receiving import Receiver, Receivers
 from app.inbox.storing import Incoming
 from app.settings import Settings
-from app.subscriptions.matching import ReadSubscription
 from app.untrusted import made_storable
 from engine.errors import EngineError
 
@@ -42,6 +41,7 @@ WRITE = """
         SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS written
             (id uuid, event_id uuid, target text, kind text, template_id uuid, subscription_id uuid,
              correlation_key text, status text, code text, message text, due_at timestamptz, execution_id uuid,
+             wait_id uuid,
              name text, version_id uuid, context jsonb, trigger jsonb, idempotency_key text, request_hash text)
     ), execution AS (
         INSERT INTO workflow_execution
@@ -53,9 +53,9 @@ WRITE = """
     )
     INSERT INTO trigger_delivery AS delivery
         (id, event_id, target, kind, template_id, subscription_id, correlation_key, status, code, message, due_at,
-         execution_id)
+         wait_id, execution_id)
     SELECT id, event_id, target, kind, template_id, subscription_id, correlation_key, status, code, message,
-        coalesce(due_at, now()),
+        coalesce(due_at, now()), wait_id,
         -- Started before there was an inbox, or by an event that has been put away since.
         coalesce(
             (SELECT earlier.id FROM workflow_execution AS earlier
@@ -65,7 +65,8 @@ WRITE = """
     ON CONFLICT (event_id, target) DO UPDATE
         SET kind = excluded.kind, template_id = excluded.template_id,
             status = excluded.status, code = excluded.code, message = excluded.message, due_at = excluded.due_at,
-            execution_id = excluded.execution_id, correlation_key = excluded.correlation_key,
+            execution_id = excluded.execution_id, wait_id = excluded.wait_id,
+            correlation_key = excluded.correlation_key,
             attempts = delivery.attempts + 1, updated_at = now()
     RETURNING id, event_id, target, kind, status, execution_id, code, message
 """
@@ -85,8 +86,6 @@ CONCLUDE = """
     ) AS found
     WHERE event.id = found.id
 """
-LOCK_CORRELATION = "SELECT pg_advisory_xact_lock($1)"
-
 STARTING = frozenset({SubscriptionMode.START, SubscriptionMode.START_OR_RESUME})
 
 
@@ -119,10 +118,14 @@ def as_delivered(delivery: Delivery) -> Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """A signal to be handed to an execution; the delivery's id makes repetitions one."""
+    """A signal to be handed to an execution; the delivery's id makes repetitions one.
+
+    With a `wait_id` it is for that wait of the execution's alone; otherwise it may be taken by a later one.
+    """
 
     delivery_id: UUID
     execution_id: UUID
+    wait_id: UUID | None
     signal: str
     correlation_key: str
     payload: Any
@@ -171,15 +174,17 @@ class Writer:
         self._errors: dict[UUID, AppError] = {}
         self._launches: dict[UUID, Launch] = {}
         self._handovers: list[Handover] = []
-        # What this very batch starts under a correlation key: no statement has written it yet.
-        self._correlated: dict[tuple[UUID, str], UUID] = {}
+        self._receivers = Receivers(connection)
 
     async def open_gate(self, aims: Sequence[Aim]) -> None:
-        """Takes the locks of all limits before any other, so that nobody waits for another in a circle."""
+        """Takes the locks of all limits before any other, then those of correlation keys, so that nobody waits for
+        another in a circle.
+        """
         for aim in aims:
             if aim.template_id is not None and (aim.subscription is None or aim.subscription.mode in STARTING):
                 await self._find(aim.template_id, version_of(aim))
         await self._gate.lock([target for target in self._targets.values() if target is not None])
+        await self._receivers.lock(aims)
 
     async def add(self, aim: Aim) -> None:
         """One target of one event. What refuses it is kept, and hinders nothing else."""
@@ -228,24 +233,12 @@ class Writer:
         key = subscription.correlation_key(aim.event.payload)
         if key is None:
             raise Invalid("CORRELATION_KEY_INVALID", "The subscription has no correlation key.")
-        before = aim.before
-        asked = before.execution_id if before is not None and before.kind is DeliveryKind.SIGNAL else None
-        # Whoever was asked before may have taken it, and only the answer was lost.
-        execution_id = asked or await self._find_open(template_id, key)
-        if execution_id is not None:
-            return self._hand_over(aim.event, subscription, delivery_id, execution_id, key)
+        found = await self._receivers.find(aim, template_id, key)
+        if found is not None:
+            return self._hand_over(aim, delivery_id, found, key)
         if subscription.mode is SubscriptionMode.START_OR_RESUME:
             return await self._start(aim, template_id, key)
         return self._wait_for_somebody(aim.before, delivery_id, key)
-
-    async def _find_open(self, template_id: UUID, key: str) -> UUID | None:
-        """The execution that the key stands for, if one is open."""
-        started = self._correlated.get((template_id, key))
-        if started is not None:
-            return started
-        # Two events with one key that are delivered at once must not both find that nothing runs.
-        await self._connection.execute(LOCK_CORRELATION, _lock_of(template_id, key))
-        return next(iter(await find_correlated(self._connection, template_id, key)), None)
 
     async def _start(self, aim: Aim, template_id: UUID, correlation_key: str | None) -> dict[str, Any]:
         request = start_request(aim, correlation_key)
@@ -255,7 +248,7 @@ class Writer:
         start = prepared.launch.start
         self._launches[start.execution_id] = prepared.launch
         if correlation_key is not None:
-            self._correlated[template_id, correlation_key] = start.execution_id
+            self._receivers.note_started(template_id, correlation_key, start.execution_id)
         return {
             "status": DeliveryStatus.STARTED.value,
             "correlation_key": correlation_key,
@@ -280,24 +273,23 @@ class Writer:
             self._targets[wanted] = await find_target_of(self._connection, template_id, version)
         return self._targets[wanted]
 
-    def _hand_over(
-        self, event: Event, subscription: ReadSubscription, delivery_id: UUID, execution_id: UUID, key: str
-    ) -> dict[str, Any]:
-        signal = subscription.signal
+    def _hand_over(self, aim: Aim, delivery_id: UUID, to: Receiver, key: str) -> dict[str, Any]:
+        signal = None if aim.subscription is None else aim.subscription.signal
         assert signal is not None
-        self._handovers.append(Handover(delivery_id, execution_id, signal, key, event.payload))
+        self._handovers.append(Handover(delivery_id, to.execution_id, to.wait_id, signal, key, aim.event.payload))
         return {
             "kind": DeliveryKind.SIGNAL.value,
             "status": DeliveryStatus.PENDING.value,
             "correlation_key": key,
-            "execution_id": str(execution_id),
+            "execution_id": str(to.execution_id),
+            "wait_id": None if to.wait_id is None else str(to.wait_id),
             "due_at": (datetime.now(UTC) + HANDING_OVER).isoformat(),
         }
 
     def _wait_for_somebody(self, before: Delivery | None, delivery_id: UUID, key: str) -> dict[str, Any]:
         now = datetime.now(UTC)
         waited = timedelta(0) if before is None else now - before.created_at
-        error = Conflict(NO_ONE_WAITS, "No open execution was started under the correlation key.")
+        error = Conflict(NO_ONE_WAITS, "No open execution waits under the correlation key, or was started under it.")
         if waited >= timedelta(seconds=self._settings.inbox.resume_within):
             return self._refused(delivery_id, error)
         self._errors[delivery_id] = error
@@ -370,8 +362,3 @@ def trigger_of(event: Event | Incoming) -> dict[str, Any]:
     if event.entity_id is not None:
         trigger |= {"entityType": event.entity_type or "", "entityId": event.entity_id}
     return trigger
-
-
-def _lock_of(template_id: UUID, key: str) -> int:
-    digest = hashlib.sha256(f"{template_id}\n{key}".encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)

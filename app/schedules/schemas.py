@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from app.db.statuses import EventStatus, OverlapPolicy, ScheduleKind
 from app.schedules.cron import cron_fault
+from app.trigger_keys import TriggerKey
 from app.wire import Given, JsonObject, Moment, Taken
 from engine.event_values import read_event_value
 from engine.scalars import Duration, seconds
@@ -186,7 +187,7 @@ class Target(Taken):
     template_id: str | None = Field(default=None, min_length=1, max_length=100, description="a template's id or slug")
     context: EventValueText = None
     name: EventValueText = None
-    trigger_key: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}$")
+    trigger_key: TriggerKey | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from app.contracts import LONGEST_CORRELATION_KEY
 from app.db.event_tables import Subscription
 from app.db.statuses import SubscriptionMode
 from app.subscriptions.narrowing import Narrowed, narrowed
@@ -20,7 +21,6 @@ from engine.filters.tree import Filter
 from engine.json_types import JSON, Undefined
 
 LONGEST_NAME = 200
-LONGEST_CORRELATION_KEY = 400
 MOST_READ = 4_096
 
 

@@ -13,6 +13,7 @@ from app.audit.repeating import Asked, find_made, record_made
 from app.db.event_tables import Subscription, TriggerDefinition
 from app.db.statuses import SubscriptionMode, SubscriptionStatus
 from app.errors import Invalid, NotFound
+from app.findings import filter_invalid, findings
 from app.forms.checking import check_properties
 from app.forms.reading import read_form
 from app.registry.trigger_queries import find_trigger
@@ -125,8 +126,7 @@ def _check(row: Subscription, trigger: TriggerDefinition) -> None:
     try:
         parse(row.filter, "filter")
     except FilterError as error:
-        problems = [_problem(each.path, each.rule, each.message) for each in error.problems]
-        raise Invalid("FILTER_INVALID", "The filter is not valid.", problems) from error
+        raise filter_invalid(error) from error
     faults = check_properties(read_form(trigger.properties), row.properties)
     if faults:
         message = f"The properties are not those that {trigger.key} asks for."
@@ -143,7 +143,7 @@ def _value_problems(raw: Any, path: str) -> Iterator[dict[str, Any]]:
     if raw is None:
         return
     value, problems = read_event_value(raw, path)
-    yield from (_problem(each.path, each.rule, each.message) for each in problems)
+    yield from findings(problems)
     if not problems:
         yield from _never_usable(value, path)
 

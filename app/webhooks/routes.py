@@ -115,6 +115,7 @@ def _view(endpoint: WebhookEndpoint, tallies: Sequence[WebhookTally]) -> Endpoin
             "address": f"{HOOKS_ADDRESS}/{endpoint.path}",
             "response": {"mode": endpoint.response_mode} | endpoint.response,
             "verification": {"scheme": endpoint.scheme} | endpoint.verification,
+            "required_headers": {name: value is not None for name, value in endpoint.required_headers.items()},
             "secret_set": endpoint.secret is not None,
             "deliveries": _deliveries(tallies),
         }

@@ -61,7 +61,7 @@ PROPERTIES: list[dict[str, Any]] = [
     },
 ]
 # What cannot be in an answer or in the audit.
-_SECRET = {"secret", "previous_secret", "allowance", "shape", "segments", "wild", "open_ended"}
+_SECRET = {"secret", "previous_secret", "required_headers", "allowance", "shape", "segments", "wild", "open_ended"}
 
 
 async def create_endpoint(
@@ -120,7 +120,7 @@ async def change_endpoint(
 ) -> WebhookEndpoint:
     """Sets the fields given, as JSON. Raises what `create_endpoint` raises."""
     endpoint = await get_endpoint(session, endpoint_id, lock=True)
-    before = _facts(endpoint)
+    before, demanded = _facts(endpoint), endpoint.required_headers
     columns = dict(changes)
     if "path" in columns:
         columns |= _path_columns(columns["path"])
@@ -136,7 +136,8 @@ async def change_endpoint(
     _check(endpoint, settings)
     await _flush(session, endpoint)
     await _register(session, endpoint, actor)
-    await record_change(session, "CHANGE_WEBHOOK_ENDPOINT", _subject(endpoint), actor, before, _facts(endpoint))
+    after = _with_replaced(_facts(endpoint), demanded, endpoint.required_headers)
+    await record_change(session, "CHANGE_WEBHOOK_ENDPOINT", _subject(endpoint), actor, before, after)
     return endpoint
 
 
@@ -288,6 +289,15 @@ def _subject(endpoint: WebhookEndpoint) -> tuple[str, object]:
 
 
 def _facts(endpoint: WebhookEndpoint) -> Facts:
-    """What the audit says of an endpoint."""
+    """What the audit says of an endpoint. Of a header's demanded value it says no more than that there is one."""
     facts = endpoint.model_dump(mode="json", exclude=_SECRET | {"id", "created_at", "updated_at"})
-    return facts | {"secret_set": endpoint.secret is not None}
+    required = {name: "ANY" if value is None else "DEMANDED" for name, value in endpoint.required_headers.items()}
+    return facts | {"secret_set": endpoint.secret is not None, "required_headers": required}
+
+
+def _with_replaced(facts: Facts, before: Mapping[str, str | None], after: Mapping[str, str | None]) -> Facts:
+    """The facts, saying also which headers are to have another value now: it is a change, though it is not shown."""
+    replaced = {
+        name: "REPLACED" for name, value in after.items() if value and before.get(name) and before[name] != value
+    }
+    return facts | {"required_headers": facts["required_headers"] | replaced}

@@ -38,6 +38,9 @@ LEAVES = st.sampled_from(
         ("batch", 3),
         ("delay",),
         ("signal",),
+        ("keyed",),
+        ("keyed each", 3),
+        ("keyed repeat", 2),
         ("skip", True),
         ("skip", False),
         ("each", 0),
@@ -48,7 +51,7 @@ LEAVES = st.sampled_from(
         ("repeat", "while", 2),
     ]
 )
-RIVALS = st.sampled_from(["delay", "signal", "human"])
+RIVALS = st.sampled_from(["delay", "signal", "keyed", "human"])
 
 
 def blocks() -> st.SearchStrategy[Block]:
@@ -120,7 +123,7 @@ class _Writer:
         }.get(kind)
         if write is not None:
             return write(kind, rest, source, fields)
-        name = self.name(kind)
+        name = self.name(kind.replace(" ", ""))
         self.add(_leaf(kind, name, rest), arrow(f"{source} -> {name}", **fields))
         return name
 
@@ -219,8 +222,8 @@ def _leaf(kind: str, name: str, rest: list[Any]) -> Document:
             return child(name, outputMapping=mapping)
         case "delay":
             return delay(name, outputMapping=mapping)
-        case "signal":
-            return wait_signal(name, outputMapping=mapping)
+        case "signal" | "keyed" | "keyed each" | "keyed repeat":
+            return _wait(kind, name, rest, mapping)
         case "skip":
             return action(name, skipIf=str(rest[0]).lower(), outputMapping=mapping)
         case "each":
@@ -232,6 +235,21 @@ def _leaf(kind: str, name: str, rest: list[Any]) -> Document:
             return action(name, repeat={word: condition}, outputMapping=mapping)
         case _:
             return batch(name, _numbers(rest[0]), concurrency=2, outputMapping=mapping)
+
+
+def _wait(kind: str, name: str, rest: list[Any], mapping: Any) -> Document:
+    """A wait; or waits under a correlation key: one, one for each item, or one after the other."""
+    match kind:
+        case "signal":
+            return wait_signal(name, outputMapping=mapping)
+        case "keyed":
+            return wait_signal(name, correlationKey="one", outputMapping=mapping)
+        case "keyed each":
+            each = {"iterable": {"type": "EXPRESSION", "expr": {"src": _numbers(rest[0])}}, "concurrency": 2}
+            return wait_signal(name, correlationKey=expr("__index__"), forEach=each, outputMapping=mapping)
+        case _:
+            again = {"until": f"__iteration__ + 1 >= {rest[0]}"}
+            return wait_signal(name, correlationKey=expr("__iteration__"), repeat=again, outputMapping=mapping)
 
 
 def _numbers(count: int) -> str:

@@ -20,7 +20,7 @@ def chunk_of(world: World, key: str) -> World:
     assert isinstance(command, SpawnBatch)
     inner = World.__new__(World)
     inner.plan, inner.open, inner.history, inner.ended = world.plan, {}, [], None
-    inner.withdrawn, inner.at, inner.commands = set(), world.at, []
+    inner.withdrawn, inner.keyed, inner.at, inner.commands = set(), {}, world.at, []
     inner._take(resume(world.plan, state_from_json(command.state), world.tick()))
     return inner.done("yield")
 

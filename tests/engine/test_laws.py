@@ -16,6 +16,7 @@ from engine.protocol import Cancel, Complete, Fail, OpenHumanTask, RunAction, Sp
 from engine.state import Phase, Stage
 from engine.state_json import state_from_json, state_to_json
 from engine.validate import has_errors, validate
+from engine.withdrawal import command_key
 from tests.engine.processes import Block, blocks, steady_blocks, written_out
 from tests.engine.world import World, run_input
 
@@ -35,7 +36,9 @@ def happens(world: World, order: Any) -> str | None:
     key = order.choice(choices(world))
     wanted = world.waits().get(key)
     if wanted is not None:
-        world.signal(wanted[0])
+        work = world.state.work[key]
+        key = command_key(world.plan.node(work.step_id), key, work)
+        world.signal(wanted[0], key=next(iter(wanted[1:]), None))
     elif key in world.withdrawn and order.random() < 0.5:
         world.failed(key, "CANCELLED")
         return None

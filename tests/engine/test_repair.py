@@ -6,34 +6,20 @@ import pytest
 
 from engine.errors import EngineError
 from engine.events import ActionSuspended, PauseRequested, StepResumed
-from engine.interpreter import resume
 from engine.protocol import Complete, Fail, RunAction
 from engine.repair import Point, resume_from, retry_failed
-from engine.state import State
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, parallel, put, split, step
 from tests.engine.world import BEGAN, World
 
 UNDO = {"actionKey": "test.undo"}
 
 
-def taken_up(world: World, state: State) -> World:
-    """The world of a new Temporal run that begins with a state."""
-    world.open.clear()
-    world.withdrawn.clear()
-    world.ended = None
-    world.commands.clear()
-    world._take(resume(world.plan, state, world.tick()))
-    if "yield" in world.open:
-        world.done("yield")
-    return world
-
-
 def retried(world: World) -> World:
-    return taken_up(world, retry_failed(world.plan, world.state, world.tick()))
+    return world.taken_up(retry_failed(world.plan, world.state, world.tick()))
 
 
 def resumed(world: World, step_id: str, **fields: Any) -> World:
-    return taken_up(world, resume_from(world.plan, world.state, Point(step_id, **fields), world.tick()))
+    return world.taken_up(resume_from(world.plan, world.state, Point(step_id, **fields), world.tick()))
 
 
 def code_of(world: World, step_id: str, **fields: Any) -> str:

@@ -31,12 +31,14 @@ from engine.protocol import (
     Cancel,
     CloseHumanTask,
     CloseIncident,
+    CloseWait,
     Command,
     Complete,
     Fail,
     Failure,
     OpenHumanTask,
     OpenIncident,
+    OpenWait,
     ReassignHumanTask,
     RunAction,
     RunInput,
@@ -91,7 +93,7 @@ def is_read(key: str) -> bool:
 
 
 # What may not be begun while a run is paused.
-NEW_WORK = (RunAction, SpawnBatch, SpawnChildren, OpenHumanTask, StartTimer)
+NEW_WORK = (RunAction, SpawnBatch, SpawnChildren, OpenHumanTask, OpenWait, StartTimer)
 
 
 class World:
@@ -113,6 +115,7 @@ class World:
         self.withdrawn: set[str] = set()
         self.at = BEGAN
         self.commands: list[Command] = []
+        self.keyed: dict[str, tuple[str, ...]] = {}
         self._take(start(self.plan, run_input(context, **run)))
 
     def _take(self, step: Step) -> None:
@@ -122,29 +125,41 @@ class World:
         self.commands.extend(step.commands)
         for command in step.commands:
             assert self.ended is None, "a command after the end"
-            match command:
-                case SpawnChildren(children=children):
-                    self.open.update({child.key: command for child in children})
-                case (
-                    RunAction(key=key)
-                    | SpawnBatch(key=key)
-                    | StartTimer(key=key)
-                    | OpenHumanTask(key=key)
-                    | OpenIncident(key=key)
-                ):
-                    assert key not in self.open, f"{key} is open already"
-                    self.open[key] = command
-                case CloseHumanTask(key=key) | CloseIncident(key=key):
-                    self.open.pop(key, None)
-                case ReassignHumanTask() | TellChildren():
-                    pass
-                case Yield():
-                    self.open["yield"] = command
-                case Withdraw(keys):
-                    self._withdraw(keys)
-                case Complete() | Fail() | Cancel():
-                    self.ended = command
+            self._note(command)
         self._agree()
+
+    def _note(self, command: Command) -> None:
+        match command:
+            case SpawnChildren(children=children):
+                self.open.update({child.key: command for child in children})
+            case (
+                RunAction(key=key)
+                | SpawnBatch(key=key)
+                | StartTimer(key=key)
+                | OpenHumanTask(key=key)
+                | OpenIncident(key=key)
+            ):
+                assert key not in self.open, f"{key} is open already"
+                self.open[key] = command
+            case CloseHumanTask(key=key) | CloseIncident(key=key):
+                self.open.pop(key, None)
+            case OpenWait() | CloseWait():
+                self._note_wait(command)
+            case ReassignHumanTask() | TellChildren():
+                pass
+            case Yield():
+                self.open["yield"] = command
+            case Withdraw(keys):
+                self._withdraw(keys)
+            case Complete() | Fail() | Cancel():
+                self.ended = command
+
+    def _note_wait(self, command: OpenWait | CloseWait) -> None:
+        if isinstance(command, CloseWait):
+            del self.keyed[command.key]
+            return
+        assert command.key not in self.keyed, f"{command.key} waits already"
+        self.keyed[command.key] = (command.signal, command.correlation_key)
 
     def _agree(self) -> None:
         """What the state believes to be open outside is open, and the other way round."""
@@ -157,7 +172,9 @@ class World:
         assert self.keys(OpenIncident) == sorted(parked)
         asked = [key for key, work in state.work.items() if work.stage is Stage.RUNNING and self._is_human(key)]
         assert self.keys(OpenHumanTask) == sorted(asked)
+        assert self.keyed == {key: wanted for key, wanted in self.waits().items() if len(wanted) > 1}
         if self.ended is not None:
+            assert not self.keyed
             assert not left_behind(state)
             assert not self.open, self.open
 
@@ -248,6 +265,17 @@ class World:
     def resumed(self) -> "World":
         """Someone lets the execution go on."""
         return self.give(ResumeRequested(self.tick()))
+
+    def taken_up(self, state: State) -> "World":
+        """A new run of the execution begins with a state; what was said in the last one is forgotten."""
+        self.open.clear()
+        self.withdrawn.clear()
+        self.ended = None
+        self.commands.clear()
+        self._take(resume(self.plan, state, self.tick()))
+        if "yield" in self.open:
+            self.done("yield")
+        return self
 
     def carried_over(self) -> "World":
         """The run continues as a new one, with its state as JSON. Nothing may run outside."""

@@ -26,6 +26,7 @@ from app.payloads.storage import WORKER_PATIENCE, PayloadStorage
 from app.run_contracts import (
     COMPLETE_STEP,
     CONTROL,
+    DELIVER_AWAITED,
     DELIVER_SIGNAL,
     STATE_QUERY,
     STEPS_QUERY,
@@ -250,6 +251,11 @@ class Executions:
         """A signal with a receipt; gives what became of it."""
         signal = SignalDelivery(name=name, payload=payload, correlation_key=key, id=signal_id)
         return (await handle.execute_update(DELIVER_SIGNAL, signal, result_type=SignalReceipt)).status
+
+    async def deliver_awaited(self, handle: Handle, name: str, key: str, signal_id: str) -> str:
+        """A signal for who waits for it now; gives what became of it."""
+        signal = SignalDelivery(name=name, payload=signal_id, correlation_key=key, id=signal_id)
+        return (await handle.execute_update(DELIVER_AWAITED, signal, result_type=SignalReceipt)).status
 
     async def control(self, handle: Handle, what: str, step_id: str | None = None, **fields: Any) -> str:
         """An operator steers the run; gives what became of it."""

@@ -35,7 +35,7 @@ from tests.workflows.recorded_runs import (
     undone,
     withdrawn_chunk,
 )
-from tests.workflows.recorded_ways_in import backfilled, delivering, ticked, told_at_the_end, withdrawn_tick
+from tests.workflows.recorded_ways_in import backfilled, delivering, ticked, told_at_the_end, waited, withdrawn_tick
 
 FOLDER = Path(__file__).with_name("histories")
 LEAF = "recorded-leaf"
@@ -216,6 +216,7 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "ticked": lambda executions: ticked(executions, "recorded-short"),
     "withdrawn-tick": lambda executions: withdrawn_tick(executions, "recorded-slow"),
     "backfilled": lambda executions: backfilled(executions, LEAF),
+    "waited": waited,
     "backfill-told-at-the-end": backfill_told_at_the_end,
 }
 

@@ -1,4 +1,4 @@
-"""Runs to be recorded of the workflows beside executions: a tick of a schedule, and a backfill."""
+"""Runs to be recorded of what comes in: a tick of a schedule, a backfill, and events for whoever waits for them."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,8 @@ from app.inbox.dispatcher import Dispatcher
 from app.settings import Settings, TemporalSettings
 from app.temporal import Temporal
 from app.tick_contracts import Tick
-from tests.workflows.harness import Executions, Handle
+from tests.documents import arrow, document, event_split, expr, join, wait_signal
+from tests.workflows.harness import Executions, Handle, refused
 from workflows.backfill import BackfillStarts
 
 
@@ -106,6 +107,37 @@ async def told_at_the_end(client: Client) -> tuple[Handle, int]:
         )
         await handle.result()
     return handle, calls
+
+
+async def waited(executions: Executions) -> Handle:
+    """Waits under correlation keys that end in every way: signal, lost race, timeout, cancel; and signals for
+    who waits now that nobody takes, one of them because another came at once.
+    """
+    again = {"until": "__iteration__ = 1"}
+    definition = document(
+        event_split("race"),
+        wait_signal("one", "paid", correlationKey="a"),
+        wait_signal("two", "paid", correlationKey="b"),
+        join("met", "EXCLUSIVE"),
+        wait_signal("twice", "paid", correlationKey=expr("'c' & __iteration__"), repeat=again),
+        wait_signal("late", "paid", correlationKey="d", timeout=3, retry={"maxAttempts": 2, "initialInterval": 0.1}),
+        *(arrow(text) for text in ("start -> race", "race -> one", "race -> two", "one -> met", "two -> met")),
+        *(arrow(text) for text in ("met -> twice", "twice -> late", "late -> end")),
+    )
+    handle = await executions.start(definition)
+    await executions.waits_for(handle, "one", "two")
+    await refused(executions.deliver_awaited(handle, "paid", "c0", "s0"))
+    await executions.deliver_awaited(handle, "paid", "a", "s1")
+    await executions.waits_for(handle, "twice")
+    signals = [executions.deliver_awaited(handle, "paid", "c0", f"s{n}") for n in (2, 3)]
+    await asyncio.gather(*signals, return_exceptions=True)
+    await executions.deliver_awaited(handle, "paid", "c1", "s4")
+    await executions.waits_for(handle, "late")
+    await asyncio.sleep(4.5)
+    await handle.cancel()
+    with contextlib.suppress(WorkflowFailureError):
+        await handle.result()
+    return handle
 
 
 async def _tick(executions: Executions, slug: str, name: str) -> Handle:

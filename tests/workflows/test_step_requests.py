@@ -32,6 +32,16 @@ async def test_a_signal_is_shown_with_the_visit_that_took_it_and_who_sent_it(run
     assert detail.signals == []
 
 
+async def test_a_signal_for_whoever_waits_is_shown_with_the_visit_that_took_it(running: Executions) -> None:
+    handle = await running.start(line(wait_signal("paid", correlationKey="a")))
+    await running.waits_for(handle, "paid")
+    await running.deliver_awaited(handle, "paid", "a", "s1")
+    await handle.result()
+    call = only(await read(running, handle, "paid"))
+    assert (call.key, call.kind, call.name, call.status) == ("paid#1", "SIGNAL", "paid", "COMPLETED")
+    assert (call.input, call.correlation_key, call.answer) == ("s1", "a", "DELIVERED")
+
+
 async def test_signals_that_no_receipt_ties_to_a_visit_are_shown_with_the_step(running: Executions) -> None:
     nap = action("nap", actionKey="test.sleep", parameters={"seconds": 1})
     handle = await running.start(line(nap, wait_signal("paid"), wait_signal("sent")))

@@ -1,0 +1,372 @@
+"""Events that resume the executions which wait for them, from the posted event to the resumed run."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from app.contracts import WaitRecord, workflow_id
+from app.db.event_tables import SignalWait, TriggerDelivery
+from app.db.statuses import DeliveryStatus, SubscriptionMode
+from app.db.tables import WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion
+from app.executions import updates
+from app.executions.tidying import close_left_open
+from app.inbox.awaiting import record_waits
+from app.inbox.delivering import deliver, perform
+from app.inbox.queries import lock_pending
+from app.inbox.settling import Settled, settle
+from app.run_contracts import SignalDelivery
+from app.settings import Settings, TemporalSettings
+from app.temporal import Temporal
+from tests.app.inbox_scenes import incoming_event, read_deliveries, store_events, subscribe
+from tests.documents import child, expr, line, wait_signal
+from tests.workflows.harness import Executions, Handle, event_types
+from tests.workflows.recorded_ways_in import delivering
+
+ORDER = {"type": "expr", "expr": {"src": "__trigger__.order"}}
+OUTPUT = expr("__steps__.wait")
+
+
+def waiting(**fields: Any) -> dict[str, Any]:
+    """A step that waits for the payment of the order in its context."""
+    return wait_signal("wait", "paid", **{"correlationKey": expr("__context__.order"), **fields})
+
+
+class Shop:
+    """One template whose executions wait, its subscription, and what is posted for it."""
+
+    def __init__(self, executions: Executions) -> None:
+        self.executions = executions
+        self.settings = Settings(temporal=TemporalSettings(task_queue=executions.task_queue))
+        self.temporal = Temporal(self.settings.temporal, executions.converter, executions.client)
+        self.key = f"payments-{uuid4().hex}"
+        self.template_id = UUID(int=0)
+        self.version_id = UUID(int=0)
+
+    async def open(self, document: dict[str, Any], mode: SubscriptionMode = SubscriptionMode.RESUME) -> str:
+        """The template, active, with its subscription; gives its slug."""
+        slug = f"shop-{uuid4().hex[:12]}"
+        self.version_id = await self.executions.template(slug, document)
+        async with self.executions.database.transaction() as session:
+            version = await session.get_one(WorkflowTemplateVersion, self.version_id)
+            self.template_id = version.template_id
+            (await session.get_one(WorkflowTemplate, self.template_id)).status = "ACTIVE"
+        template = {"id": str(self.template_id)}
+        await subscribe(self.executions.database, template, self.key, mode=mode, signal="paid", correlation_key=ORDER)
+        return slug
+
+    async def start(self, **context: Any) -> Handle:
+        """An execution of the template."""
+        event = incoming_event("", template_id=self.template_id, payload={"context": context})
+        await store_events(self.executions.database, event, held=True)
+        (delivered,) = await deliver(self.executions.database, self.temporal, self.settings, [event.id])
+        assert delivered.status == DeliveryStatus.STARTED, delivered.error
+        return self.handle(delivered.execution_id)
+
+    def handle(self, execution_id: UUID | None) -> Handle:
+        """The run of an execution."""
+        return self.executions.client.get_workflow_handle(workflow_id(str(execution_id)))
+
+    async def waits(self, count: int = 1) -> list[SignalWait]:
+        """The template's open waits, once there are so many, the longest first."""
+        statement = (
+            select(SignalWait)
+            .join(WorkflowExecution, col(WorkflowExecution.id) == SignalWait.execution_id)
+            .where(col(WorkflowExecution.template_id) == self.template_id, col(SignalWait.closed_at).is_(None))
+            .order_by(col(SignalWait.opened_at), col(SignalWait.id))
+        )
+        found: list[SignalWait] = []
+        async with asyncio.timeout(20):
+            while True:
+                async with self.executions.database.transaction() as session:
+                    found = list((await session.execute(statement)).scalars())
+                if len(found) == count:
+                    return found
+                await asyncio.sleep(0.05)
+
+    async def post(self, order: str, *, held: bool = False, **payload: Any) -> UUID:
+        """A payment comes in; `held` from the dispatcher."""
+        event = incoming_event(self.key, payload={"order": order, **payload})
+        await store_events(self.executions.database, event, held=held)
+        return event.id
+
+    async def delivery(self, event_id: UUID, status: DeliveryStatus = DeliveryStatus.SIGNALLED) -> TriggerDelivery:
+        """What became of a payment, once it has."""
+        async with asyncio.timeout(30):
+            while True:
+                for each in await read_deliveries(self.executions.database, event_id):
+                    if each.status == status and (status != DeliveryStatus.PENDING or each.code is not None):
+                        return each
+                await asyncio.sleep(0.05)
+
+    async def put_off(self, event_id: UUID) -> None:
+        """Has an event wait for an hour, unless something calls it."""
+        later = datetime.now(UTC) + timedelta(hours=1)
+        async with self.executions.database.driver() as connection:
+            await connection.execute("UPDATE trigger_delivery SET due_at = $2 WHERE event_id = $1", event_id, later)
+            await connection.execute("UPDATE trigger_event SET due_at = $2 WHERE id = $1", event_id, later)
+
+    async def settle(self, event_id: UUID) -> Settled:
+        """Decides who gets a payment, and tells nobody."""
+        async with self.executions.database.driver() as connection, connection.transaction():
+            return await settle(connection, self.settings, await lock_pending(connection, [event_id]), early=True)
+
+    async def perform(self, settled: Settled) -> None:
+        """Tells them."""
+        async with self.executions.database.driver() as connection:
+            await perform(connection, self.temporal, settled)
+
+
+@pytest.fixture
+async def shop(executions: Executions) -> AsyncIterator[Shop]:
+    """A shop with a worker and a dispatcher."""
+    async with executions.worker(), delivering(executions):
+        yield Shop(executions)
+    await executions.replay_all()
+
+
+@pytest.fixture
+async def quiet_shop(cached: Executions) -> Shop:
+    """A shop with a worker, where nothing is delivered by itself."""
+    return Shop(cached)
+
+
+async def test_an_event_resumes_the_run_that_waits_under_its_key(shop: Shop) -> None:
+    await shop.open(line(waiting(), output=OUTPUT))
+    other, handle = await shop.start(order="b"), await shop.start(order="a")
+    await shop.waits(2)
+    payment = await shop.post("a", amount=5)
+    assert await handle.result() == {"order": "a", "amount": 5}
+    assert (await shop.delivery(payment)).execution_id == UUID(handle.id.removeprefix("execution/"))
+    (left,) = await shop.waits(1)
+    view = (await shop.executions.waits_for(other, "wait")).waiting_for[0]
+    assert (view.signal, view.correlation_key, left.correlation_key) == ("paid", "b", "b")
+    await other.cancel()
+    await shop.waits(0)
+
+
+async def test_an_event_that_came_first_is_handed_over_as_soon_as_a_run_waits(shop: Shop) -> None:
+    await shop.open(line(waiting(), output=OUTPUT))
+    payment = await shop.post("a")
+    assert (await shop.delivery(payment, DeliveryStatus.PENDING)).code == "NO_ONE_WAITS"
+    await shop.put_off(payment)
+    handle = await shop.start(order="a")
+    async with asyncio.timeout(10):
+        assert await handle.result() == {"order": "a"}
+    assert (await shop.delivery(payment)).code is None
+
+
+async def test_an_event_resumes_the_child_that_waits(shop: Shop) -> None:
+    slug = await shop.open(line(waiting(), output=OUTPUT))
+    mapping = [{"targetPath": "order", "value": "a"}]
+    parent = line(child("sub", childWorkflowTemplateVersionId=f"{slug}@1.0.0", inputMapping=mapping))
+    handle = await shop.executions.start({**parent, "output": expr("__steps__.sub")})
+    (wait,) = await shop.waits()
+    payment = await shop.post("a")
+    assert await handle.result() == {"order": "a"}
+    assert (await shop.delivery(payment)).execution_id == wait.execution_id
+
+
+async def test_of_two_runs_the_one_that_has_waited_longest_gets_the_event(shop: Shop) -> None:
+    await shop.open(line(waiting(), output=OUTPUT))
+    first = await shop.start(order="a")
+    await shop.waits(1)
+    second = await shop.start(order="a")
+    await shop.waits(2)
+    await shop.post("a", n=1)
+    assert (await first.result())["n"] == 1
+    await shop.post("a", n=2)
+    assert (await second.result())["n"] == 2
+
+
+async def test_twenty_events_at_once_resume_twenty_runs(shop: Shop) -> None:
+    await shop.open(line(waiting(), output=expr("__steps__.wait.n")))
+    handles = await asyncio.gather(*(shop.start(order="a") for _ in range(20)))
+    await shop.waits(20)
+    await asyncio.gather(*(shop.post("a", n=n) for n in range(20)))
+    async with asyncio.timeout(60):
+        outputs = await asyncio.gather(*(handle.result() for handle in handles))
+    assert sorted(outputs) == list(range(20))
+
+
+async def test_a_run_that_waits_again_and_again_gets_one_event_each_time(shop: Shop) -> None:
+    again = waiting(repeat={"until": "__iteration__ = 4"})
+    await shop.open(line(again, output=expr("__steps__.wait.n")))
+    payments = [await shop.post("a", n=n) for n in range(5)]
+    for payment in payments:
+        await shop.delivery(payment, DeliveryStatus.PENDING)
+        await shop.put_off(payment)
+    handle = await shop.start(order="a")
+    async with asyncio.timeout(20):
+        assert sorted(await handle.result()) == list(range(5))
+
+
+async def test_an_event_is_for_who_waits_before_it_starts_anything(shop: Shop) -> None:
+    await shop.open(line(waiting(), output=OUTPUT), SubscriptionMode.START_OR_RESUME)
+    handle = await shop.start(order="a")
+    await shop.waits()
+    resuming = await shop.post("a", n=1)
+    assert (await handle.result())["n"] == 1
+    await shop.waits(0)
+    # Whoever waits by itself has no claim to later events.
+    starting = await shop.post("a", n=2)
+    started = await shop.delivery(starting, DeliveryStatus.STARTED)
+    assert (await shop.delivery(resuming)).execution_id != started.execution_id
+    await shop.handle(started.execution_id).cancel()
+
+
+async def test_an_event_whose_wait_has_timed_out_meanwhile_waits_for_another(quiet_shop: Shop) -> None:
+    shop = quiet_shop
+    await shop.open(line(waiting(timeout=600), output=OUTPUT))
+    late = await shop.start(order="a")
+    await shop.waits()
+    payment = await shop.post("a", held=True)
+    settled = await shop.settle(payment)
+    await shop.executions.control(late, "SKIP_TIMER", "wait")
+    await shop.perform(settled)
+    refused = await shop.delivery(payment, DeliveryStatus.PENDING)
+    assert (refused.code, refused.execution_id) in (("NOT_AWAITED", None), ("EXECUTION_ENDED", None))
+    in_time = await shop.start(order="a")
+    await shop.waits()
+    await shop.perform(await shop.settle(payment))
+    assert (await in_time.result())["order"] == "a"
+    await shop.executions.closed(late)
+
+
+async def test_a_wait_that_has_another_signal_refuses_an_event_and_the_next_run_gets_it(quiet_shop: Shop) -> None:
+    shop = quiet_shop
+    await shop.open(line(waiting(), wait_signal("other")))
+    first, second = await shop.start(order="a"), await shop.start(order="a")
+    oldest, _ = await shop.waits(2)
+    payment = await shop.post("a", held=True)
+    settled = await shop.settle(payment)
+    (handover,) = settled.handovers
+    assert (handover.execution_id, handover.wait_id) == (oldest.execution_id, oldest.id)
+    taken, left = (first, second) if str(oldest.execution_id) in first.id else (second, first)
+    await shop.executions.deliver(taken, "paid", "by hand", key="a")
+    await shop.perform(settled)
+    refused = await shop.delivery(payment, DeliveryStatus.PENDING)
+    assert (refused.code, refused.execution_id, refused.wait_id) == ("NOT_AWAITED", None, None)
+    await shop.perform(await shop.settle(payment))
+    assert str((await shop.delivery(payment)).execution_id) in left.id
+    await shop.executions.waits_for(left, "other")
+    for handle in (taken, left):
+        await shop.executions.deliver(handle, "other")
+        await handle.result()
+
+
+async def test_each_wait_is_given_one_event(quiet_shop: Shop) -> None:
+    shop = quiet_shop
+    await shop.open(line(waiting()))
+    handles = [await shop.start(order="a") for _ in range(2)]
+    waits = await shop.waits(2)
+    payments = [await shop.post("a", held=True) for _ in range(3)]
+    given = [each for payment in payments for each in (await shop.settle(payment)).handovers]
+    assert [each.wait_id for each in given] == [wait.id for wait in waits]
+    assert (await shop.delivery(payments[2], DeliveryStatus.PENDING)).code == "NO_ONE_WAITS"
+    for handle in handles:
+        await handle.cancel()
+        await shop.executions.closed(handle)
+
+
+async def test_of_two_signals_for_one_wait_that_come_at_once_one_is_refused_and_not_kept(quiet_shop: Shop) -> None:
+    shop = quiet_shop
+    await shop.open(line(waiting(), wait_signal("other")))
+    handle = await shop.start(order="a")
+    (wait,) = await shop.waits()
+    signals = [SignalDelivery(name="paid", payload=n, correlation_key="a", id=f"s{n}") for n in range(2)]
+    ask = [updates.deliver_awaited(shop.temporal, wait.execution_id, signal, signal.id or "") for signal in signals]
+    answers = await asyncio.gather(*ask, return_exceptions=True)
+    assert sorted(str(getattr(each, "code", None) or getattr(each, "status", "")) for each in answers) == [
+        "DELIVERED",
+        "NOT_AWAITED",
+    ]
+    assert "signals" not in await shop.executions.memory(handle)
+    await shop.executions.deliver(handle, "other")
+    await handle.result()
+
+
+async def test_an_event_that_was_taken_while_its_sender_died_is_not_given_to_another(quiet_shop: Shop) -> None:
+    shop = quiet_shop
+    await shop.open(line(waiting(), output=OUTPUT))
+    handle = await shop.start(order="a")
+    await shop.waits()
+    other = await shop.start(order="a")
+    await shop.waits(2)
+    payment = await shop.post("a", held=True)
+    (handover,) = (await shop.settle(payment)).handovers
+    name = f"delivery:{handover.delivery_id}"
+    signal = SignalDelivery(name="paid", payload={}, correlation_key="a", id=name)
+    await updates.deliver_awaited(shop.temporal, handover.execution_id, signal, f"{name}:{handover.wait_id}")
+    await handle.result()
+    await shop.perform(await shop.settle(payment))
+    assert str((await shop.delivery(payment)).execution_id) in handle.id
+    await shop.executions.waits_for(other, "wait")
+    await other.cancel()
+    await shop.executions.closed(other)
+
+
+async def test_an_event_that_comes_while_no_worker_is_there_is_handed_over_later(executions: Executions) -> None:
+    shop = Shop(executions)
+    async with delivering(executions):
+        async with executions.worker():
+            await shop.open(line(waiting(), output=OUTPUT))
+            handle = await shop.start(order="a")
+            await shop.waits()
+        payment = await shop.post("a")
+        assert (await shop.delivery(payment, DeliveryStatus.PENDING)).code == "WORKER_UNAVAILABLE"
+        async with executions.worker():
+            await shop.delivery(payment)
+            assert await handle.result() == {"order": "a"}
+
+
+async def test_runs_of_an_earlier_revision_have_no_rows(cached: Executions) -> None:
+    start, definition = await cached.prepare(line(waiting()), {"order": "a"})
+    handle = await cached.launch((start.model_copy(update={"engine_revision": 3}), definition))
+    await cached.waits_for(handle, "wait")
+    await cached.deliver(handle, "paid", key="a")
+    await handle.result()
+    # One local activity: the row of the execution's end.
+    assert (await event_types(handle)).count("marker_recorded") == 1
+
+
+async def test_what_an_ended_execution_waited_for_is_forgotten(quiet_shop: Shop) -> None:
+    shop = quiet_shop
+    await shop.open(line(waiting()))
+    handle = await shop.start(order="a")
+    (wait,) = await shop.waits()
+    await handle.cancel()
+    await shop.executions.closed(handle)
+    async with shop.executions.database.transaction() as session:
+        await close_left_open(session, [wait.execution_id])
+        assert await session.get(SignalWait, wait.id) is None
+
+
+async def test_a_record_that_comes_late_or_twice_changes_nothing(quiet_shop: Shop) -> None:
+    shop = quiet_shop
+    await shop.open(line(waiting()))
+    handle = await shop.start(order="a")
+    (wait,) = await shop.waits()
+    moment = wait.opened_at
+
+    async def recorded(seconds: float, signal: str | None = "paid") -> None:
+        at = (moment + timedelta(seconds=seconds)).isoformat()
+        record = WaitRecord(key="wait#1", at=at, signal=signal, correlation_key=None if signal is None else "a")
+        await record_waits(shop.executions.database, wait.execution_id, [record])
+
+    await recorded(-1, None)
+    await recorded(0)
+    assert (await shop.waits())[0].id == wait.id
+    await recorded(2, None)
+    await recorded(0)
+    await recorded(1)
+    await shop.waits(0)
+    await recorded(3)
+    assert (await shop.waits())[0].id != wait.id
+    await handle.cancel()
+    await shop.executions.closed(handle)
