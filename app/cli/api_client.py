@@ -67,9 +67,9 @@ class Api:
         """What the API answers to a PUT."""
         return self._call("PUT", path, json=body)
 
-    def patch(self, path: str, body: Any) -> Any:
+    def patch(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
         """What the API answers to a PATCH."""
-        return self._call("PATCH", path, json=body)
+        return self._call("PATCH", path, json=body, headers=httpx.Headers(headers, encoding="utf-8"))
 
     def delete(self, path: str, headers: Mapping[str, str] | None = None, **query: Any) -> Any:
         """What the API answers to a DELETE; parameters that are None are left out."""

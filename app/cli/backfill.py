@@ -18,6 +18,7 @@ from app.cli.api_client import Api, ApiUrl, acting, open_api, segment, with_own_
 from app.cli.backfill_loading import Checked, as_sent, check, load, patiently
 from app.cli.backfill_progress import follow
 from app.cli.output import AsJson, err, print_fields, print_json, print_table
+from app.cli.steering import Key
 from app.errors import Invalid
 from app.settings import OWN_CONNECTION, Settings
 
@@ -91,6 +92,7 @@ def backfill(
     detach: Detach = False,
     resume: Resume = None,
     bad_rows: BadRows = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -124,7 +126,7 @@ def backfill(
         with closing(_rows(source)) as rows:
             next(rows, None)
         kept = source.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        made = calls.post("/backfills", {**body, "source": kept}, headers=acting())
+        made = calls.post("/backfills", {**body, "source": kept}, headers=acting(key))
         _go_on(calls, made["id"], detach, bad_rows, as_json)
 
 

@@ -13,7 +13,7 @@ from app.cli.output import AsJson, out, print_fields, print_json, print_table, t
 
 StepId = Annotated[str, typer.Argument(metavar="STEP", help="The step's id.", show_default=False)]
 Reason = Annotated[str | None, typer.Option(help="Why, for the audit.")]
-Key = Annotated[str | None, typer.Option(help="Idempotency key: the same key does nothing twice.")]
+Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: the same key does nothing twice.")]
 Visit = Annotated[int | None, typer.Option(min=1, help="Which visit, where several are open.")]
 Item = Annotated[int | None, typer.Option(min=0, help="Which item, where several are open.")]
 Detached = Annotated[bool, typer.Option("--include-detached", help="Also children that may outlive it.")]
