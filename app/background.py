@@ -85,9 +85,9 @@ async def purge_forever(
         with _survived("purging"):
             async with database.transaction() as session:
                 events = await purge_events(session, timedelta(days=settings.inbox.keep_days))
+            rows = await delete_old_rows(database, datetime.now(UTC) - timedelta(days=settings.backfills.keep_days))
             values = await purge_blobs(database, await keep_for(temporal, settings.payloads))
             versions = await prune_versions(database)
-            rows = await delete_old_rows(database, datetime.now(UTC) - timedelta(days=settings.backfills.keep_days))
             log.info("purged", events=events, values=values, versions=versions, backfill_rows=rows)
 
 

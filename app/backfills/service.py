@@ -139,10 +139,12 @@ async def retry_refused(
     backfill = found[0]
     if backfill.status != BackfillStatus.COMPLETED:
         _refuse_unless_started(backfill)
+    if backfill.rows_deleted_at is not None:
+        raise Conflict("NOTHING_TO_RETRY", "The rows of the backfill have been deleted.")
     count = await reopen_refused(session, backfill_id, code)
     if count == 0:
-        gone = " Its rows have been deleted." if backfill.rows_deleted_at is not None else ""
-        raise Conflict("NOTHING_TO_RETRY", f"The backfill has no row that was refused{_with(code)}.{gone}")
+        having = "" if code is None else f" with {code}"
+        raise Conflict("NOTHING_TO_RETRY", f"The backfill has no row that was refused{having}.")
     if backfill.status == BackfillStatus.COMPLETED:
         backfill.status, backfill.ended_at = BackfillStatus.RUNNING, None
     await session.flush()
@@ -150,10 +152,6 @@ async def retry_refused(
     if backfill.status == BackfillStatus.RUNNING:
         await _tell(temporal, found)
     return found
-
-
-def _with(code: str | None) -> str:
-    return "" if code is None else f" with {code}"
 
 
 async def _tell(temporal: Temporal, found: BackfillAndSlug) -> None:

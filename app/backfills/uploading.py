@@ -8,10 +8,10 @@ import asyncio
 import hashlib
 import io
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, Literal
+from typing import IO, Literal
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -37,7 +37,7 @@ FORMATS: dict[str, Literal["csv", "ndjson"]] = {
     "application/jsonl": "ndjson",
 }
 IN_MEMORY = 1024 * 1024
-MOST_ROWS = 500
+MOST_ROWS = 1_000
 MOST_BYTES = 2 * 1024 * 1024
 
 
@@ -122,35 +122,38 @@ async def _keep(body: AsyncIterator[bytes], file: IO[bytes], most_bytes: int) ->
     return sha256.hexdigest()
 
 
-def _rows(source: Source, mapping: Mapping, file: IO[bytes]) -> Iterator[dict[str, Any]]:
+def _rows(source: Source, mapping: Mapping, file: IO[bytes]) -> Iterator[Loadable | BadRow]:
     # As for files that the command line reads: what is not UTF-8 becomes a bad row.
     lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         columns = mapping.columns()
         reads = csv_rows(lines, source.delimiter, columns) if source.kind == "csv" else ndjson_rows(lines)
-        for row in mapped_rows(reads, mapping, source.limit):
-            yield asdict(_bounded(row))
+        yield from mapped_rows(reads, mapping, source.limit)
     finally:
         lines.detach()
 
 
-def _bounded(row: Loadable | BadRow) -> Loadable | BadRow:
-    if isinstance(row, Loadable) and len(canonical_json(row.context).encode(errors="replace")) > LARGEST_ROW:
-        return BadRow(row.number, "ROW_TOO_LARGE", f"A row may have {LARGEST_ROW} bytes.")
-    return row
-
-
-def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[RowTaken]]:
+def _chunks(rows: Iterator[Loadable | BadRow]) -> Iterator[list[RowTaken]]:
     chunk: list[RowTaken] = []
     size = 0
     for row in rows:
-        chunk.append(RowTaken.model_construct(**row))
-        size += len(canonical_json(row.get("context")))
+        taken, more = _taken(row)
+        chunk.append(taken)
+        size += more
         if len(chunk) == MOST_ROWS or size > MOST_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _taken(row: Loadable | BadRow) -> tuple[RowTaken, int]:
+    """A row as it is loaded, and about how many bytes it has."""
+    said = row.context if isinstance(row, Loadable) else row.raw
+    size = len(canonical_json(said).encode(errors="replace"))
+    if size > LARGEST_ROW:
+        return _taken(BadRow(row.number, "ROW_TOO_LARGE", f"A row may have {LARGEST_ROW} bytes."))
+    return RowTaken.model_construct(**{each.name: getattr(row, each.name) for each in fields(row)}), size
 
 
 async def _load(connection: Connection, found: BackfillAndSlug, chunks: Iterator[list[RowTaken]]) -> None:

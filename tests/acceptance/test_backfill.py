@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.running import dev_file, eventually, fresh_home, millrace, started
@@ -130,6 +131,16 @@ def test_refused_rows_are_retried_when_what_refused_them_is_mended(home: Path) -
     assert (over.code, over.json()["rows"]["started"]) == (0, 2)
     assert millrace(home, "backfills", "retry", backfill_id, "--code", "UNLINKED", "--key", "once").code == 0
     assert millrace(home, "backfills", "retry", backfill_id).code == 1
+
+
+def test_a_file_that_was_uploaded_over_http_is_started_by_the_command(home: Path) -> None:
+    query = {"name": "Uploaded", "template": "past", "start": "false"}
+    address = f"{dev_file(home)['api']}/api/v1/backfills/upload"
+    made = httpx.post(address, params=query, content=b"who\nAnn\nBob\n", headers={"Content-Type": "text/csv"})
+    assert made.status_code == 201, made.text
+    said = millrace(home, "backfill", "--resume", made.json()["id"], "--json")
+    assert said.code == 0, said.err
+    assert said.json()["rows"]["started"] == 2
 
 
 def test_a_detached_backfill_is_paused_resumed_and_cancelled(home: Path) -> None:

@@ -197,6 +197,12 @@ async def test_old_backfills_lose_their_rows_and_keep_their_counts(
     waiting = await ok(await api.post("/backfills", json={"name": "x", "entityType": "PRODUCT"}), 201)
     await ok(await api.post(f"/backfills/{waiting['id']}/rows", json={"rows": rows}))
     count = await count_old_rows(database, moment)
+    # Also while they are being deleted: their counts are written down, and they are there still.
+    async with database.driver() as connection:
+        await connection.execute("UPDATE backfill SET rows_deleted_at = now() WHERE id = $1", UUID(before["id"]))
+    refused(await api.post(f"{old}/retry"), 409, "NOTHING_TO_RETRY")
+    async with database.driver() as connection:
+        await connection.execute("UPDATE backfill SET rows_deleted_at = NULL WHERE id = $1", UUID(before["id"]))
     assert await delete_old_rows(database, moment) == count >= 4
     assert await delete_old_rows(database, moment) == 0
     found = await ok(await api.get(old))
