@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from app.backfills.retention import delete_old_rows
 from app.changes.reader import Reader
 from app.db.session import Database
 from app.errors import Unavailable
@@ -76,15 +77,18 @@ async def reconcile_schedules_forever(database: Database, temporal: Temporal, se
 async def purge_forever(
     database: Database, temporal: Temporal, settings: Settings, interval: timedelta = PURGE_EVERY
 ) -> None:
-    """Deletes what is old and nobody can need any more, every `interval`, until cancelled: events, values, versions."""
+    """Deletes what is old and nobody can need any more, every `interval`, until cancelled: events, values,
+    versions, rows of backfills.
+    """
     while True:
         await asyncio.sleep(interval.total_seconds())
         with _survived("purging"):
             async with database.transaction() as session:
                 events = await purge_events(session, timedelta(days=settings.inbox.keep_days))
+            rows = await delete_old_rows(database, datetime.now(UTC) - timedelta(days=settings.backfills.keep_days))
             values = await purge_blobs(database, await keep_for(temporal, settings.payloads))
             versions = await prune_versions(database)
-            log.info("purged", events=events, values=values, versions=versions)
+            log.info("purged", events=events, values=values, versions=versions, backfill_rows=rows)
 
 
 async def read_changes_forever(reader: Reader, interval: float) -> None:

@@ -26,12 +26,16 @@ class Intake:
     """Refuses what no route should see, and logs every request.
 
     Paths that begin with `left_alone` are served under any name, and their bodies are left to their route, which knows
-    how large they may be and what they are. They too are refused to pages of other sites.
+    how large they may be and what they are. They too are refused to pages of other sites. The bodies of the paths that
+    are `streamed` are left to their route, too, and nothing else is.
     """
 
-    def __init__(self, app: ASGIApp, settings: ApiSettings, left_alone: str) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ApiSettings, left_alone: str, streamed: frozenset[str] = frozenset()
+    ) -> None:
         self._app = app
         self._left_alone = left_alone
+        self._streamed = streamed
         self._max_body_bytes = settings.max_body_bytes
         self._hosts = None if settings.allow_remote else _LOOPBACK | {settings.host}
 
@@ -70,6 +74,9 @@ class Intake:
             await self._app(scope, receive, send)
             return
         _check_sender(scope["method"], headers, self._hosts)
+        if scope["path"] in self._streamed:
+            await self._app(scope, receive, send)
+            return
         body = await self._read(headers, receive)
         if body is None:
             return

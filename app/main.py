@@ -14,6 +14,8 @@ from app import health
 from app.addresses import refuse_wrong_parameters
 from app.audit.routes import router as audit
 from app.backfills.routes import router as backfills
+from app.backfills.upload_routes import UPLOAD
+from app.backfills.upload_routes import router as uploads
 from app.background import background_work
 from app.changes.reader import Reader
 from app.changes.routes import router as changes
@@ -72,6 +74,7 @@ ROUTERS = (
     dead_letters,
     audit,
     registry,
+    uploads,
     backfills,
     registered_triggers,
     subscriptions,
@@ -115,7 +118,8 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.vault = Vault(settings.secrets)
     app.state.connections = connections
     answer_with_problems(app)
-    app.add_middleware(Intake, settings=settings.api, left_alone=f"{HOOKS_ADDRESS}/")
+    streamed = frozenset({f"{PREFIX}{UPLOAD}"})
+    app.add_middleware(Intake, settings=settings.api, left_alone=f"{HOOKS_ADDRESS}/", streamed=streamed)
     app.add_middleware(BugsAnswered)
     api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_wrong_parameters)])
     for router in ROUTERS:

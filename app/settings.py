@@ -165,6 +165,13 @@ class PollingSettings(BaseModel):
     timeout: float = Field(default=30.0, gt=0, le=300, description="seconds that a source has to answer")
 
 
+class BackfillSettings(BaseModel):
+    """How large a file of rows may be that is sent at once, and for how long the rows of what is over are kept."""
+
+    max_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    keep_days: float = Field(default=90.0, gt=0)
+
+
 class InboxSettings(BaseModel):
     """How events are delivered and kept.
 
@@ -218,6 +225,7 @@ class Settings(BaseSettings):
     polling: PollingSettings = PollingSettings()
     inbox: InboxSettings = InboxSettings()
     limits: LimitSettings = LimitSettings()
+    backfills: BackfillSettings = BackfillSettings()
     connections: dict[str, SecretStr] = Field(
         default_factory=dict, description="PostgreSQL URLs of other databases, by name: MILLRACE_CONNECTIONS__<NAME>"
     )

@@ -24,6 +24,8 @@ from workflows.pace import Pace
 # Seconds between looks at rows that wait for something else, growing from the first to the last.
 FIRST_LOOK, LAST_LOOK = 1.0, 30.0
 
+LOOKS_AGAIN = "backfill-looks-again"
+
 _ATTEMPTS = RetryPolicy(
     initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=30)
 )
@@ -55,10 +57,10 @@ class BackfillStarts:
             done = await self._start(given, most)
             pace.started(done.taken)
             match done.status:
-                case "COMPLETED" | "FAILED":
-                    return
-                case "CANCELLED" if done.waits is None:
-                    return
+                case "COMPLETED" | "CANCELLED" | "FAILED" if done.waits is None:
+                    if self._changes == seen or not workflow.patched(LOOKS_AGAIN):
+                        return
+                    # Perhaps its refused rows are retried, and whoever asked for that has found this run.
                 case "LOADING" | "PAUSED" if done.waits is None:
                     await workflow.wait_condition(lambda seen=seen: self._changes != seen)  # type: ignore[misc]
                     pace.next_at = max(pace.next_at, _seconds())

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from asyncpg import Record
+
 from app.backfills.schemas import CheckRequest, CheckView, LoadView, RowProblem, RowTaken
 from app.canonical import canonical_json
 from app.db.session import Connection, Database
@@ -14,16 +16,19 @@ from app.executions.starting import StartRequest, check_start
 from app.settings import Settings
 from app.untrusted import made_storable
 
-# A chunk that comes again changes nothing, and of two rows with the same event the one that came first counts.
+# A chunk that comes again changes nothing, and of two rows with the same event the one that came first counts. OFFSET 0
+# has each row looked up in an index: without it PostgreSQL may read the whole backfill again for every chunk.
 LOAD = """
     WITH incoming AS (
         SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY number) > 1 AS again
         FROM jsonb_to_recordset($2::text::jsonb) AS one
             (number int, event_id text, entity_id text, name text, context jsonb, raw jsonb, code text, message text)
-        WHERE NOT EXISTS (SELECT FROM backfill_row AS old WHERE old.backfill_id = $1 AND old.number = one.number)
+        WHERE NOT EXISTS (SELECT FROM backfill_row AS old WHERE old.backfill_id = $1 AND old.number = one.number
+            OFFSET 0)
     ), judged AS (
         SELECT *, event_id IS NOT NULL AND (
-            again OR EXISTS (SELECT FROM backfill_row AS old WHERE old.backfill_id = $1 AND old.event_id = one.event_id)
+            again OR EXISTS (SELECT FROM backfill_row AS old WHERE old.backfill_id = $1 AND old.event_id = one.event_id
+                OFFSET 0)
         ) AS twice
         FROM incoming AS one
     )
@@ -53,11 +58,17 @@ async def load_rows(database: Database, backfill_id: UUID, rows: Sequence[RowTak
             raise NotFound("backfill", backfill_id)
         if found["status"] != BackfillStatus.LOADING:
             raise Conflict("BACKFILL_NOT_LOADING", f"The backfill is {found['status']}; it takes no more rows.")
-        by_link = found["template_id"] is None
-        documents = canonical_json([_as_loaded(row, by_link) for row in rows])
-        written = await connection.fetch(LOAD, backfill_id, documents)
+        written = await insert_rows(connection, backfill_id, rows, by_link=found["template_id"] is None)
     invalid = sum(row["status"] == "INVALID" for row in written)
     return LoadView(loaded=len(written), invalid=invalid, repeated=len(rows) - len(written))
+
+
+async def insert_rows(
+    connection: Connection, backfill_id: UUID, rows: Sequence[RowTaken], *, by_link: bool
+) -> list[Record]:
+    """Keeps rows that are new, in the caller's transaction; the `status` of each. `by_link`: each needs an entity."""
+    documents = canonical_json([_as_loaded(row, by_link) for row in rows])
+    return await connection.fetch(LOAD, backfill_id, documents)
 
 
 async def check_rows(database: Database, settings: Settings, request: CheckRequest) -> CheckView:

@@ -1,10 +1,12 @@
 """From a row of a source to what is started for it: ids, name and context, by column or by an expression."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
-from app.backfills.rows import BadRow, SourceRow, clipped
+from app.backfills.rows import BadRow, Read, SourceRow, clipped
 from app.errors import Invalid
 from engine.errors import ClockExceeded, EngineError, ExpressionError
 from engine.expression import Expression, Moment, compile_expression, evaluate
@@ -87,6 +89,12 @@ def mapped(row: SourceRow, mapping: Mapping) -> Loadable | BadRow | None:
         )
     except _Bad as bad:
         return BadRow(row.number, bad.code, bad.message, clipped(row.cells))
+
+
+def mapped_rows(reads: Iterable[Read], mapping: Mapping, limit: int | None) -> Iterator[Loadable | BadRow]:
+    """What the rows mean, `limit` of them at most; those outside the mapping's time are passed over."""
+    found = (mapped(read, mapping) if isinstance(read, SourceRow) else read for read in reads)
+    yield from islice((row for row in found if row is not None), limit)
 
 
 def _in_time(row: SourceRow, mapping: Mapping) -> bool:

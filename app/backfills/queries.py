@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -46,9 +46,10 @@ async def list_backfills(
     return [(row[0], row[1]) for row in await session.execute(statement)]
 
 
-async def find_progress(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, Progress]:
-    """How far each of the backfills is."""
-    found = {backfill_id: Progress() for backfill_id in ids}
+async def find_progress(session: AsyncSession, backfills: Collection[Backfill]) -> dict[UUID, Progress]:
+    """How far each of the backfills is; of one whose rows are deleted, how far it was."""
+    found = {one.id: Progress(by_status=dict(one.row_counts or {})) for one in backfills}
+    ids = [one.id for one in backfills if one.rows_deleted_at is None]
     counted = (
         select(
             col(BackfillRow.backfill_id),
@@ -78,6 +79,25 @@ async def find_progress(session: AsyncSession, ids: Collection[UUID]) -> dict[UU
     for backfill_id, count in await session.execute(opened):
         found[backfill_id].open = count
     return found
+
+
+async def reopen_refused(session: AsyncSession, backfill_id: UUID, code: str | None) -> int:
+    """Has rows that were refused (with that code) started again when it is their turn; how many.
+
+    Each is stored anew, as the event it was: the inbox tries again what was refused, and starts nothing twice.
+    """
+    refused = [col(BackfillRow.backfill_id) == backfill_id, col(BackfillRow.status) == BackfillRowStatus.REFUSED]
+    if code is not None:
+        refused.append(col(BackfillRow.code) == code)
+    afresh = {
+        "status": BackfillRowStatus.PENDING,
+        "trigger_event_id": None,
+        "repeated": False,
+        "code": None,
+        "message": None,
+    }
+    opened = await session.execute(update(BackfillRow).where(*refused).values(**afresh))
+    return int(opened.rowcount)  # type: ignore[attr-defined]
 
 
 async def list_rows(

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.addresses import id_of
 from app.backfills import loading, service
-from app.backfills.queries import BackfillAndSlug, Progress, find_progress, list_backfills, list_rows
+from app.backfills.queries import BackfillAndSlug, find_progress, list_backfills, list_rows
 from app.backfills.schemas import (
     BackfillCreate,
     BackfillRowView,
@@ -16,8 +16,9 @@ from app.backfills.schemas import (
     CheckRequest,
     CheckView,
     LoadView,
-    RowCounts,
+    RetryRequest,
     RowsTaken,
+    backfill_view,
 )
 from app.db.statuses import BackfillRowStatus, BackfillStatus
 from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
@@ -58,9 +59,9 @@ async def list_(
     """The newest first."""
     found = await list_backfills(session, status=status, before=read_id_cursor(cursor), limit=limit + 1)
     shown = found[:limit]
-    progress = await find_progress(session, [backfill.id for backfill, _ in shown])
+    progress = await find_progress(session, [backfill for backfill, _ in shown])
     following = encode_cursor(str(shown[-1][0].id)) if len(found) > limit else None
-    return Page(items=[_view(one, progress[one[0].id]) for one in shown], next_cursor=following)
+    return Page(items=[backfill_view(one, progress[one[0].id]) for one in shown], next_cursor=following)
 
 
 @router.get("/{backfill}", summary="Read a backfill", name="getBackfill", responses=NOT_FOUND)
@@ -130,21 +131,32 @@ async def cancel(
     return await _shown(session, await service.cancel_backfill(session, temporal, backfill, actor))
 
 
+@router.post(
+    "/{backfill}/retry",
+    status_code=202,
+    summary="Retry the refused rows of a backfill",
+    name="retryBackfill",
+    responses=problem_responses(409),
+)
+async def retry(
+    *,
+    backfill: BackfillId,
+    request: RetryRequest | None = None,
+    session: SessionPart,
+    temporal: TemporalPart,
+    caller: CallerPart,
+) -> BackfillView:
+    """Those that were refused, and no others, have their turn again; a COMPLETED one goes on. No row is started twice.
+
+    Codes: NOTHING_TO_RETRY, BACKFILL_NOT_STARTED, BACKFILL_OVER, IDEMPOTENCY_CONFLICT.
+    """
+    code = None if request is None else request.code
+    return await _shown(session, await service.retry_refused(session, temporal, backfill, code, caller))
+
+
 async def _shown(session: AsyncSession, found: BackfillAndSlug) -> BackfillView:
-    progress = await find_progress(session, [found[0].id])
-    return _view(found, progress[found[0].id])
-
-
-def _view(found: BackfillAndSlug, progress: Progress) -> BackfillView:
-    backfill, slug = found
-    counts = {status.lower(): count for status, count in progress.by_status.items()}
-    return BackfillView(
-        **backfill.model_dump(exclude={"updated_at"}),
-        template=slug,
-        rows=RowCounts(**counts, total=sum(counts.values())),
-        last_number=progress.last_number,
-        open=progress.open,
-    )
+    progress = await find_progress(session, [found[0]])
+    return backfill_view(found, progress[found[0].id])
 
 
 def _read_number(cursor: str | None) -> int:

@@ -16,6 +16,8 @@ from app.untrusted import check_json, first_unstorable, made_storable, storable
 # Characters of a cell, and of what is kept of a row that could not be read.
 LONGEST_CELL = 1024 * 1024
 LONGEST_RAW = 4_000
+# Bytes: as large as a context may be, and a little more.
+LARGEST_ROW = 1_200_000
 DELIMITERS = ",;\t|"
 
 

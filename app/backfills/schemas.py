@@ -4,12 +4,21 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from app.backfills.queries import BackfillAndSlug, Progress
 from app.db.statuses import BackfillRowStatus, BackfillStatus, EntityType
 from app.wire import Given, JsonObject, Name, Taken
 
 MOST_AT_ONCE = 1_000
+_ROWS: list[Any] = [
+    {"number": 2, "eventId": "SR-17", "entityId": "pothole", "context": {"street": "Main St"}},
+    {"number": 3, "code": "COLUMNS_WRONG", "message": "The header has 3 columns, this row 2.", "raw": ["SR-18", "x"]},
+]
+_CREATED: list[Any] = [
+    {"name": "Requests of 2025", "entityType": "SERVICE_CATALOG", "rate": 20, "concurrency": 200},
+    {"name": "Orders", "template": "order-approval"},
+]
 Code = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -18,6 +27,8 @@ class BackfillCreate(Taken):
 
     `rate` is starts a second, `concurrency` how many of its executions may be open at once.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": _CREATED})
 
     name: Name
     template: str | None = Field(default=None, min_length=1, max_length=100)
@@ -45,11 +56,23 @@ class RowTaken(Taken):
 class RowsTaken(Taken):
     """Some rows of the source."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rows": _ROWS}]})
+
     rows: list[RowTaken] = Field(min_length=1, max_length=MOST_AT_ONCE)
+
+
+class RetryRequest(Taken):
+    """Which of the refused rows: those with this code; all of them without it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"code": "UNLINKED"}, {}]})
+
+    code: Code | None = None
 
 
 class CheckRequest(RowsTaken):
     """Rows that are not to be started: would they be taken?"""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"entityType": "SERVICE_CATALOG", "rows": _ROWS}]})
 
     template: str | None = Field(default=None, min_length=1, max_length=100)
     entity_type: EntityType | None = None
@@ -92,7 +115,7 @@ class RowCounts(Given):
 
 class BackfillView(Given):
     """A backfill and how far it is. `lastNumber` is the number of the last row that was loaded, `open` how many of the
-    executions that it started are open.
+    executions that it started are open. After `rowsDeletedAt` its rows are gone, and `rows` is what they were.
     """
 
     id: UUID
@@ -112,6 +135,7 @@ class BackfillView(Given):
     rows: RowCounts
     last_number: int | None
     open: int
+    rows_deleted_at: datetime | None
 
 
 class BackfillRowView(Given):
@@ -129,3 +153,16 @@ class BackfillRowView(Given):
     event_record_id: UUID | None = Field(validation_alias="trigger_event_id")
     execution_id: UUID | None
     updated_at: datetime
+
+
+def backfill_view(found: BackfillAndSlug, progress: Progress) -> BackfillView:
+    """A backfill as it is shown."""
+    backfill, slug = found
+    counts = {status.lower(): count for status, count in progress.by_status.items()}
+    return BackfillView(
+        **backfill.model_dump(exclude={"updated_at", "row_counts"}),
+        template=slug,
+        rows=RowCounts(**counts, total=sum(counts.values())),
+        last_number=progress.last_number,
+        open=progress.open,
+    )

@@ -12,7 +12,7 @@ from app.audit.repeating import Asked, find_made, record_made
 from app.audit.words import Action
 from app.backfill_contracts import BACKFILL_CHANGED, BACKFILL_WORKFLOW, BackfillRun, backfill_workflow_id
 from app.backfills.loading import check_target
-from app.backfills.queries import BackfillAndSlug, find_backfill
+from app.backfills.queries import BackfillAndSlug, find_backfill, reopen_refused
 from app.backfills.schemas import BackfillCreate
 from app.contracts import summary
 from app.db.backfill_tables import Backfill
@@ -121,6 +121,36 @@ async def cancel_backfill(
     backfill.ended_at = datetime.now(UTC)
     await _set_status(session, backfill, "CANCEL_BACKFILL", actor, BackfillStatus.CANCELLED)
     if begun:
+        await _tell(temporal, found)
+    return found
+
+
+async def retry_refused(
+    session: AsyncSession, temporal: Temporal, backfill_id: UUID, code: str | None, caller: Caller
+) -> BackfillAndSlug:
+    """Rows that were refused are PENDING again, those with a `code` where one is named; one that is COMPLETED goes on.
+
+    What has been started is not touched. Raises NOTHING_TO_RETRY, BACKFILL_NOT_STARTED, BACKFILL_OVER when it was
+    cancelled or has failed, IDEMPOTENCY_CONFLICT, `Unavailable`.
+    """
+    asked = Asked("RETRY_BACKFILL", "BACKFILL", caller.actor, caller.key, {"code": code}, about=str(backfill_id))
+    if await find_made(session, asked) is not None:
+        return await get_backfill(session, backfill_id)
+    found = await get_backfill(session, backfill_id, lock=True)
+    backfill = found[0]
+    if backfill.status != BackfillStatus.COMPLETED:
+        _refuse_unless_started(backfill)
+    if backfill.rows_deleted_at is not None:
+        raise Conflict("NOTHING_TO_RETRY", "The rows of the backfill have been deleted.")
+    count = await reopen_refused(session, backfill_id, code)
+    if count == 0:
+        having = "" if code is None else f" with {code}"
+        raise Conflict("NOTHING_TO_RETRY", f"The backfill has no row that was refused{having}.")
+    if backfill.status == BackfillStatus.COMPLETED:
+        backfill.status, backfill.ended_at = BackfillStatus.RUNNING, None
+    await session.flush()
+    await record_made(session, asked, backfill_id, {"rows": count, "status": backfill.status})
+    if backfill.status == BackfillStatus.RUNNING:
         await _tell(temporal, found)
     return found
 

@@ -3,15 +3,15 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from app.backfills.mapping import Loadable, Mapping, mapped, read_expression, read_time
-from app.backfills.rows import BadRow, Read, SourceRow, check_columns, csv_rows, ndjson_rows, query_row
+from app.backfills.mapping import Loadable, Mapping, mapped_rows, read_expression, read_time
+from app.backfills.rows import BadRow, Read, check_columns, csv_rows, ndjson_rows, query_row
 from app.connections.opening import Connections
 from app.connections.selecting import FETCHED, Query, columns_of, read_query, rows_of
 from app.errors import Invalid
@@ -86,18 +86,11 @@ def read_source(source: Source, settings: Settings) -> Generator[Loadable | BadR
     CONNECTION_UNREACHABLE, CONNECTION_NOT_PERMITTED, QUERY_REFUSED, QUERY_TIMED_OUT.
     """
     mapping = source.mapping()
-    given = 0
-    for read in _read(source, settings, mapping.columns()):
-        row = mapped(read, mapping) if isinstance(read, SourceRow) else read
-        if row is None:
-            continue
-        if source.limit is not None and given == source.limit:
-            return
-        given += 1
-        yield row
+    with closing(_read(source, settings, mapping.columns())) as reads:
+        yield from mapped_rows(reads, mapping, source.limit)
 
 
-def _read(source: Source, settings: Settings, needed: list[str]) -> Iterator[Read]:
+def _read(source: Source, settings: Settings, needed: list[str]) -> Generator[Read, None, None]:
     if source.kind == "sql":
         own = settings.database.url
         connections = Connections(None if own is None else own.get_secret_value(), settings.connections)

@@ -32,6 +32,7 @@ LOOK_EVERY = 0.5
 BACKFILL = """
     SELECT id, status, name, template_id, entity_type, concurrency FROM backfill WHERE id = $1 FOR SHARE
 """
+LOCK = "SELECT FROM backfill WHERE id = $1 FOR UPDATE"
 CLOSE = """
     UPDATE backfill_row AS one SET open = false
     FROM workflow_execution AS execution
@@ -230,7 +231,10 @@ async def _deliver(
     await deliver(database, temporal, settings, taken.events)
     async with database.driver() as connection:
         settled = await connection.fetch(SETTLE, backfill_id, list(taken.events))
-        completed = await connection.fetchval(COMPLETE, backfill_id)
+        async with connection.transaction():
+            # Rows that a retry makes PENDING before this has the lock are seen by the statement after it.
+            await connection.execute(LOCK, backfill_id)
+            completed = await connection.fetchval(COMPLETE, backfill_id)
     return StartedRows(
         status=taken.status.value if completed is None else BackfillStatus.COMPLETED.value,
         taken=sum(row["status"] != "PENDING" for row in settled),

@@ -67,9 +67,9 @@ class Api:
         """What the API answers to a PUT."""
         return self._call("PUT", path, json=body)
 
-    def patch(self, path: str, body: Any) -> Any:
+    def patch(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
         """What the API answers to a PATCH."""
-        return self._call("PATCH", path, json=body)
+        return self._call("PATCH", path, json=body, headers=httpx.Headers(headers, encoding="utf-8"))
 
     def delete(self, path: str, headers: Mapping[str, str] | None = None, **query: Any) -> Any:
         """What the API answers to a DELETE; parameters that are None are left out."""
@@ -116,12 +116,13 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def acting() -> dict[str, str]:
-    """The header that says who does this: the user of this machine."""
+def acting(key: str | None = None) -> dict[str, str]:
+    """The headers that say who does this, the user of this machine, and by which key a repetition is known."""
+    keyed = {} if key is None else {"Idempotency-Key": key}
     try:
-        return {"X-Millrace-Actor": getpass.getuser()}
+        return {"X-Millrace-Actor": getpass.getuser()} | keyed
     except (KeyError, OSError):
-        return {}
+        return keyed
 
 
 def open_api(url: str | None, timeout: float = 90.0) -> Api:
@@ -145,6 +146,15 @@ def read_dev_file(home: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def with_own_database(settings: Settings) -> Settings:
+    """The settings, with the database of a `millrace dev` that runs in the same home where they name none."""
+    url = read_dev_file(settings.home).get("database")
+    if settings.database.url is not None or not url:
+        return settings
+    named = settings.database.model_validate({**settings.database.model_dump(), "url": url})
+    return settings.model_copy(update={"database": named})
 
 
 def read_json(text: str) -> Any:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -11,13 +11,16 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from app.backfills.mapping import Loadable
+from app.backfills.rows import BadRow
 from app.backfills.sources import Source, check_unchanged, fingerprint, read_source
-from app.cli.api_client import Api, ApiUrl, acting, open_api, segment
+from app.cli.api_client import Api, ApiUrl, acting, open_api, segment, with_own_database
 from app.cli.backfill_loading import Checked, as_sent, check, load, patiently
 from app.cli.backfill_progress import follow
 from app.cli.output import AsJson, err, print_fields, print_json, print_table
+from app.cli.steering import Key
 from app.errors import Invalid
-from app.settings import Settings
+from app.settings import OWN_CONNECTION, Settings
 
 SHOWN_PROBLEMS = 10
 
@@ -89,6 +92,7 @@ def backfill(
     detach: Detach = False,
     resume: Resume = None,
     bad_rows: BadRows = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -119,10 +123,10 @@ def backfill(
             _try_out(calls, source, target, bad_rows, as_json)
             return
         # A source that cannot be read at all leaves no backfill behind.
-        with closing(read_source(source, Settings())) as rows:
+        with closing(_rows(source)) as rows:
             next(rows, None)
         kept = source.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        made = calls.post("/backfills", {**body, "source": kept}, headers=acting())
+        made = calls.post("/backfills", {**body, "source": kept}, headers=acting(key))
         _go_on(calls, made["id"], detach, bad_rows, as_json)
 
 
@@ -134,7 +138,8 @@ def _go_on(calls: Api, backfill_id: str, detach: bool, bad_rows: Path | None, as
         if found["status"] == "LOADING":
             source = Source.model_validate(found["source"])
             check_unchanged(source)
-            load(calls, path, read_source(source, Settings()), found["lastNumber"] or 0, found["name"])
+            if source.file is not None or source.query is not None:
+                load(calls, path, _rows(source), found["lastNumber"] or 0, found["name"])
             found = patiently(lambda: calls.post(f"{path}/start", headers=acting()))
         if not detach:
             found = follow(calls, path, found, quiet=as_json)
@@ -152,6 +157,14 @@ def _go_on(calls: Api, backfill_id: str, detach: bool, bad_rows: Path | None, as
             _say_how_to_go_on(backfill_id, found["status"])
     if not detach and (found["status"] != "COMPLETED" or found["rows"]["refused"] or found["rows"]["invalid"]):
         raise typer.Exit(1)
+
+
+def _rows(source: Source) -> Generator[Loadable | BadRow, None, None]:
+    """The rows of a source; those of a query in Millrace's own database also while it is a `millrace dev`'s."""
+    settings = Settings()
+    if source.kind == "sql" and (source.connection or OWN_CONNECTION) == OWN_CONNECTION:
+        settings = with_own_database(settings)
+    return read_source(source, settings)
 
 
 def print_backfill(found: dict[str, Any]) -> None:
@@ -172,7 +185,7 @@ def print_backfill(found: dict[str, Any]) -> None:
 
 
 def _try_out(calls: Api, source: Source, target: dict[str, str], bad_rows: Path | None, as_json: bool) -> None:
-    found: Checked = check(calls, target, read_source(source, Settings()))
+    found: Checked = check(calls, target, _rows(source))
     if bad_rows is not None:
         _write_bad_rows(bad_rows, found.bad)
     if as_json:

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from app.backfills.mapping import Loadable
-from app.backfills.rows import BadRow
+from app.backfills.rows import LARGEST_ROW, BadRow
 from app.cli.api_client import Api
 from app.cli.output import err
 from app.errors import Unavailable
@@ -19,8 +19,6 @@ from app.errors import Unavailable
 # Of a chunk; its bytes stay well below what the API takes as a body.
 MOST_ROWS = 500
 MOST_BYTES = 500_000
-# A row by itself may be as large as a context may be, and a little more.
-LARGEST_ROW = 1_200_000
 # Seconds that the API may be away.
 PATIENCE = 60.0
 

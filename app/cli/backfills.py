@@ -7,6 +7,7 @@ import typer
 from app.cli.api_client import ApiUrl, acting, open_api, segment
 from app.cli.backfill import print_backfill
 from app.cli.output import AsJson, out, print_json, print_table, time_of_day
+from app.cli.steering import Key
 
 app = typer.Typer(help="Backfills: executions for many past events.", no_args_is_help=True)
 
@@ -92,6 +93,30 @@ def resume(backfill_id: Id, api: ApiUrl = None, as_json: AsJson = False) -> None
 def cancel(backfill_id: Id, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Start no more rows for good; executions that have been started go on."""
     _change(backfill_id, "cancel", api, as_json)
+
+
+@app.command("start")
+def start(backfill_id: Id, api: ApiUrl = None, as_json: AsJson = False) -> None:
+    """Start the rows of a backfill that is LOADING; it takes no more of them."""
+    _change(backfill_id, "start", api, as_json)
+
+
+@app.command("retry")
+def retry(
+    backfill_id: Id,
+    code: Annotated[str | None, typer.Option(help="Only those refused with this code.")] = None,
+    key: Key = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give rows that were refused another turn; no other row is touched, and none is started twice."""
+    with open_api(api) as calls:
+        body = {} if code is None else {"code": code}
+        found = calls.post(f"/backfills/{segment(backfill_id)}/retry", body, headers=acting(key))
+    if as_json:
+        print_json(found)
+    else:
+        out.print(f"{found['name']} is {found['status']}, with {found['rows']['pending']} row(s) to start.")
 
 
 def _change(backfill_id: str, what: str, api: str | None, as_json: bool) -> None:

@@ -94,7 +94,7 @@ def bulk(
 def _call(
     api: str | None, deed: BulkDeed, body: dict[str, Any], key: str | None, *, everything: bool
 ) -> list[dict[str, Any]]:
-    headers = acting() | ({"Idempotency-Key": key} if key else {})
+    headers = acting(key)
     results: list[dict[str, Any]] = []
     # Many calls that may each wait for a worker: longer than one alone.
     with open_api(api, timeout=600) as calls:

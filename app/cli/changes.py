@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json, segment
+from app.cli.changing import print_gone
 from app.cli.output import AsJson, out, print_fields, print_json, print_line, print_table, time_of_day
+from app.cli.steering import Key
 from app.errors import Invalid
 
 changes = typer.Typer(help="Tables of PostgreSQL whose changes are events.", no_args_is_help=True)
@@ -85,6 +87,7 @@ def watch(
     print_sql: Annotated[
         bool, typer.Option("--print-sql", help="Print what --method outbox would run, and run nothing.")
     ] = False,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -107,7 +110,7 @@ def watch(
     if operation:
         body["operations"] = [one.upper() for one in operation]
     with open_api(api) as calls:
-        found = calls.post(PATH, body, headers=acting())
+        found = calls.post(PATH, body, headers=acting(key))
     if as_json:
         print_json(found)
         return
@@ -123,11 +126,33 @@ def unwatch(
         bool, typer.Option("--abandon", help="Leave what was made in the table's database, which is not asked.")
     ] = False,
     api: ApiUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """End the watching, and take away what was made for it."""
     with open_api(api) as calls:
         calls.delete(f"{PATH}/{segment(source)}", headers=acting(), abandon="true" if abandon else None)
-    out.print(f"{source} is watched no more.")
+    print_gone(source, f"{source} is watched no more.", as_json)
+
+
+@changes.command("post")
+def post(
+    events: Annotated[
+        str, typer.Argument(metavar="JSON", help="An event as Debezium writes it, or a list of them; or @FILE.")
+    ],
+    table: Annotated[str | None, typer.Option(help="Where the events name none.")] = None,
+    key: Key = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Post changes of a table that is watched with --method posted."""
+    query = None if table is None else {"table": table}
+    with open_api(api) as calls:
+        content = json.dumps(read_json(events))
+        answer = calls.post("/changes/debezium", query=query, headers=acting(key), content=content)
+    if as_json:
+        print_json(answer)
+    else:
+        out.print(f"{answer['stored']} stored, {answer['repeated']} repeated, {answer['skipped']} skipped.")
 
 
 @changes.command("pause")

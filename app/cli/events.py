@@ -6,6 +6,7 @@ import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, segment
 from app.cli.output import AsJson, print_fields, print_json, print_table, time_of_day
+from app.cli.steering import Key
 
 events = typer.Typer(help="What came in, and what became of it.", no_args_is_help=True)
 
@@ -21,6 +22,8 @@ def list_events(
     entity_type: Annotated[str | None, typer.Option(help="SERVICE_CATALOG or PRODUCT.")] = None,
     entity_id: Annotated[str | None, typer.Option(help="The entity that they are about.")] = None,
     execution: Annotated[str | None, typer.Option(help="Those that started or resumed this execution.")] = None,
+    received_after: Annotated[str | None, typer.Option(help="Only those received after this time, ISO 8601.")] = None,
+    received_before: Annotated[str | None, typer.Option(help="Only those received before this time, ISO 8601.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     api: ApiUrl = None,
     as_json: AsJson = False,
@@ -34,6 +37,8 @@ def list_events(
         "entityType": entity_type,
         "entityId": entity_id,
         "executionId": execution,
+        "receivedAfter": received_after,
+        "receivedBefore": received_before,
     }
     with open_api(api) as calls:
         found = calls.first(limit, "/trigger-events", **wanted)
@@ -65,10 +70,10 @@ def show_event(event_id: EventId, api: ApiUrl = None, as_json: AsJson = False) -
 
 
 @events.command("redeliver")
-def redeliver(event_id: EventId, api: ApiUrl = None, as_json: AsJson = False) -> None:
+def redeliver(event_id: EventId, key: Key = None, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Try again what was refused, and what nothing wanted; what was started is never started again."""
     with open_api(api) as calls:
-        _print_event(calls.post(f"/trigger-events/{segment(event_id)}/redeliver", None, headers=acting()), as_json)
+        _print_event(calls.post(f"/trigger-events/{segment(event_id)}/redeliver", None, headers=acting(key)), as_json)
 
 
 def _print_event(event: dict[str, Any], as_json: bool) -> None:

@@ -87,7 +87,7 @@ def retry_letter(
     execution_id: Letter, reason: Reason = None, key: Key = None, api: ApiUrl = None, as_json: AsJson = False
 ) -> None:
     """Let the execution go on from its failed steps."""
-    headers = acting() | ({"Idempotency-Key": key} if key else {})
+    headers = acting(key)
     with open_api(api) as calls:
         answer = calls.post(f"/dead-letters/{segment(execution_id)}/retry", {"reason": reason}, headers=headers)
     if as_json:

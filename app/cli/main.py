@@ -26,6 +26,7 @@ from app.cli import (
     starts,
     steering,
     subscribing,
+    templates,
     webhooks,
 )
 from app.cli.output import print_refusal
@@ -51,6 +52,7 @@ reconciling.register(app)
 steering.register(executions.app)
 bulk.register(executions.app)
 app.add_typer(executions.app, name="executions")
+app.add_typer(templates.app, name="templates")
 app.add_typer(definitions.versions, name="versions")
 app.add_typer(backfills.app, name="backfills")
 app.add_typer(events.events, name="events")

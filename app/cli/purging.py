@@ -25,6 +25,7 @@ class Purged:
     events: int
     versions: int
     values: int
+    backfill_rows: int
     bytes: int | None
 
 
@@ -32,11 +33,12 @@ def purge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete dead letters and events that are old enough, and versions and stored values that nobody can need any more.
+    """Delete dead letters, events and rows of backfills that are old enough, and versions and stored values that nobody
+    can need any more.
 
     How old is configured: MILLRACE_RECONCILER__DEAD_LETTER_DAYS, MILLRACE_INBOX__KEEP_DAYS,
-    MILLRACE_PAYLOADS__KEEP_DAYS. APIs do the same by themselves; this is for when the room is needed now. It works on
-    the database, not over the API.
+    MILLRACE_BACKFILLS__KEEP_DAYS, MILLRACE_PAYLOADS__KEEP_DAYS. APIs do the same by themselves; this is for when the
+    room is needed now. It works on the database, not over the API.
     """
     from app.cli import serving
     from app.observability import configure_logging
@@ -50,6 +52,7 @@ def purge(
             "events": purged.events,
             "versions": purged.versions,
             "values": purged.values,
+            "backfillRows": purged.backfill_rows,
             "bytes": purged.bytes,
             "dryRun": dry_run,
         }
@@ -58,11 +61,13 @@ def purge(
     size = "" if purged.bytes is None else f" ({purged.bytes:,} bytes)"
     verb = "would go" if dry_run else "are gone"
     rows = f"{purged.dead_letters} dead letter(s), {purged.events} event(s), {purged.versions} version(s)"
-    out.print(f"{rows} and {purged.values} stored value(s){size} {verb}.")
+    more = f"{purged.backfill_rows} row(s) of backfills and {purged.values} stored value(s){size}"
+    out.print(f"{rows}, {more} {verb}.")
 
 
 async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
     from app.audit.service import Deed, audited
+    from app.backfills.retention import count_old_rows, delete_old_rows
     from app.cli import serving
     from app.db.session import Database
     from app.dead_letters.queries import count_dead_letters, delete_dead_letters
@@ -72,6 +77,7 @@ async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
 
     now = datetime.now(UTC)
     before = now - timedelta(days=settings.reconciler.dead_letter_days)
+    rows_before = now - timedelta(days=settings.backfills.keep_days)
     events_before = now - timedelta(days=settings.inbox.keep_days)
     database = Database(serving.database_url(settings), settings.database)
     try:
@@ -82,14 +88,23 @@ async def _purge(settings: Settings, *, dry_run: bool) -> Purged:
                 letters = await count_dead_letters(session, before, None)
                 events = await count_old_events(session, events_before)
                 versions = len(await find_prunable(session))
-            return Purged(letters, events, versions, *await count_purgeable(database, keep))
+            rows = await count_old_rows(database, rows_before)
+            values, size = await count_purgeable(database, keep)
+            return Purged(letters, events, versions, values, rows, size)
         async with audited(database, Deed("PURGE", "RETENTION", None, acting().get("X-Millrace-Actor"))) as deed:
             async with database.transaction() as session:
                 letters = await delete_dead_letters(session, before, None)
                 events = await delete_old_events(session, events_before)
             versions = await prune_versions(database)
-            purged = Purged(letters, events, versions, await purge_blobs(database, keep), None)
-            deed.after = {"deadLetters": letters, "events": events, "versions": versions, "values": purged.values}
+            rows = await delete_old_rows(database, rows_before)
+            purged = Purged(letters, events, versions, await purge_blobs(database, keep), rows, None)
+            deed.after = {
+                "deadLetters": letters,
+                "events": events,
+                "versions": versions,
+                "values": purged.values,
+                "backfillRows": rows,
+            }
         return purged
     finally:
         await database.close()

@@ -6,12 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json_object, segment
+from app.cli.changing import ChangeFile, changed, print_gone
 from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
+from app.cli.steering import Key
 
 app = typer.Typer(help="Schedules and polls: what happens by the clock.", no_args_is_help=True)
 
 Schedule = Annotated[str, typer.Argument(metavar="SCHEDULE", help="A schedule's name or id.", show_default=False)]
 Note = Annotated[str | None, typer.Option("--note", help="Why, for those who come after.")]
+Count = Annotated[int, typer.Option(min=1, max=100, help="How many times.")]
+After = Annotated[str | None, typer.Option(help="After this time, ISO 8601; now without it.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
 
 
@@ -50,12 +54,12 @@ def list_(
 
 @app.command("show")
 def show(schedule: Schedule, api: ApiUrl = None, as_json: AsJson = False) -> None:
-    """Show a schedule, and what it brought in last."""
+    """Show a schedule, and what it brought in last. What --json prints can be changed and given to `change`."""
     with open_api(api) as calls:
         found = calls.get(f"/schedules/{segment(schedule)}")
-        runs = calls.get(f"/schedules/{segment(schedule)}/runs", limit=10)["items"]
+        runs = [] if as_json else calls.get(f"/schedules/{segment(schedule)}/runs", limit=10)["items"]
     if as_json:
-        print_json(found | {"runs": runs})
+        print_json(found)
         return
     print_fields(
         {
@@ -99,25 +103,80 @@ def runs(schedule: Schedule, limit: Limit = 50, api: ApiUrl = None, as_json: AsJ
 @app.command("create")
 def create(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The schedule as JSON.", show_default=False)],
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a schedule or a poll."""
     with open_api(api) as calls:
-        created = calls.post("/schedules", read_json_object(file), headers=acting())
+        created = calls.post("/schedules", read_json_object(file), headers=acting(key))
     _told(created, "is there", as_json)
+
+
+@app.command("change")
+def change(
+    schedule: Schedule,
+    file: ChangeFile = None,
+    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    cron: Annotated[list[str] | None, typer.Option(help="Instead of its cron expressions; may be repeated.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="Such as Europe/Berlin.")] = None,
+    overlap: Annotated[str | None, typer.Option(help="SKIP, BUFFER_ONE, BUFFER_ALL, ALLOW_ALL …")] = None,
+    max_executions: Annotated[int | None, typer.Option(min=1, help="How often it comes at most.")] = None,
+    unlimited: Annotated[bool, typer.Option("--unlimited", help="As often as its time comes.")] = False,
+    reset_cursor: Annotated[bool, typer.Option("--reset-cursor", help="Of a poll: ask from the beginning.")] = False,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a schedule; what is left out stays."""
+    if unlimited and max_executions is not None:
+        raise typer.BadParameter("--unlimited and --max-executions contradict each other")
+    path = f"/schedules/{segment(schedule)}"
+    when = {field: value for field, value in (("cron", cron or None), ("timeZone", time_zone)) if value is not None}
+    options: dict[str, Any] = {
+        "name": name,
+        "description": description,
+        "overlap": overlap and overlap.upper(),
+        "maxExecutions": max_executions,
+        "resetCursor": reset_cursor or None,
+        "spec": when or None,
+    }
+    with open_api(api) as calls:
+        body = changed(file, options, ["maxExecutions"] if unlimited else [])
+        if when:
+            body["spec"] = calls.get(path)["spec"] | when
+        found = calls.patch(path, body, headers=acting())
+    _told(found, "is changed", as_json)
+
+
+@app.command("preview")
+def preview(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A `spec` as JSON.", show_default=False)] = None,
+    cron: Annotated[list[str] | None, typer.Option(help="A cron expression; may be repeated.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="Such as Europe/Berlin.")] = None,
+    count: Count = 10,
+    after: After = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show when a specification would come; nothing is stored."""
+    spec = changed(file, {"cron": cron or None, "timeZone": time_zone})
+    query = {"count": str(count)} | ({} if after is None else {"after": after})
+    with open_api(api) as calls:
+        _print_times(calls.post("/schedules/preview", spec, query=query)["items"], as_json)
 
 
 @app.command("run")
 def run(
     schedule: Schedule,
     overlap: Annotated[str | None, typer.Option(help="An overlap policy for this once, such as ALLOW_ALL.")] = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a schedule come now, also a paused one."""
     with open_api(api) as calls:
-        answer = calls.post(f"/schedules/{segment(schedule)}/run", {"overlap": overlap}, headers=acting())
+        answer = calls.post(f"/schedules/{segment(schedule)}/run", {"overlap": overlap}, headers=acting(key))
     if as_json:
         print_json(answer)
     else:
@@ -141,29 +200,33 @@ def resume(schedule: Schedule, note: Note = None, api: ApiUrl = None, as_json: A
 
 
 @app.command("delete")
-def delete(schedule: Schedule, api: ApiUrl = None) -> None:
+def delete(schedule: Schedule, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete a schedule; what it started goes on."""
     with open_api(api) as calls:
         calls.delete(f"/schedules/{segment(schedule)}", headers=acting())
-    out.print(f"{schedule} is deleted.")
+    print_gone(schedule, f"{schedule} is deleted.", as_json)
 
 
 @app.command("next")
 def next_(
     schedule: Schedule,
-    count: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 10,
+    count: Count = 10,
+    after: After = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Show when a schedule comes next, as Temporal works it out; in your own time zone."""
     with open_api(api) as calls:
-        found = calls.get(f"/schedules/{segment(schedule)}/next", count=count)["items"]
+        _print_times(calls.get(f"/schedules/{segment(schedule)}/next", count=count, after=after)["items"], as_json)
+
+
+def _print_times(times: list[str], as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(times)
         return
-    for time in found:
+    for time in times:
         out.print(time_of_day(time))
-    if not found:
+    if not times:
         out.print("It does not come any more.")
 
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 import worker
 from app import event_loop
-from app.cli.api_client import DEV_FILE, read_dev_file
+from app.cli.api_client import DEV_FILE, read_dev_file, with_own_database
 from app.db.migrate import migrate
 from app.db.session import Database
 from app.embedded import embedded_servers
@@ -177,9 +177,7 @@ def complete_settings(settings: Settings) -> Settings:
     found = read_dev_file(settings.home)
     changes: dict[str, Any] = {}
     if settings.database.url is None and found.get("database"):
-        changes["database"] = settings.database.model_validate(
-            {**settings.database.model_dump(), "url": found["database"]}
-        )
+        changes["database"] = with_own_database(settings).database
         if settings.secrets.keys is None:
             changes["secrets"] = SecretsSettings(keys=found_key(settings.home))
     if settings.temporal.address is None and found.get("temporal"):

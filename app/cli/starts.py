@@ -95,7 +95,7 @@ def execute(
             f"/templates/{segment(slug)}/execute",
             body,
             query={"wait": f"PT{wait:g}S"} if wait else None,
-            headers=acting() | ({"Idempotency-Key": key} if key else {}),
+            headers=acting(key),
         )
     _print_started(started, as_json)
     if started.get("runtimeStatus") in {"FAILED", "CANCELLED", "TERMINATED", "TIMED_OUT"}:

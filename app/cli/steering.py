@@ -13,7 +13,7 @@ from app.cli.output import AsJson, out, print_fields, print_json, print_table, t
 
 StepId = Annotated[str, typer.Argument(metavar="STEP", help="The step's id.", show_default=False)]
 Reason = Annotated[str | None, typer.Option(help="Why, for the audit.")]
-Key = Annotated[str | None, typer.Option(help="Idempotency key: the same key does nothing twice.")]
+Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: the same key does nothing twice.")]
 Visit = Annotated[int | None, typer.Option(min=1, help="Which visit, where several are open.")]
 Item = Annotated[int | None, typer.Option(min=0, help="Which item, where several are open.")]
 Detached = Annotated[bool, typer.Option("--include-detached", help="Also children that may outlive it.")]
@@ -54,7 +54,7 @@ def signal(
         answer = calls.post(
             f"/executions/{segment(execution_id)}/signals/{segment(name)}",
             query=query,
-            headers=_headers(key),
+            headers=acting(key),
             content=json.dumps(_given(payload)),
         )
     _say(answer, as_json, f"Signal {name}: {answer['status']}.")
@@ -275,13 +275,9 @@ def _given(text: str | None) -> Any:
     return None if text is None else read_json(text)
 
 
-def _headers(key: str | None) -> dict[str, str]:
-    return acting() | ({"Idempotency-Key": key} if key else {})
-
-
 def _post(api: str | None, execution_id: str, path: str, body: dict[str, Any], key: str | None = None) -> Any:
     with open_api(api) as calls:
-        return calls.post(f"/executions/{segment(execution_id)}/{path}", body, headers=_headers(key))
+        return calls.post(f"/executions/{segment(execution_id)}/{path}", body, headers=acting(key))
 
 
 def _say(answer: dict[str, Any], as_json: bool, sentence: str) -> None:

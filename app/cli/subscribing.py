@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json, read_json_object, segment
+from app.cli.changing import ChangeFile, changed, print_gone
 from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
 from app.cli.steering import Key
 
@@ -54,25 +55,84 @@ def show_trigger(key: Trigger, api: ApiUrl = None, as_json: AsJson = False) -> N
 @triggers.command("create")
 def create_trigger(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON: key, name, category, source, properties …")],
+    idempotency_key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a trigger."""
     document = read_json_object(file)
     with open_api(api) as calls:
-        made = calls.post("/registry/triggers", document, headers=acting())
+        made = calls.post("/registry/triggers", document, headers=acting(idempotency_key))
     if as_json:
         print_json(made)
     else:
         _print_trigger(made)
 
 
+@triggers.command("change")
+def change_trigger(
+    key: Trigger,
+    file: ChangeFile = None,
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it means.")] = None,
+    category: Annotated[str | None, typer.Option(help="Such as database.")] = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a trigger; what is left out stays, and subscriptions keep their properties."""
+    body = changed(file, {"name": name, "description": description, "category": category})
+    with open_api(api) as calls:
+        found = calls.patch(f"/registry/triggers/{segment(key)}", body, headers=acting())
+    if as_json:
+        print_json(found)
+    else:
+        _print_trigger(found)
+
+
+@triggers.command("options")
+def list_options(
+    key: Trigger,
+    property_: Annotated[str | None, typer.Option("--property", help="The options of this property.")] = None,
+    method: Annotated[str | None, typer.Option(help="The options that this method loads.")] = None,
+    text: Annotated[str | None, typer.Option(help="Of a method: only those with this text.")] = None,
+    values: Annotated[str | None, typer.Option(help="Of a method: what they depend on, as JSON, or @FILE.")] = None,
+    limit: Limit = 100,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what may be chosen for a property of a trigger."""
+    if (property_ is None) == (method is None) or (method is None and (text or values) is not None):
+        raise typer.BadParameter("name a --property, or a --method, which may have --text and --values")
+    path = f"/registry/triggers/{segment(key)}"
+    found: list[dict[str, Any]] = []
+    token: str | None = None
+    with open_api(api) as calls:
+        while len(found) < limit:
+            most = min(limit - len(found), 500)
+            if method is None:
+                page = calls.get(f"{path}/options", property=property_, paginationToken=token, limit=most)
+            else:
+                body: dict[str, Any] = {"method": method, "paginationToken": token, "limit": most}
+                body |= {"values": read_json(values)} if values is not None else {}
+                searched = {} if text is None else {"text": text}
+                page = calls.post(f"{path}/{'load-options' if text is None else 'search'}", body | searched)
+            found += page["results"]
+            token = page["paginationToken"]
+            if token is None:
+                break
+    if as_json:
+        print_json(found)
+        return
+    rows = [(one["value"], one["name"], one["description"]) for one in found]
+    print_table(("value", "name", "description"), rows, empty="no options")
+
+
 @triggers.command("delete")
-def delete_trigger(key: Trigger, api: ApiUrl = None) -> None:
+def delete_trigger(key: Trigger, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete a trigger that nothing subscribes to."""
     with open_api(api) as calls:
         calls.delete(f"/registry/triggers/{segment(key)}", headers=acting())
-    out.print(f"Trigger {key} is gone.")
+    print_gone(key, f"Trigger {key} is gone.", as_json)
 
 
 @triggers.command("fire")
@@ -86,7 +146,7 @@ def fire(
 ) -> None:
     """Make an event by hand, with the sample payload unless another is given."""
     body: dict[str, Any] = {"dryRun": dry_run} | ({} if payload is None else {"payload": read_json(payload)})
-    headers = acting() | ({"Idempotency-Key": idempotency_key} if idempotency_key else {})
+    headers = acting(idempotency_key)
     with open_api(api) as calls:
         answer = calls.post(f"/registry/triggers/{segment(key)}/test", body, headers=headers)
     if as_json:
@@ -142,6 +202,7 @@ def create_subscription(
     ] = None,
     filter_: Annotated[str | None, typer.Option("--filter", help="The filter as JSON, or @FILE.")] = None,
     inactive: Annotated[bool, typer.Option("--inactive", help="It does not hear of events yet.")] = False,
+    idempotency_key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -152,8 +213,29 @@ def create_subscription(
     if inactive:
         body["status"] = "INACTIVE"
     with open_api(api) as calls:
-        made = calls.post("/subscriptions", body | {"templateId": template, "triggerKey": key}, headers=acting())
+        body |= {"templateId": template, "triggerKey": key}
+        made = calls.post("/subscriptions", body, headers=acting(idempotency_key))
     _answer(made, as_json)
+
+
+@subscriptions.command("change")
+def change_subscription(
+    subscription_id: Subscription,
+    file: ChangeFile = None,
+    filter_: Annotated[str | None, typer.Option("--filter", help="The filter as JSON, or @FILE; or null.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    mode: Annotated[str | None, typer.Option(help="START, RESUME or START_OR_RESUME.")] = None,
+    signal: Annotated[str | None, typer.Option(help="The signal that events are handed over as.")] = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a subscription; what is left out stays."""
+    options = {"description": description, "mode": mode and mode.upper(), "signal": signal, "filter": filter_}
+    body = changed(file, options)
+    if filter_ is not None:
+        body["filter"] = read_json(filter_)
+    with open_api(api) as calls:
+        _answer(calls.patch(f"/subscriptions/{segment(subscription_id)}", body, headers=acting()), as_json)
 
 
 @subscriptions.command("activate")
@@ -173,11 +255,11 @@ def deactivate(subscription_id: Subscription, api: ApiUrl = None, as_json: AsJso
 
 
 @subscriptions.command("delete")
-def delete_subscription(subscription_id: Subscription, api: ApiUrl = None) -> None:
+def delete_subscription(subscription_id: Subscription, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete a subscription; what it has started goes on."""
     with open_api(api) as calls:
         calls.delete(f"/subscriptions/{segment(subscription_id)}", headers=acting())
-    out.print(f"Subscription {subscription_id} is gone.")
+    print_gone(subscription_id, f"Subscription {subscription_id} is gone.", as_json)
 
 
 @subscriptions.command("explain")

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json_object, segment
-from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
+from app.cli.changing import ChangeFile, changed, print_gone
+from app.cli.output import AsJson, print_fields, print_json, print_table, time_of_day
+from app.cli.steering import Key
 from app.errors import Invalid
 
 app = typer.Typer(help="Addresses at which events come in.", no_args_is_help=True)
@@ -77,6 +79,7 @@ def create(
     secret_file: SecretFile = None,
     generate: Generate = False,
     file: Annotated[Path | None, typer.Option(help="JSON with further fields of the endpoint.")] = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,8 +91,35 @@ def create(
     body |= {field: value for field, value in given.items() if value}
     secret = _secret(secret_file, generate, scheme.upper())
     with open_api(api) as calls:
-        endpoint = calls.post("/webhook-endpoints", body | ({"secret": secret} if secret else {}), headers=acting())
+        endpoint = calls.post("/webhook-endpoints", body | ({"secret": secret} if secret else {}), headers=acting(key))
     _print(endpoint | ({"secret": secret} if generate else {}), as_json)
+
+
+@app.command("change")
+def change(
+    endpoint_id: EndpointId,
+    file: ChangeFile = None,
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    path: Annotated[str | None, typer.Option(help="Where it is, below /hooks.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Instead of its methods; may be repeated.")] = None,
+    trigger: Annotated[str | None, typer.Option(help="The key of its events.")] = None,
+    template: Annotated[str | None, typer.Option(help="A template's slug or id, to start outright.")] = None,
+    enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Whether it takes anything.")] = None,
+    api: ApiUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change an endpoint; what is left out stays. `rotate` replaces its secret."""
+    options = {
+        "name": name,
+        "path": path,
+        "methods": [one.upper() for one in method] if method else None,
+        "triggerKey": trigger,
+        "template": template,
+        "enabled": enabled,
+    }
+    body = changed(file, options)
+    with open_api(api) as calls:
+        _print(calls.patch(f"/webhook-endpoints/{segment(endpoint_id)}", body, headers=acting()), as_json)
 
 
 @app.command("rotate")
@@ -98,6 +128,7 @@ def rotate(
     secret_file: SecretFile = None,
     generate: Generate = False,
     keep: Annotated[str, typer.Option(help="How long the secret until now stays good, ISO 8601.")] = "P1D",
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -109,16 +140,16 @@ def rotate(
         if secret is None:
             raise Invalid("SECRET_MISSING", "Name the secret's file with --secret-file, or use --generate-secret.")
         request = {"secret": secret, "keepPreviousFor": keep}
-        endpoint = calls.post(f"{path}/rotate-secret", request, headers=acting())
+        endpoint = calls.post(f"{path}/rotate-secret", request, headers=acting(key))
     _print(endpoint | ({"secret": secret} if generate else {}), as_json)
 
 
 @app.command("delete")
-def delete(endpoint_id: EndpointId, api: ApiUrl = None) -> None:
+def delete(endpoint_id: EndpointId, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete an endpoint; its events and its trigger stay."""
     with open_api(api) as calls:
         calls.delete(f"/webhook-endpoints/{segment(endpoint_id)}", headers=acting())
-    out.print(f"Endpoint {endpoint_id} is gone.")
+    print_gone(endpoint_id, f"Endpoint {endpoint_id} is gone.", as_json)
 
 
 def _secret(file: typer.FileText | None, generate: bool, scheme: str) -> str | None:

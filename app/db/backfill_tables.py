@@ -17,7 +17,8 @@ class Backfill(SQLModel, table=True):
     """Executions to be started for many past events, of one template or of what the entities are linked to.
 
     `rate` is starts a second, `concurrency` how many of its executions may be open at once; None sets no limit.
-    `source` says where the rows came from and how they were read, as the command line needs it to go on.
+    `source` says where the rows came from and how they were read, as the command line needs it to go on. `row_counts`
+    are those of rows that have been deleted since.
     """
 
     __tablename__ = "backfill"
@@ -42,6 +43,8 @@ class Backfill(SQLModel, table=True):
     updated_at: datetime = Field(default=None, sa_column=timestamp(nullable=False, now=True, touch=True))
     started_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
     ended_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
+    row_counts: dict[str, Any] | None = Field(default=None, sa_column=json_document())
+    rows_deleted_at: datetime | None = Field(default=None, sa_column=timestamp(nullable=True))
 
 
 class BackfillRow(SQLModel, table=True):

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from app.db.statuses import EventStatus, OverlapPolicy, ScheduleKind
+from app.schedules import examples
 from app.schedules.cron import cron_fault
 from app.trigger_keys import TriggerKey
 from app.wire import Given, JsonObject, Moment, Taken
@@ -115,6 +116,8 @@ class Calendar(Taken):
 class Spec(Taken):
     """When: at every time that any of `cron`, `intervals` and `calendars` names, and none of `exclude` does."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": examples.SPECS})
+
     cron: list[Cron] = Field(default=[], max_length=20)
     intervals: list[Interval] = Field(default=[], max_length=20)
     calendars: list[Calendar] = Field(default=[], max_length=20)
@@ -218,6 +221,8 @@ class _Shape(Taken):
 class ScheduleCreate(_Shape):
     """A new schedule; with `poll` it asks a source at each of its times. What only answers say is passed over."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": examples.CREATED})
+
     name: ScheduleName
     description: str | None = Field(default=None, max_length=2_000)
     spec: Spec
@@ -242,6 +247,8 @@ class ScheduleChange(_Shape):
     """What is left out stays, and what only answers say is passed over. A change of `poll` keeps the cursor unless
     `resetCursor` is true.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": examples.CHANGED})
 
     name: ScheduleName | None = None
     description: str | None = Field(default=None, max_length=2_000)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.running import dev_file, eventually, fresh_home, millrace, started
@@ -102,6 +103,44 @@ def test_a_query_of_a_configured_connection_is_a_source(home: Path) -> None:
     shown = millrace(home, "backfills", "show", said.json()["id"])
     assert "12 started" in shown.out
     assert "From the CRM" in millrace(home, "backfills", "list").out
+
+
+def test_a_query_of_millraces_own_database_finds_the_one_that_runs_here(home: Path) -> None:
+    query = "SELECT 'who ' || slug AS who FROM workflow_template ORDER BY id"
+    words = ("--sql", query, "--template", "past", "--json")
+    for named in ((), ("--connection", "millrace")):
+        said = millrace(home, "backfill", *words, *named)
+        assert said.code == 0, said.err
+        assert said.json()["rows"]["started"] == 1
+    dry = millrace(home, "backfill", *words, "--dry-run")
+    assert dry.json()["valid"] == 1
+
+
+def test_refused_rows_are_retried_when_what_refused_them_is_mended(home: Path) -> None:
+    file = home / "waiting.csv"
+    file.write_text("service,who\nRT,Ann\nRT,Bob\n")
+    words = ("--entity-type", "SERVICE_CATALOG", "--entity-id", "service")
+    said = millrace(home, "backfill", str(file), *words, "--json")
+    assert (said.code, said.json()["rows"]["refused"]) == (1, 2)
+    backfill_id = said.json()["id"]
+    assert millrace(home, "link", "SERVICE_CATALOG", "RT", "past").code == 0
+    wrong = millrace(home, "backfills", "retry", backfill_id, "--code", "CONTEXT_INVALID")
+    assert (wrong.code, wrong.err.split(":")[0]) == (1, "NOTHING_TO_RETRY")
+    assert millrace(home, "backfills", "retry", backfill_id, "--code", "UNLINKED", "--key", "once").code == 0
+    over = millrace(home, "backfill", "--resume", backfill_id, "--json")
+    assert (over.code, over.json()["rows"]["started"]) == (0, 2)
+    assert millrace(home, "backfills", "retry", backfill_id, "--code", "UNLINKED", "--key", "once").code == 0
+    assert millrace(home, "backfills", "retry", backfill_id).code == 1
+
+
+def test_a_file_that_was_uploaded_over_http_is_started_by_the_command(home: Path) -> None:
+    query = {"name": "Uploaded", "template": "past", "start": "false"}
+    address = f"{dev_file(home)['api']}/api/v1/backfills/upload"
+    made = httpx.post(address, params=query, content=b"who\nAnn\nBob\n", headers={"Content-Type": "text/csv"})
+    assert made.status_code == 201, made.text
+    said = millrace(home, "backfill", "--resume", made.json()["id"], "--json")
+    assert said.code == 0, said.err
+    assert said.json()["rows"]["started"] == 2
 
 
 def test_a_detached_backfill_is_paused_resumed_and_cancelled(home: Path) -> None:

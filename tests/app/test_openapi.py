@@ -5,6 +5,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app.backfills.schemas import BackfillCreate, CheckRequest, RetryRequest, RowsTaken
+from app.schedules.schemas import ScheduleChange, ScheduleCreate, Spec
+from app.wire import Taken
+
 Json = dict[str, Any]
 
 EXPECTED = {
@@ -93,6 +97,8 @@ EXPECTED = {
     "POST /backfills/{backfill}/pause",
     "POST /backfills/{backfill}/resume",
     "POST /backfills/{backfill}/cancel",
+    "POST /backfills/{backfill}/retry",
+    "POST /backfills/upload",
     "POST /webhook-endpoints",
     "GET /webhook-endpoints",
     "GET /webhook-endpoints/{endpoint}",
@@ -217,6 +223,16 @@ def test_every_reference_leads_somewhere(document: Json) -> None:
                 walk(item)
 
     walk(document)
+
+
+@pytest.mark.parametrize(
+    "shape", [Spec, ScheduleCreate, ScheduleChange, BackfillCreate, RowsTaken, CheckRequest, RetryRequest]
+)
+def test_every_example_is_a_request_that_is_taken(document: Json, shape: type[Taken]) -> None:
+    examples = document["components"]["schemas"][shape.__name__]["examples"]
+    assert examples
+    for example in examples:
+        shape.model_validate(example)
 
 
 def test_everything_the_api_is_to_offer_is_there(document: Json) -> None:

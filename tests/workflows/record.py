@@ -35,7 +35,7 @@ from tests.workflows.recorded_runs import (
     undone,
     withdrawn_chunk,
 )
-from tests.workflows.recorded_ways_in import backfilled, delivering, ticked, waited, withdrawn_tick
+from tests.workflows.recorded_ways_in import backfilled, delivering, ticked, told_at_the_end, waited, withdrawn_tick
 
 FOLDER = Path(__file__).with_name("histories")
 LEAF = "recorded-leaf"
@@ -191,6 +191,12 @@ async def keyed(executions: Executions) -> Handle:
     return await _ended(handle)
 
 
+async def backfill_told_at_the_end(executions: Executions) -> Handle:
+    """A backfill that looks again, because it is told of a change by the time it is done."""
+    handle, _ = await told_at_the_end(executions.client)
+    return handle
+
+
 SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "everything": everything,
     "failure": failure,
@@ -211,6 +217,7 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "withdrawn-tick": lambda executions: withdrawn_tick(executions, "recorded-slow"),
     "backfilled": lambda executions: backfilled(executions, LEAF),
     "waited": waited,
+    "backfill-told-at-the-end": backfill_told_at_the_end,
 }
 
 

@@ -4,14 +4,23 @@ import asyncio
 import contextlib
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import select
 from sqlmodel import col
-from temporalio.client import WorkflowFailureError
+from temporalio import activity
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.worker import Worker
 
-from app.backfill_contracts import BACKFILL_WORKFLOW, BackfillRun, backfill_workflow_id
-from app.contracts import TICK_WORKFLOW
+from app.backfill_contracts import (
+    BACKFILL_CHANGED,
+    BACKFILL_WORKFLOW,
+    BackfillRun,
+    StartedRows,
+    StartRows,
+    backfill_workflow_id,
+)
+from app.contracts import START_ROWS, TICK_WORKFLOW
 from app.db.backfill_tables import Backfill, BackfillRow
 from app.db.schedule_tables import ScheduleTrigger
 from app.db.statuses import BackfillStatus
@@ -22,6 +31,7 @@ from app.temporal import Temporal
 from app.tick_contracts import Tick
 from tests.documents import arrow, document, event_split, expr, join, wait_signal
 from tests.workflows.harness import Executions, Handle, refused
+from workflows.backfill import BackfillStarts
 
 
 def delivering(executions: Executions) -> AbstractAsyncContextManager[None]:
@@ -67,6 +77,36 @@ async def backfilled(executions: Executions, slug: str) -> Handle:
     )
     await handle.result()
     return handle
+
+
+async def told_at_the_end(client: Client) -> tuple[Handle, int]:
+    """A backfill that is told of a change by the time its rows have all had their turn; and how often it then looked.
+
+    What starts rows is a stand-in, which knows the moment.
+    """
+    task_queue, backfill_id = f"told-{uuid4()}", uuid4()
+    workflow_id, calls = backfill_workflow_id(backfill_id), 0
+
+    @activity.defn(name=START_ROWS)
+    async def start_rows(asked: StartRows) -> StartedRows:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await client.get_workflow_handle(workflow_id).signal(BACKFILL_CHANGED)
+        return StartedRows(status="COMPLETED", taken=1)
+
+    worker = Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[BackfillStarts],
+        activities=[start_rows],
+    )
+    async with worker:
+        handle = await client.start_workflow(
+            BACKFILL_WORKFLOW, BackfillRun(backfill_id=backfill_id), id=workflow_id, task_queue=task_queue
+        )
+        await handle.result()
+    return handle, calls
 
 
 async def waited(executions: Executions) -> Handle:

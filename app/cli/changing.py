@@ -1,0 +1,35 @@
+"""What the commands that change something have in common: a file with what is to change, options over it."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.api_client import read_json_object
+from app.cli.output import out, print_json
+
+ChangeFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="What is to change, as JSON; the rest stays.", show_default=False),
+]
+
+
+def changed(file: Path | None, options: Mapping[str, Any], cleared: Collection[str] = ()) -> dict[str, Any]:
+    """What is to change: what the file says, and over it the options that are not None; `cleared` ones become null.
+
+    Raises a mistake of usage when that is nothing.
+    """
+    body = {} if file is None else read_json_object(file)
+    body |= {name: value for name, value in options.items() if value is not None} | dict.fromkeys(cleared)
+    if not body:
+        raise typer.BadParameter("say what is to change: a FILE, or an option")
+    return body
+
+
+def print_gone(reference: str, said: str, as_json: bool) -> None:
+    """Says that something is deleted."""
+    if as_json:
+        print_json({"deleted": reference})
+    else:
+        out.print(said)
