@@ -18,7 +18,9 @@ from tests.documents import action, arrow, batch, child, confirm, document, expr
 from tests.workflows.counterpart import Counterpart, call
 from tests.workflows.harness import Executions, Handle, executions_on, failure_of
 from tests.workflows.killing import SOON, Workers
+from tests.workflows.recorded_ways_in import delivering
 from tests.workflows.test_step_reading import read
+from tests.workflows.waiting import Shop, waiting
 
 SUGGESTED_AFTER = 60
 
@@ -305,6 +307,19 @@ async def test_signals_that_come_while_the_run_moves_on_are_all_taken_in_their_o
             await running.deliver(latest, "paid", n, signal_id=f"signal-{n}")
     assert await handle.result() == list(range(most))
     assert await runs_of(handle, running.client) >= 2
+
+
+async def test_events_find_a_run_that_waits_under_a_key_in_whichever_of_its_runs(running: Executions) -> None:
+    shop = Shop(running)
+    await shop.open(line(waiting(repeat={"until": "__iteration__ = 11"}), output=expr("__steps__.wait.n")))
+    handle = await shop.start(order="a")
+    async with delivering(running):
+        for n in range(12):
+            await shop.waits()
+            await shop.delivery(await shop.post("a", n=n))
+    assert await handle.result() == list(range(12))
+    assert await runs_of(handle, running.client) > 1
+    await shop.waits(0)
 
 
 async def test_a_signal_repeated_in_a_later_run_is_still_known(running: Executions) -> None:
