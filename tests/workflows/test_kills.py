@@ -143,6 +143,14 @@ class ASignalSentTwice(ASignal):
         assert await asyncio.gather(*sent) == ["DELIVERED", "DELIVERED"]
 
 
+class ASignalUnderAKey(ASignal):
+    def definition(self, scene: Scene) -> dict[str, Any]:
+        return scene.around(step("paid", "SYS_WAIT_SIGNAL", signal="paid", correlationKey="a"))
+
+    async def outside(self, scene: Scene) -> None:
+        assert await scene.executions.deliver_awaited(scene.handle, "paid", "a", "one") == "DELIVERED"
+
+
 class APerson(Await):
     def definition(self, scene: Scene) -> dict[str, Any]:
         return scene.around(confirm("ask"))
@@ -295,6 +303,7 @@ AWAITS: dict[str, Callable[[], Await]] = {
     "a timer": ATimer,
     "a signal": ASignal,
     "a signal sent twice": ASignalSentTwice,
+    "a signal under a key": ASignalUnderAKey,
     "a person": APerson,
     "a child": AChild,
     "a batch": ABatch,

@@ -14,6 +14,7 @@ from app.executions import updates
 from app.executions.tidying import close_left_open
 from app.inbox.awaiting import record_waits
 from app.run_contracts import SignalDelivery
+from tests.app.inbox_scenes import read_deliveries
 from tests.documents import child, expr, line, wait_signal
 from tests.workflows.harness import Executions, event_types
 from tests.workflows.recorded_ways_in import delivering
@@ -102,6 +103,17 @@ async def test_a_run_that_waits_again_and_again_gets_one_event_each_time(shop: S
     handle = await shop.start(order="a")
     async with asyncio.timeout(20):
         assert sorted(await handle.result()) == list(range(5))
+
+
+async def test_several_waits_of_one_run_get_an_event_each(shop: Shop) -> None:
+    items = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1..3]"}}}
+    await shop.open(line(waiting(forEach=items), output=expr("__steps__.wait.n")))
+    handle = await shop.start(order="a")
+    await shop.waits(3)
+    payments = await asyncio.gather(*(shop.post("a", n=n) for n in range(4)))
+    assert len(set(await handle.result())) == 3
+    codes = [each.code for payment in payments for each in await read_deliveries(shop.executions.database, payment)]
+    assert sorted(map(str, codes)) == ["NO_ONE_WAITS", "None", "None", "None"]
 
 
 async def test_an_event_is_for_who_waits_before_it_starts_anything(shop: Shop) -> None:
