@@ -9,6 +9,7 @@ from temporalio import activity
 from activities.http import HttpCalls, HttpRequest
 from activities.lifecycle import refusals_translated
 from activities.registry import beating
+from app.connections.opening import Connections
 from app.contracts import POLL_SOURCE, STORE_TICK, TICK_IS_OVER, WITHDRAW_TICK, readable
 from app.db.schedule_tables import ScheduleTrigger
 from app.db.session import Database
@@ -17,7 +18,7 @@ from app.polling.sql_source import ask_database
 from app.polling.taking import read_answer, take
 from app.schedules import ticks
 from app.schedules.queries import find_schedule
-from app.schedules.schemas import HttpSource, Poll
+from app.schedules.schemas import HttpSource, Poll, SqlSource
 from app.settings import Settings
 from app.temporal import Temporal
 from app.tick_contracts import TickRequest, TickStored
@@ -28,6 +29,7 @@ from millrace.actions import ActionFailure
 def schedule_activities(database: Database, temporal: Temporal, settings: Settings) -> list[Callable[..., Any]]:
     """The activities of this module, bound to what they need."""
     calls = HttpCalls(settings.http_action)
+    connections = Connections(database.url, settings.connections)
 
     @activity.defn(name=STORE_TICK)
     async def store_tick(about: TickRequest) -> TickStored:
@@ -53,16 +55,21 @@ def schedule_activities(database: Database, temporal: Temporal, settings: Settin
             if row is None:
                 return TickStored()
             async with beating():
-                return await _poll(database, settings, calls, row)
+                return await _poll(database, connections, settings, calls, row)
 
     return [store_tick, tick_is_over, withdraw_tick, poll_source]
 
 
-async def _poll(database: Database, settings: Settings, calls: HttpCalls, row: ScheduleTrigger) -> TickStored:
+async def _poll(
+    database: Database, connections: Connections, settings: Settings, calls: HttpCalls, row: ScheduleTrigger
+) -> TickStored:
     """Asks and takes. What is wrong with the source stands in the poll's row, and the next time it is asked again."""
     try:
         poll = Poll.model_validate(row.poll)
-        response = await _ask(settings, calls, poll, row.cursor)
+        if isinstance(poll.source, SqlSource):
+            response: Any = await ask_database(connections, poll.source, row.cursor, settings.polling)
+        else:
+            response = await _ask(settings, calls, poll.source, row.cursor)
         taken = read_answer(poll, response, row.cursor, settings.polling.max_items)
         return await take(database, row, poll, taken)
     except (ActionFailure, AppError, EngineError) as error:
@@ -76,10 +83,7 @@ async def _poll(database: Database, settings: Settings, calls: HttpCalls, row: S
     return TickStored(error=said)
 
 
-async def _ask(settings: Settings, calls: HttpCalls, poll: Poll, cursor: Any) -> Any:
-    if not isinstance(poll.source, HttpSource):
-        return await ask_database(settings, poll.source, cursor)
-    source = poll.source
+async def _ask(settings: Settings, calls: HttpCalls, source: HttpSource, cursor: Any) -> Any:
     seen = {"cursor": cursor}
     query = {name: ticks.value_of(value, seen) for name, value in source.query.items()}
     try:

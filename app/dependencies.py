@@ -7,7 +7,7 @@ from fastapi import Depends, Header, Query, Request
 from pydantic import BeforeValidator
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.changes.connections import Connections
+from app.connections.opening import Connections
 from app.db.session import Database
 from app.executions.control import Caller
 from app.executions.following import Followers

@@ -1,19 +1,26 @@
 """Errors that users of the API and the command line see: a stable code, a status, a sentence."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 
 class AppError(Exception):
-    """A refusal: `code` is stable and for programs, `message` for people, `problems` lists every finding."""
+    """A refusal: `code` is stable and for programs, `message` for people, `problems` lists every finding.
+
+    A finding is `{path, code, message}`; one that has no code of its own has that of the refusal.
+    `event_record_id` is the event in the inbox that was refused, if it was stored: see `about_event`.
+    """
 
     def __init__(self, code: str, status: int, message: str, problems: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
         self.code = code
         self.status = status
         self.message = message
-        self.problems = tuple(problems)
+        self.problems = tuple({"code": code, **problem} for problem in problems)
+        self.event_record_id: UUID | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -68,3 +75,13 @@ class Postponed(AppError):
     def __init__(self, error: AppError) -> None:
         super().__init__(error.code, error.status, error.message, error.problems)
         self.error = error
+
+
+@contextmanager
+def about_event(event_id: UUID) -> Iterator[None]:
+    """What is refused in the block names the event that was stored, so that it can be found and delivered again."""
+    try:
+        yield
+    except AppError as error:
+        error.event_record_id = event_id
+        raise

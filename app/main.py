@@ -15,9 +15,9 @@ from app.addresses import refuse_wrong_parameters
 from app.audit.routes import router as audit
 from app.backfills.routes import router as backfills
 from app.background import background_work
-from app.changes.connections import Connections
 from app.changes.reader import Reader
 from app.changes.routes import router as changes
+from app.connections.opening import Connections
 from app.db.session import Database
 from app.dead_letters.routes import router as dead_letters
 from app.errors import Invalid
@@ -88,7 +88,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
 
     followers = Followers(database, temporal)
     pollers = Pollers(temporal)
-    connections = Connections(database, settings.connections)
+    connections = Connections(database.url, settings.connections)
     reader = Reader(database, connections, settings.changes)
 
     @asynccontextmanager
@@ -111,7 +111,7 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     app.state.repair = repair or EngineRepair()
     app.state.followers = followers
     app.state.pollers = pollers
-    app.state.options = OptionReader(database, settings.connections)
+    app.state.options = OptionReader(connections)
     app.state.vault = Vault(settings.secrets)
     app.state.connections = connections
     answer_with_problems(app)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,13 +17,16 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Finding(BaseModel):
-    """One of the reasons; `path` points into the document or the request."""
+    """One of the reasons; `path` points into the document or the request. Programs decide on `code`.
+
+    Those of a definition have `rule`, `severity`, `stepIds` and `transitionIds`, too.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     path: str
+    code: str
     message: str
-    code: str | None = None
 
 
 class ProblemDetails(BaseModel):
@@ -34,6 +38,11 @@ class ProblemDetails(BaseModel):
     detail: str
     code: str = Field(examples=["VERSION_EXISTS"])
     problems: list[Finding] | None = Field(default=None, description="every finding, where there are several")
+    event_record_id: UUID | None = Field(
+        default=None,
+        alias="eventRecordId",
+        description="the event that was refused or has failed, where one was stored: it can be read and redelivered",
+    )
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -56,6 +65,8 @@ def problem_response(error: AppError, headers: Mapping[str, str] | None = None) 
     }
     if error.problems:
         body["problems"] = list(error.problems)
+    if error.event_record_id is not None:
+        body["eventRecordId"] = str(error.event_record_id)
     return JSONResponse(body, error.status, {**error.headers, **(headers or {})}, media_type=MEDIA_TYPE)
 
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 
 from app.background import read_changes_forever
 from app.changes import service
-from app.changes.connections import Connections
 from app.changes.reader import Reader
 from app.changes.schemas import WatchRequest
+from app.connections.opening import Connections
 from app.db.session import Connection, Database
 from app.settings import OWN_CONNECTION, Settings
 from bench.figures import Figure, Say
@@ -43,7 +43,7 @@ async def measure(say: Say) -> list[Figure]:
     say("starting PostgreSQL and Temporal")
     async with own_servers("bench-nobody-polls") as settings:
         database = Database(database_url(settings), settings.database)
-        connections = Connections(database, {})
+        connections = Connections(database.url, {})
         user = await connections.open(OWN_CONNECTION)
         try:
             await user.execute(_CREATE)

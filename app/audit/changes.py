@@ -32,9 +32,10 @@ async def record_change(
         after = {name: value for name, value in after.items() if name in differing}
     kind, subject_id = subject
     await record(
-        session, Deed(action, kind, str(subject_id), actor, before=_on_the_wire(before), after=_on_the_wire(after))
+        session, Deed(action, kind, str(subject_id), actor, before=on_the_wire(before), after=on_the_wire(after))
     )
 
 
-def _on_the_wire(facts: Facts | None) -> Facts | None:
+def on_the_wire(facts: Facts | None) -> Facts | None:
+    """Facts by the names that users know."""
     return None if facts is None else {to_camel(name): value for name, value in facts.items()}

@@ -78,6 +78,12 @@ async def find_done(database: Database, deed: Deed) -> AuditEvent | None:
     """
     if deed.key is None:
         return None
+    async with database.transaction() as session:
+        return await find_done_in(session, deed)
+
+
+async def find_done_in(session: AsyncSession, deed: Deed) -> AuditEvent | None:
+    """Like `find_done`, in a transaction that is there already."""
     result = col(AuditEvent.result)
     # The database compares: it writes 1e30 as another number than it was given, which is equal to it there alone.
     asked = literal(_recorded(deed.request), JSONB(none_as_null=True))
@@ -90,8 +96,7 @@ async def find_done(database: Database, deed: Deed) -> AuditEvent | None:
         )
         .order_by(col(AuditEvent.id))
     )
-    async with database.transaction() as session:
-        found = (await session.execute(statement)).all()
+    found = (await session.execute(statement)).all()
     if any(differs for _, differs in found):
         raise Conflict("IDEMPOTENCY_CONFLICT", "The key was used for another request.")
     return next((event for event, _ in found if event.result in _SETTLED), None)

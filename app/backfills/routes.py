@@ -20,7 +20,7 @@ from app.backfills.schemas import (
     RowsTaken,
 )
 from app.db.statuses import BackfillRowStatus, BackfillStatus
-from app.dependencies import Actor, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
+from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
 from app.problem_details import problem_responses
 from app.wire import Page, bad_cursor, decode_cursor, encode_cursor, read_id_cursor
 
@@ -30,9 +30,11 @@ BackfillId = Annotated[UUID, id_of("backfill"), Path(alias="backfill", descripti
 
 
 @router.post("", status_code=201, summary="Create a backfill", name="createBackfill", responses=problem_responses(409))
-async def create(request: BackfillCreate, session: SessionPart, actor: Actor = None) -> BackfillView:
-    """It takes rows until it is started. Codes: TARGET_MISSING, TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED."""
-    return _view(await service.create_backfill(session, request, actor), Progress())
+async def create(request: BackfillCreate, session: SessionPart, caller: CallerPart) -> BackfillView:
+    """It takes rows until it is started. A repetition with the same `Idempotency-Key` is answered with what the first
+    has made. Codes: TARGET_MISSING, TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED, IDEMPOTENCY_CONFLICT.
+    """
+    return await _shown(session, await service.create_backfill(session, request, caller))
 
 
 @router.post("/check", summary="Check rows without starting them", name="checkBackfillRows")

@@ -8,20 +8,15 @@ import csv
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
-from math import isfinite
 from typing import Any, TypeAlias
 
 from app.errors import AppError, Invalid
-from app.untrusted import check_json, storable
+from app.untrusted import check_json, first_unstorable, made_storable, storable
 
 # Characters of a cell, and of what is kept of a row that could not be read.
 LONGEST_CELL = 1024 * 1024
 LONGEST_RAW = 4_000
 DELIMITERS = ",;\t|"
-# Above it a number is no longer exactly what it was to whoever reads JSON numbers as doubles.
-EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +88,13 @@ def ndjson_rows(lines: Iterable[str]) -> Iterator[Read]:
             yield BadRow(number, "NOT_AN_OBJECT", "The line is JSON, and no object.", clipped(line.rstrip("\r\n")))
 
 
-def query_row(number: int, columns: dict[str, Any]) -> SourceRow:
-    """A row of a query's result: times as ISO 8601, numbers as numbers where that is exact, otherwise as text."""
-    return SourceRow(number, {name: _as_json(value) for name, value in columns.items()})
+def query_row(number: int, columns: dict[str, Any]) -> Read:
+    """A row of a query's result."""
+    odd = first_unstorable(columns)
+    if odd is not None:
+        message = f"The column {odd} has NUL characters or lone surrogates."
+        return BadRow(number, "TEXT_INVALID", message, clipped(columns))
+    return SourceRow(number, columns)
 
 
 def check_columns(header: Collection[str], needed: Collection[str]) -> None:
@@ -108,9 +107,7 @@ def check_columns(header: Collection[str], needed: Collection[str]) -> None:
 def clipped(value: Any) -> Any:
     """What is kept of a bad row: storable, and not longer than people read."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    if len(text) <= LONGEST_RAW and storable(text):
-        return value
-    return text[:LONGEST_RAW].replace("\0", "\ufffd").encode(errors="replace").decode()
+    return made_storable(value if len(text) <= LONGEST_RAW else text[:LONGEST_RAW])
 
 
 def _rest(first: str, following: Iterator[str]) -> Iterator[str]:
@@ -143,33 +140,3 @@ def _csv_row(number: int, header: list[str], cells: list[str]) -> Read:
 
 def _badly_encoded(number: int, said: Any) -> BadRow:
     return BadRow(number, "TEXT_INVALID", "The row is not UTF-8, or has NUL characters.", clipped(said))
-
-
-def _as_json(value: Any) -> Any:
-    match value:
-        case None | bool() | str():
-            return value
-        case int():
-            return value if abs(value) <= EXACT else str(value)
-        case float():
-            return value if isfinite(value) else str(value)
-        case Decimal():
-            return _exactly(value)
-        case datetime():
-            return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
-        case bytes():
-            return value.hex()
-        case dict():
-            return {str(name): _as_json(member) for name, member in value.items()}
-        case list() | tuple():
-            return [_as_json(item) for item in value]
-        case _:
-            return str(value)
-
-
-def _exactly(value: Decimal) -> int | float | str:
-    if not value.is_finite():
-        return str(value)
-    if value == value.to_integral_value():
-        return int(value) if abs(value) <= EXACT else str(value)
-    return float(value) if Decimal(repr(float(value))) == value else str(value)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from app.audit.changes import Facts, record_change
+from app.audit.repeating import Asked, find_made, record_made
 from app.backfill_contracts import BACKFILL_CHANGED, BACKFILL_WORKFLOW, BackfillRun, backfill_workflow_id
 from app.backfills.loading import check_target
 from app.backfills.queries import BackfillAndSlug, find_backfill
@@ -16,6 +17,7 @@ from app.contracts import summary
 from app.db.backfill_tables import Backfill
 from app.db.statuses import BackfillStatus
 from app.errors import Conflict, NotFound
+from app.executions.control import Caller
 from app.templates.service import get_template, refuse_archived
 from app.temporal import Temporal, translated
 
@@ -24,17 +26,28 @@ log = structlog.get_logger(__name__)
 OVER = (BackfillStatus.COMPLETED, BackfillStatus.CANCELLED, BackfillStatus.FAILED)
 
 
-async def create_backfill(session: AsyncSession, request: BackfillCreate, actor: str | None) -> BackfillAndSlug:
+async def create_backfill(session: AsyncSession, request: BackfillCreate, caller: Caller) -> BackfillAndSlug:
+    """A new backfill that takes rows, or the one that was made under the caller's key.
+
+    Raises TARGET_MISSING, TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED, IDEMPOTENCY_CONFLICT.
+    """
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    asked = Asked("CREATE_BACKFILL", "BACKFILL", caller.actor, caller.key, said)
+    made = await find_made(session, asked)
+    return await make_backfill(session, request, asked) if made is None else await get_backfill(session, UUID(made))
+
+
+async def make_backfill(session: AsyncSession, request: BackfillCreate, asked: Asked) -> BackfillAndSlug:
     """A new backfill that takes rows. Raises TARGET_MISSING, TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED."""
     check_target(request.template, request.entity_type)
     template = None if request.template is None else await get_template(session, request.template)
     if template is not None:
         refuse_archived(template)
     fields = request.model_dump(exclude={"template"})
-    backfill = Backfill(**fields, template_id=None if template is None else template.id, created_by=actor)
+    backfill = Backfill(**fields, template_id=None if template is None else template.id, created_by=asked.actor)
     session.add(backfill)
     await session.flush()
-    await record_change(session, "CREATE_BACKFILL", ("BACKFILL", backfill.id), actor, None, _facts(backfill))
+    await record_made(session, asked, backfill.id, _facts(backfill))
     return backfill, None if template is None else template.slug
 
 

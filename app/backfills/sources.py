@@ -2,25 +2,23 @@
 
 import asyncio
 import hashlib
-import json
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
-import asyncpg
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-from sqlalchemy.engine import make_url
 
 from app.backfills.mapping import Loadable, Mapping, mapped, read_expression, read_time
 from app.backfills.rows import BadRow, Read, SourceRow, check_columns, csv_rows, ndjson_rows, query_row
-from app.errors import AppError, Invalid, Unavailable
+from app.connections.opening import Connections
+from app.connections.selecting import FETCHED, Query, columns_of, read_query, rows_of
+from app.errors import Invalid
 from app.settings import OWN_CONNECTION, Settings
 
-# Rows that are fetched from a server-side cursor at once; seconds until a server that does not answer is given up.
-FETCHED = 500
-CONNECT_WITHIN = 10.0
+# Seconds until the first rows of a query must be there; it may have to sort all of them.
+STATEMENT_WITHIN = 300.0
 
 
 class Source(BaseModel):
@@ -85,7 +83,7 @@ def read_source(source: Source, settings: Settings) -> Generator[Loadable | BadR
     """What is to be started, in the order of the source, and what cannot be.
 
     Raises FILE_NOT_READABLE, HEADER_INVALID, COLUMN_UNKNOWN, MAPPING_INVALID, TIME_INVALID, CONNECTION_UNKNOWN,
-    CONNECTION_UNREACHABLE, QUERY_FAILED.
+    CONNECTION_UNREACHABLE, CONNECTION_NOT_PERMITTED, QUERY_REFUSED, QUERY_TIMED_OUT.
     """
     mapping = source.mapping()
     given = 0
@@ -101,7 +99,10 @@ def read_source(source: Source, settings: Settings) -> Generator[Loadable | BadR
 
 def _read(source: Source, settings: Settings, needed: list[str]) -> Iterator[Read]:
     if source.kind == "sql":
-        yield from _query_rows(_url_of(source.connection or OWN_CONNECTION, settings), source.query or "", needed)
+        own = settings.database.url
+        connections = Connections(None if own is None else own.get_secret_value(), settings.connections)
+        asked = _ask(connections, source.connection or OWN_CONNECTION, read_query(source.query or ""), needed)
+        yield from _read_with_loop(asked)
         return
     file = Path(source.file or "")
     try:
@@ -115,10 +116,10 @@ def _read(source: Source, settings: Settings, needed: list[str]) -> Iterator[Rea
         raise Invalid("FILE_NOT_READABLE", f"{file}: {error.strerror or error}") from error
 
 
-def _query_rows(url: str, query: str, needed: list[str]) -> Iterator[Read]:
-    """The rows of a query, numbered as they come, a few in memory at a time."""
+def _read_with_loop(rows: AsyncGenerator[Read]) -> Iterator[Read]:
+    """What comes asynchronously, for those who have no event loop; a few rows in memory at a time."""
 
-    async def take(rows: AsyncIterator[Read]) -> list[Read]:
+    async def take() -> list[Read]:
         taken: list[Read] = []
         async for row in rows:
             taken.append(row)
@@ -127,55 +128,21 @@ def _query_rows(url: str, query: str, needed: list[str]) -> Iterator[Read]:
         return taken
 
     with asyncio.Runner() as runner:
-        rows = _ask(url, query, needed)
         try:
-            while taken := runner.run(take(rows)):
+            while taken := runner.run(take()):
                 yield from taken
         finally:
             runner.run(rows.aclose())
 
 
-async def _ask(url: str, query: str, needed: list[str]) -> Any:
-    try:
-        connection = await asyncpg.connect(url, timeout=CONNECT_WITHIN)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise Unavailable("CONNECTION_UNREACHABLE", f"The database cannot be asked: {error}") from error
-    try:
-        for kind in ("json", "jsonb"):
-            await connection.set_type_codec(kind, schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-        async with connection.transaction(readonly=True), aclosing(_fetched(connection, query, needed)) as rows:
+async def _ask(connections: Connections, name: str, query: Query, needed: list[str]) -> AsyncGenerator[Read]:
+    async with connections.reading(name, STATEMENT_WITHIN) as connection:
+        check_columns(await columns_of(connection, name, query), needed)
+        async with aclosing(rows_of(connection, name, query)) as rows:
+            number = 0
             async for row in rows:
-                yield row
-    except asyncpg.PostgresError as error:
-        raise Invalid("QUERY_FAILED", f"PostgreSQL refuses the query: {error}") from error
-    except asyncpg.InterfaceError as error:
-        raise Unavailable("CONNECTION_UNREACHABLE", f"The database went away: {error}") from error
-    finally:
-        await connection.close(timeout=CONNECT_WITHIN)
-
-
-async def _fetched(connection: Any, query: str, needed: list[str]) -> Any:
-    statement = await connection.prepare(query)
-    columns = [attribute.name for attribute in statement.get_attributes()]
-    if not columns or len({*columns}) < len(columns):
-        raise Invalid("HEADER_INVALID", f"The query must name every column, each differently: {columns}.")
-    check_columns(columns, needed)
-    cursor = await statement.cursor()
-    number = 0
-    while batch := await cursor.fetch(FETCHED):
-        for record in batch:
-            number += 1
-            yield query_row(number, dict(record))
-
-
-def _url_of(name: str, settings: Settings) -> str:
-    url = settings.database.url if name == OWN_CONNECTION else settings.connections.get(name)
-    if url is None:
-        raise AppError(
-            "CONNECTION_UNKNOWN", 422, f"There is no connection {name}; set MILLRACE_CONNECTIONS__{name.upper()}."
-        )
-    plain = make_url(url.get_secret_value().replace("postgres://", "postgresql://", 1))
-    return plain.set(drivername="postgresql").render_as_string(hide_password=False)
+                number += 1
+                yield query_row(number, row)
 
 
 def _time(text: str) -> Any:

@@ -1,9 +1,9 @@
 """What a user's database says just now of how far behind the reading is."""
 
 from app.changes import outbox
-from app.changes.connections import Connections
 from app.changes.replication import read_slot
 from app.changes.schemas import ChangeSourceDetail
+from app.connections.opening import Connections
 from app.db.event_tables import ChangeSource
 from app.db.statuses import ChangeMethod
 from app.errors import AppError

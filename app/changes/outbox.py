@@ -9,11 +9,10 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 from app.changes.catalogue import TableShape
-from app.changes.column_values import read_json
-from app.changes.connections import LOCK_WITHIN, literal, quoted
 from app.changes.row_changes import Operation, Row, RowChange
+from app.changes.statements import LOCK_WITHIN, literal, quoted
+from app.connections.selecting import as_row
 from app.db.session import Connection
-from app.untrusted import DEEPEST
 
 TABLE: Final = "millrace_outbox"
 FUNCTION: Final = "millrace_capture"
@@ -142,8 +141,4 @@ def _change(row: Any, schema: str, name: str) -> RowChange:
 
 
 def _row(text: str | None) -> Row | None:
-    if text is None:
-        return None
-    # One level more: the row itself, around what stands in its columns.
-    found: Row = read_json(text, DEEPEST + 1)
-    return found
+    return None if text is None else as_row(text)

@@ -1,23 +1,15 @@
 """Questions about watched tables: one function for each."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from uuid import UUID
 
-from asyncpg.exceptions import LockNotAvailableError
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.db.event_tables import ChangeSource
-from app.db.session import Connection, Database
 from app.db.statuses import ChangeMethod, ChangeSourceStatus
-from app.errors import Unavailable
 from app.versions.queries import as_uuid
-
-# Milliseconds that what people do waits for the reader; shorter than the longest statement.
-_PATIENCE = 10_000
-_LOCK = "millrace.changes."
 
 
 async def find_source(session: AsyncSession, reference: str) -> ChangeSource | None:
@@ -66,24 +58,3 @@ async def list_sources(
         conditions.append(col(ChangeSource.id) < before)
     statement = select(ChangeSource).where(*conditions).order_by(col(ChangeSource.id).desc()).limit(limit)
     return (await session.execute(statement)).scalars().all()
-
-
-@asynccontextmanager
-async def holding(database: Database, connection: str) -> AsyncIterator[None]:
-    """Keeps the reader, and everybody else, from what is watched on a connection, for the block.
-
-    Raises `Unavailable` CONNECTION_BUSY after ten seconds.
-    """
-    async with database.driver() as driver, driver.transaction():
-        try:
-            await driver.execute(f"SET LOCAL lock_timeout = {_PATIENCE}")
-            await driver.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", _LOCK + connection)
-        except LockNotAvailableError as error:
-            raise Unavailable("CONNECTION_BUSY", f"Changes of {connection} are being read; try again.") from error
-        yield
-
-
-async def take_hold(driver: Connection, connection: str) -> bool:
-    """Whether nobody else had it; it is held until the transaction of `driver` ends."""
-    statement = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
-    return bool(await driver.fetchval(statement, _LOCK + connection))

@@ -15,12 +15,14 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from app.changes import outbox
-from app.changes.connections import Connections, close, told
 from app.changes.lag import LAG_HIGH, look_at_lag
+from app.changes.locking import Locks
 from app.changes.pgoutput import PgoutputError
-from app.changes.queries import list_sources, take_hold
+from app.changes.queries import list_sources
 from app.changes.reading import read_outbox, read_slot
-from app.changes.replication import SlotLost, is_lost, published_tables
+from app.changes.replication import DECODING_WITHIN, SlotLost, is_lost, published_tables
+from app.connections.failures import told
+from app.connections.opening import Connections, close
 from app.db.event_tables import ChangeSource
 from app.db.session import Connection, Database
 from app.db.statuses import ChangeMethod, ChangeSourceStatus
@@ -32,13 +34,16 @@ log = structlog.get_logger(__name__)
 # Seconds.
 RETRY_AFTER = 5.0
 LOOK_AT_LAG_EVERY = 60.0
+# Connections of the pool that all passes together may have: requests need the others.
+AT_ONCE = 4
 
 
 class Reader:
     """Reads the changes of every ACTIVE source of one Millrace; any number of processes may have one."""
 
     def __init__(self, database: Database, connections: Connections, settings: ChangeSettings) -> None:
-        self._database = database
+        self._database = database.share(AT_ONCE)
+        self._locks = Locks(database)
         self._connections = connections
         self._settings = settings
         self._remotes: dict[str, Connection] = {}
@@ -77,32 +82,36 @@ class Reader:
 
         What fails in the user's database is told in the sources' rows. Raises `Unavailable` when ours is away.
         """
-        async with self._database.driver() as driver, driver.transaction():
-            if not await take_hold(driver, name):
-                return False
+        if not await self._locks.take(name):
+            return False
+        try:
             async with self._database.transaction() as session:
                 found = await list_sources(session, connection=name)
-            sources = [source for source in found if source.method != ChangeMethod.POSTED]
-            active = any(source.status == ChangeSourceStatus.ACTIVE for source in sources)
-            if not active and time.monotonic() < self._lag_due.get(name, 0):
-                return False
-            well = False
-            try:
-                with told(name):
-                    more = await self._read_sources(name, await self._remote(name), sources)
-                well = True
-                return more
-            except AppError as error:
-                if error.code == "DATABASE_UNAVAILABLE":
-                    raise
-                self._not_before[name] = time.monotonic() + RETRY_AFTER
-                await self._say(sources, error)
-                return False
-            finally:
-                remote = None if well else self._remotes.pop(name, None)
-                if remote is not None:
-                    # Whatever it was in the middle of ends with it.
-                    remote.terminate()
+            return await self._read_held(name, [source for source in found if source.method != ChangeMethod.POSTED])
+        finally:
+            await self._locks.release(name)
+
+    async def _read_held(self, name: str, sources: Sequence[ChangeSource]) -> bool:
+        active = any(source.status == ChangeSourceStatus.ACTIVE for source in sources)
+        if not active and time.monotonic() < self._lag_due.get(name, 0):
+            return False
+        well = False
+        try:
+            with told(name):
+                more = await self._read_sources(name, await self._remote(name), sources)
+            well = True
+            return more
+        except AppError as error:
+            if error.code == "DATABASE_UNAVAILABLE":
+                raise
+            self._not_before[name] = time.monotonic() + RETRY_AFTER
+            await self._say(sources, error)
+            return False
+        finally:
+            remote = None if well else self._remotes.pop(name, None)
+            if remote is not None:
+                # Whatever it was in the middle of ends with it.
+                await close(remote)
 
     async def close(self) -> None:
         """Ends what is under way: what was read and not committed will be read again."""
@@ -112,6 +121,7 @@ class Reader:
         for connection in self._remotes.values():
             await close(connection)
         self._remotes.clear()
+        await self._locks.close()
 
     async def _leave(self, name: str) -> None:
         """Nothing is watched there any more."""
@@ -134,7 +144,7 @@ class Reader:
         """The connection of the last pass, unless it has broken since."""
         found = self._remotes.get(name)
         if found is None or found.is_closed():
-            found = self._remotes[name] = await self._connections.open(name)
+            found = self._remotes[name] = await self._connections.open(name, DECODING_WITHIN)
         return found
 
     async def _read_sources(self, name: str, remote: Connection, sources: Sequence[ChangeSource]) -> bool:

@@ -13,12 +13,12 @@ from contextlib import aclosing
 from asyncpg.exceptions import ObjectInUseError
 
 from app.changes import outbox, replication
-from app.changes.column_values import TypeTable
 from app.changes.committing import Batch, batch_of
 from app.changes.judging import watched
 from app.changes.pgoutput import Message, decode
 from app.changes.replication import DECODING_WITHIN
 from app.changes.row_changes import Assembler, RowChange, lsn_number, lsn_text
+from app.connections.column_values import TypeTable
 from app.db.event_tables import ChangeSource
 from app.db.session import Connection, Database
 

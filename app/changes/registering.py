@@ -13,6 +13,7 @@ from app.db.event_tables import TriggerDefinition
 from app.db.statuses import EventSource, TriggerCategory
 from app.errors import Conflict
 from app.subscriptions.narrowing import COLUMNS, MONITOR_COLUMNS, OPERATIONS
+from app.trigger_keys import as_trigger_key
 
 SUFFIX: Final = "_db_change"
 _SAMPLE_TIME: Final = "2026-01-31T09:00:00+00:00"
@@ -56,8 +57,8 @@ async def free_key(session: AsyncSession, connection: str, schema: str, table: s
 
     Raises TRIGGER_KEY_TAKEN.
     """
-    short = f"{table if schema == 'public' else f'{schema}_{table}'}{SUFFIX}"
-    for key in (short, f"{connection}_{short}"):
+    short = as_trigger_key(f"{table if schema == 'public' else f'{schema}_{table}'}{SUFFIX}")
+    for key in (short, as_trigger_key(f"{connection}_{short}")):
         taken = await session.execute(select(col(TriggerDefinition.id)).where(col(TriggerDefinition.key) == key))
         if taken.first() is None:
             return key

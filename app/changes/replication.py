@@ -20,8 +20,8 @@ from asyncpg.exceptions import (
 )
 
 from app.changes.catalogue import TableShape
-from app.changes.connections import LOCK_WITHIN, quoted
 from app.changes.row_changes import lsn_number
+from app.changes.statements import LOCK_WITHIN, quoted
 from app.db.session import Connection
 from app.errors import AppError, Conflict
 

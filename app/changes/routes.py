@@ -19,6 +19,7 @@ from app.changes.schemas import (
 from app.db.statuses import ChangeSourceStatus
 from app.dependencies import (
     Actor,
+    CallerPart,
     ConnectionsPart,
     Cursor,
     DatabasePart,
@@ -39,13 +40,14 @@ Reference = Annotated[str, Path(alias="source", max_length=200, description="a s
     "/change-sources", status_code=201, summary="Watch a table", responses=problem_responses(409), name="watchTable"
 )
 async def watch(
-    request: WatchRequest, database: DatabasePart, connections: ConnectionsPart, actor: Actor = None
+    request: WatchRequest, database: DatabasePart, connections: ConnectionsPart, caller: CallerPart
 ) -> ChangeSourceView:
-    """Its changes from now on are events. Codes: CHANGE_SOURCE_EXISTS, CONNECTION_UNKNOWN, TABLE_UNKNOWN,
+    """Its changes from now on are events. A repetition with the same `Idempotency-Key` is answered with what the first
+    has made. Codes: IDEMPOTENCY_CONFLICT, CHANGE_SOURCE_EXISTS, CONNECTION_UNKNOWN, TABLE_UNKNOWN,
     COLUMN_UNKNOWN, FILTER_INVALID, REPLICATION_NOT_CONFIGURED, REPLICATION_NOT_PERMITTED, REPLICATION_SLOTS_FULL,
     REPLICA_IDENTITY_MISSING, BEFORE_NOT_KNOWN, OUTBOX_NOT_PERMITTED, TABLE_BUSY …
     """
-    return source_view(await service.watch(database, connections, request, actor))
+    return source_view(await service.watch(database, connections, request, caller.actor, caller.key))
 
 
 @router.get("/change-sources", summary="List watched tables", name="listChangeSources")

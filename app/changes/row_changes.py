@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from app.canonical import canonical_json
-from app.changes.column_values import BUILT_IN, TypeTable, json_value
 from app.changes.pgoutput import (
     Begin,
     Cells,
@@ -23,6 +22,7 @@ from app.changes.pgoutput import (
     Unchanged,
     Update,
 )
+from app.connections.column_values import BUILT_IN, TypeTable, json_value
 
 Row: TypeAlias = dict[str, Any]
 

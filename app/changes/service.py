@@ -12,17 +12,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel, col
 
 from app.audit.changes import Facts, record_change
+from app.audit.repeating import Asked, find_made, record_made
 from app.changes import outbox, replication
 from app.changes.attaching import attach, choose_stream, detach
 from app.changes.catalogue import TableShape, read_table
-from app.changes.connections import Connections
-from app.changes.queries import find_source, find_source_of_table, holding, list_sources
+from app.changes.locking import holding
+from app.changes.queries import find_source, find_source_of_table, list_sources
 from app.changes.registering import definition, free_key
 from app.changes.schemas import WatchRequest
+from app.connections.opening import Connections
 from app.db.event_tables import ChangeSource, Subscription, TriggerDefinition
 from app.db.session import Connection, Database
 from app.db.statuses import BeforeImage, ChangeMethod, ChangeSourceStatus
 from app.errors import AppError, Conflict, Invalid, NotFound
+from app.findings import filter_invalid
 from engine.filters.faults import FilterError
 from engine.filters.reading import parse
 
@@ -44,14 +47,23 @@ async def get_source(session: AsyncSession, reference: str) -> ChangeSource:
     return source
 
 
-async def watch(database: Database, connections: Connections, request: WatchRequest, actor: str | None) -> ChangeSource:
-    """Makes the table's changes events from now on, and gives the source.
+async def watch(
+    database: Database, connections: Connections, request: WatchRequest, actor: str | None, key: str | None = None
+) -> ChangeSource:
+    """Makes the table's changes events from now on, and gives the source; or the one that the same request with the
+    same key has made.
 
-    Raises CHANGE_SOURCE_EXISTS, CONNECTION_…, TABLE_…, COLUMN_UNKNOWN, FILTER_INVALID, TRIGGER_KEY_TAKEN, and with
-    REPLICATION what `replication` raises: then nothing stays behind.
+    Raises IDEMPOTENCY_CONFLICT, CHANGE_SOURCE_EXISTS, CONNECTION_…, TABLE_…, COLUMN_UNKNOWN, FILTER_INVALID,
+    TRIGGER_KEY_TAKEN, and with REPLICATION what `replication` raises: then nothing stays behind.
     """
     _check(request)
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    asked = Asked("WATCH", "CHANGE_SOURCE", actor, key, said)
     async with holding(database, request.connection):
+        async with database.transaction() as session:
+            made = await find_made(session, asked)
+            if made is not None:
+                return await get_source(session, made)
         if request.method is ChangeMethod.POSTED:
             source = await _register(database, request, None)
         else:
@@ -67,7 +79,7 @@ async def watch(database: Database, connections: Connections, request: WatchRequ
                         await _forget(session, source)
                     raise
         async with database.transaction() as session:
-            await record_change(session, "WATCH", ("CHANGE_SOURCE", source.id), actor, None, _facts(source))
+            await record_made(session, asked, source.id, _facts(source))
         return source
 
 
@@ -143,8 +155,7 @@ def _check(request: WatchRequest) -> None:
     try:
         parse(request.filter, "filter")
     except FilterError as error:
-        problems = [{"path": f"body.{one.path}", "message": one.message, "rule": one.rule} for one in error.problems]
-        raise Invalid("FILTER_INVALID", "The filter is not valid.", problems) from error
+        raise filter_invalid(error, "body.") from error
     if (request.entity_type is None) != (request.entity_column is None):
         raise Invalid("ENTITY_INCOMPLETE", "An entity is told by entityType and entityColumn together.")
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import typer
@@ -181,9 +182,12 @@ def _refusal(response: httpx.Response) -> AppError:
             response.status_code,
             f"The API answered {response.status_code} and no reason.",
         )
-    return AppError(
+    refusal = AppError(
         str(document["code"]),
         response.status_code,
         str(document.get("detail") or document.get("title") or ""),
         document.get("problems") or (),
     )
+    stored = document.get("eventRecordId")
+    refusal.event_record_id = None if stored is None else UUID(stored)
+    return refusal

@@ -103,11 +103,15 @@ def print_refusal(error: AppError, as_json: bool) -> None:
     """Code, message and every finding, on standard error."""
     if as_json:
         document = {"code": error.code, "detail": error.message, "problems": list(error.problems)}
+        if error.event_record_id is not None:
+            document["eventRecordId"] = str(error.event_record_id)
         err.file.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
         return
     err.print(Text.assemble((error.code, "bold red"), f": {error.message}"), soft_wrap=True)
     for problem in error.problems:
         print_problem(problem, to=err)
+    if error.event_record_id is not None:
+        err.print(f"  The event is stored: millrace events show {error.event_record_id}", soft_wrap=True)
 
 
 def print_problem(problem: Mapping[str, Any], to: Console = out) -> None:

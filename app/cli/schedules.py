@@ -38,7 +38,7 @@ def list_(
                 one["kind"],
                 _when(one["spec"]),
                 one["spec"].get("timeZone", "UTC"),
-                one["triggerKey"] or one["templateId"],
+                one["target"]["triggerKey"] or one["target"]["templateId"],
                 time_of_day(one["lastRunAt"]),
                 _state(one),
             )
@@ -67,9 +67,11 @@ def show(schedule: Schedule, api: ApiUrl = None, as_json: AsJson = False) -> Non
             "overlap": found["overlap"],
             "limit": found["maxExecutions"],
             "left": found["remaining"],
-            "template": found["templateId"],
-            "trigger key": found["triggerKey"],
-            "context": found["context"],
+            "template": found["target"]["templateId"],
+            "trigger key": found["target"]["triggerKey"],
+            "context": found["target"]["context"],
+            "execution's name": found["target"]["name"],
+            "catch-up window": found["catchUpWindow"],
             "poll": found["poll"],
             "cursor": found["cursor"],
             "state": _state(found),
@@ -80,10 +82,18 @@ def show(schedule: Schedule, api: ApiUrl = None, as_json: AsJson = False) -> Non
         }
     )
     if runs:
-        print_table(
-            ("received", "event", "status", "executions"),
-            [(time_of_day(one["receivedAt"]), one["summary"], one["status"], one["executionIds"]) for one in runs],
-        )
+        _print_runs(runs)
+
+
+@app.command("runs")
+def runs(schedule: Schedule, limit: Limit = 50, api: ApiUrl = None, as_json: AsJson = False) -> None:
+    """List what a schedule brought in, the latest first, and what that started."""
+    with open_api(api) as calls:
+        found = calls.first(limit, f"/schedules/{segment(schedule)}/runs")
+    if as_json:
+        print_json(found)
+    else:
+        _print_runs(found)
 
 
 @app.command("create")
@@ -164,6 +174,14 @@ def _told(schedule: dict[str, Any], what: str, as_json: bool) -> None:
     out.print(f"{schedule['name']} {what}.")
     if not schedule["synced"]:
         out.print(f"Temporal has not been told yet: {schedule['syncError']}")
+
+
+def _print_runs(runs: list[dict[str, Any]]) -> None:
+    rows = [
+        (time_of_day(one["receivedAt"]), one["eventRecordId"], one["summary"], one["status"], one["executionIds"])
+        for one in runs
+    ]
+    print_table(("received", "event", "summary", "status", "executions"), rows, empty="it has not come yet")
 
 
 def _when(spec: dict[str, Any]) -> str:

@@ -147,7 +147,10 @@ def _print(endpoint: dict[str, Any], as_json: bool) -> None:
             "secret set": "yes" if endpoint["secretSet"] else "no",
             "previous secret until": time_of_day(endpoint["previousSecretUntil"]),
             "secret, shown this once": endpoint.get("secret"),
-            "required headers": endpoint["requiredHeaders"],
+            "required headers": {
+                name: "with its value" if demanded else "with any value"
+                for name, demanded in endpoint["requiredHeaders"].items()
+            },
             "most bytes": endpoint["maxBytes"],
             "rate limit": endpoint["rateLimit"],
             "response": endpoint["response"],

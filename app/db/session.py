@@ -1,13 +1,15 @@
 """One engine for a process, and transactions on it; what the driver throws is translated here, once."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from typing import Any, Self, TypeAlias
 
 import asyncpg
 from asyncpg.exceptions import InterfaceError, PostgresError
 from sqlalchemy import event, text
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -27,15 +29,18 @@ class Database:
 
     def __init__(self, url: str, settings: DatabaseSettings | None = None) -> None:
         settings = settings or DatabaseSettings()
+        self.url = driver_url(url)
         self.engine = create_async_engine(
-            driver_url(url),
+            self.url,
             pool_size=settings.pool_size,
             max_overflow=settings.pool_size,
             pool_timeout=settings.connect_timeout,
             connect_args={"timeout": settings.connect_timeout, "command_timeout": LONGEST_STATEMENT},
         )
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
-        self._closed = False
+        self._connect_within = settings.connect_timeout
+        self._closed = asyncio.Event()
+        self._turn: AbstractAsyncContextManager[Any] = nullcontext()
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
 
     @asynccontextmanager
@@ -47,7 +52,7 @@ class Database:
         """
         self._check_open()
         with translated():
-            async with self._sessions.begin() as session:
+            async with self._turn, self._sessions.begin() as session:
                 yield session
 
     @asynccontextmanager
@@ -59,7 +64,7 @@ class Database:
         """
         self._check_open()
         with translated():
-            async with self.engine.connect() as connection:
+            async with self._turn, self.engine.connect() as connection:
                 driver = (await connection.get_raw_connection()).driver_connection
                 assert driver is not None
                 try:
@@ -94,6 +99,25 @@ class Database:
                 finally:
                     await driver.close(timeout=1)
 
+    async def detached(self) -> Connection:
+        """A connection beside the pool, which the caller closes: for what is held for long. Raises `Unavailable`."""
+        self._check_open()
+        with translated():
+            connection: Connection = await asyncpg.connect(
+                **driver_options(self.url), timeout=self._connect_within, command_timeout=LONGEST_STATEMENT
+            )
+        return connection
+
+    def share(self, at_once: int) -> Self:
+        """The same database for work in the background, which has `at_once` of the pool's connections at most.
+
+        Who comes when all of them are in use waits, however long that takes: in the pool's own queue he would stand
+        before those who answer requests, and be refused after seconds.
+        """
+        part = copy.copy(self)
+        part._turn = asyncio.Semaphore(at_once)
+        return part
+
     async def ping(self) -> None:
         """Raises `Unavailable` when PostgreSQL does not answer."""
         async with self.transaction() as session:
@@ -101,11 +125,11 @@ class Database:
 
     async def close(self) -> None:
         """Gives every connection back, for good: whoever asks for one afterwards is refused with `Unavailable`."""
-        self._closed = True
+        self._closed.set()
         await self.engine.dispose()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise unreachable()
 
 
@@ -139,6 +163,12 @@ def driver_url(url: str) -> str:
     if url.startswith("postgres://"):
         url = "postgresql" + url.removeprefix("postgres")
     return make_url(url).set(drivername=DRIVER).render_as_string(hide_password=False)
+
+
+def driver_options(url: str) -> dict[str, Any]:
+    """What asyncpg is to be called with for a URL in SQLAlchemy's words. Raises what SQLAlchemy does of others."""
+    _, options = PGDialect_asyncpg().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
+    return {name: value for name, value in options.items() if not name.startswith("prepared_statement")}
 
 
 def unreachable() -> Unavailable:

@@ -45,8 +45,9 @@ async def find_aims(
     connection: Connection, events: Sequence[Event], earlier: dict[UUID, dict[str, Delivery]], *, early: bool
 ) -> list[Aim]:
     """The targets that are to be tried now, or `early`; `earlier` are the deliveries of each event by target."""
-    fresh = [event for event in events if not event.matched]
-    links = await find_links(connection, [_entity(event) for event in fresh if _may_be_linked(event)])
+    # What was refused is tried with what the entity is linked to now: mending the link is how it is mended.
+    asking = [event for event in events if not event.matched or LINK in earlier[event.id]]
+    links = await find_links(connection, [_entity(event) for event in asking if _may_be_linked(event)])
     # Those of earlier deliveries are asked for too: what waits for its turn is tried as the subscription is now.
     keys = {event.trigger_key for event in events if event.template_id is None}
     listeners = list(_read(await find_subscriptions(connection, keys)))
@@ -79,7 +80,8 @@ def _aims_of(
     for delivery in earlier.values():
         if delivery.target not in found:
             mine = None if delivery.subscription_id is None else by_id.get(delivery.subscription_id)
-            found[delivery.target] = Aim(event, delivery.target, delivery.template_id, mine)
+            linked = links.get(_entity(event)) if delivery.target == LINK else None
+            found[delivery.target] = Aim(event, delivery.target, linked or delivery.template_id, mine)
     return found.values()
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 
 from app.addresses import id_of
 from app.db.statuses import EventSource, EventStatus
-from app.dependencies import Actor, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
+from app.dependencies import CallerPart, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
 from app.inbox import service
 from app.inbox.queries import EventFilter, list_deliveries, list_events
 from app.inbox.schemas import EventDetail, EventView, event_view
@@ -70,10 +70,11 @@ async def get(event: EventId, session: SessionPart) -> EventDetail:
     name="redeliverTriggerEvent",
 )
 async def redeliver(
-    *, event: EventId, database: DatabasePart, temporal: TemporalPart, settings: SettingsPart, actor: Actor = None
+    *, event: EventId, database: DatabasePart, temporal: TemporalPart, settings: SettingsPart, caller: CallerPart
 ) -> EventDetail:
-    """Tries again what was refused, and what nothing wanted. What was started is never started again.
+    """Tries again what was refused, and what nothing wanted. What was started is never started again. A repetition
+    with the same `Idempotency-Key` tries nothing.
 
     Codes: TRIGGER_EVENT_NOT_FOUND, NOTHING_TO_DELIVER.
     """
-    return await service.redeliver(database, temporal, settings, event, actor)
+    return await service.redeliver(database, temporal, settings, event, caller)

@@ -7,11 +7,12 @@ from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from app.audit.service import Deed, audited
+from app.audit.service import Deed, audited, find_repeated
 from app.db.event_tables import TriggerDelivery, TriggerEvent
 from app.db.session import Database
 from app.db.statuses import DeliveryStatus, EventStatus
 from app.errors import Conflict, NotFound
+from app.executions.control import Caller
 from app.inbox.delivering import deliver
 from app.inbox.queries import delete_old_events, list_deliveries
 from app.inbox.schemas import EventDetail, event_detail
@@ -29,13 +30,19 @@ async def get_event(session: AsyncSession, event_id: UUID) -> EventDetail:
 
 
 async def redeliver(
-    database: Database, temporal: Temporal, settings: Settings, event_id: UUID, actor: str | None
+    database: Database, temporal: Temporal, settings: Settings, event_id: UUID, caller: Caller
 ) -> EventDetail:
-    """Tries again what was refused or waits, and looks anew what an event is for that nothing wanted.
+    """Tries again what was refused or waits, and looks anew what an event is for that nothing wanted. A repetition with
+    the caller's key tries nothing, and sees what has become of it.
 
     What has been started or signalled is left alone. Raises TRIGGER_EVENT_NOT_FOUND, NOTHING_TO_DELIVER.
     """
-    async with audited(database, Deed("REDELIVER", "TRIGGER_EVENT", str(event_id), actor)) as deed:
+    key = caller.update_id(f"REDELIVER {event_id}")
+    begun = Deed("REDELIVER", "TRIGGER_EVENT", str(event_id), caller.actor, key=key)
+    if await find_repeated(database, begun) is not None:
+        async with database.transaction() as session:
+            return await get_event(session, event_id)
+    async with audited(database, begun) as deed:
         await temporal.assure()
         async with database.transaction() as session:
             await _open_again(session, event_id)

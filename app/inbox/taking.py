@@ -13,7 +13,7 @@ from app.contracts import readable
 from app.db.session import Connection, Database
 from app.db.statuses import DeliveryStatus
 from app.db.tables import RecordStatus, new_id
-from app.errors import AppError, Conflict, Postponed
+from app.errors import AppError, Conflict, Postponed, about_event
 from app.executions.queries import Earlier, Target
 from app.executions.service import Started
 from app.executions.starting import Prepared, StartRequest, hash_of, launch, prepare, repeated
@@ -42,9 +42,9 @@ EVENT = """
     ), event AS (
         INSERT INTO trigger_event
             (id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
-             template_id, status)
+             template_id, status, matched_at)
         SELECT id, source, trigger_key, dedupe_key, request_hash, summary, payload, headers, entity_type, entity_id,
-            template_id, CASE WHEN heard THEN 'PENDING' ELSE $2 END
+            template_id, CASE WHEN heard THEN 'PENDING' ELSE $2 END, CASE WHEN NOT heard THEN now() END
         FROM incoming
         ON CONFLICT (source, dedupe_key) DO NOTHING
         RETURNING id, status
@@ -99,7 +99,11 @@ AGAIN = """
     WITH delivery AS (
         UPDATE trigger_delivery SET status = 'PENDING', due_at = now() WHERE event_id = $1 AND status = 'REFUSED'
     )
-    UPDATE trigger_event SET status = 'PENDING', due_at = now(), matched_at = NULL WHERE id = $1
+    UPDATE trigger_event
+    SET status = 'PENDING', due_at = now(),
+        -- What it is for is found anew when nothing wanted it, or when it says something else ($2).
+        matched_at = CASE WHEN status = 'UNMATCHED' OR $2 THEN NULL ELSE matched_at END
+    WHERE id = $1
 """
 STATUS = "SELECT status FROM workflow_execution WHERE id = $1"
 OF_EARLIER = f"""
@@ -190,7 +194,8 @@ async def _take_new(
         if not ask.keep_refused:
             raise
         refusal = (new_id(), ask.target, target.template_id, error.code, readable(error.message))
-        if await connection.fetchval(REFUSE, event, "HANDLED", *refusal) is None:
+        error.event_record_id = await connection.fetchval(REFUSE, event, "HANDLED", *refusal)
+        if error.event_record_id is None:
             return None
         raise
     if written is None:
@@ -249,9 +254,11 @@ async def _take_again(
             assert target.earlier is not None
             return await _take_started(connection, ask, target, target.earlier, row)
         deliveries = await find_deliveries(connection, [event.id])
-        if event.request_hash != row["request_hash"]:
+        corrected = event.request_hash != row["request_hash"]
+        if corrected:
             if any(delivery.execution_id is not None for delivery in deliveries):
-                raise Conflict("IDEMPOTENCY_CONFLICT", f"The key was used for another event: {event.id}.")
+                with about_event(event.id):
+                    raise Conflict("IDEMPOTENCY_CONFLICT", f"The key was used for another event: {event.id}.")
             # It has started nothing: what was refused does not use its key up.
             said = [row[name] for name in ("request_hash", "summary", "entity_type", "entity_id")]
             await connection.execute(CORRECT, event.id, canonical_json(row["payload"]), *said)
@@ -260,10 +267,11 @@ async def _take_again(
             if delivery.target == ask.target and delivery.execution_id is not None:
                 status = RecordStatus(await connection.fetchval(STATUS, delivery.execution_id))
                 return Taken(event.id, Started(delivery.execution_id, status, None, repeated=True))
-        await connection.execute(AGAIN, event.id)
+        await connection.execute(AGAIN, event.id, corrected)
         settled = await settle(connection, settings, await lock_pending(connection, [event.id]), early=True)
-    tried = await perform(connection, temporal, settled)
-    return await _come_to(connection, event.id, [each for each in tried if each.target == ask.target])
+    with about_event(event.id):
+        tried = await perform(connection, temporal, settled)
+        return await _come_to(connection, event.id, [each for each in tried if each.target == ask.target])
 
 
 async def _come_to(connection: Connection, event_id: UUID, tried: Sequence[Delivered]) -> Taken:

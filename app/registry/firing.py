@@ -3,13 +3,14 @@
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.audit.service import Deed, audited
 from app.canonical import digest
-from app.db.event_tables import TriggerDefinition
 from app.db.session import Database
 from app.db.statuses import EventSource, SubscriptionStatus
 from app.db.tables import TemplateStatus, new_id
-from app.errors import Conflict
+from app.errors import Conflict, about_event
 from app.executions.control import Caller
 from app.inbox.storing import Incoming, store
 from app.registry.trigger_schemas import TestedSubscription, TriggerTest
@@ -17,12 +18,14 @@ from app.registry.triggers import get_trigger
 from app.subscriptions.explaining import explained
 from app.subscriptions.matching import read_subscription
 from app.subscriptions.queries import SubscriptionFilter, list_subscriptions
+from app.webhooks.credentials import without_credentials
+from app.webhooks.queries import list_endpoints_of
 
 
 async def try_trigger(database: Database, key: str, request: TriggerTest) -> list[TestedSubscription]:
     """What each subscription would make of an event; nothing happens. Raises TRIGGER_NOT_FOUND."""
     async with database.transaction() as session:
-        payload = _payload(await get_trigger(session, key), request)
+        payload = await _payload(session, key, request)
         rows = await list_subscriptions(session, SubscriptionFilter(trigger_key=key), before=None, limit=None)
     tested = []
     for row, template in rows:
@@ -46,7 +49,7 @@ async def fire_trigger(database: Database, key: str, request: TriggerTest, calle
     Raises TRIGGER_NOT_FOUND, IDEMPOTENCY_CONFLICT.
     """
     async with database.transaction() as session:
-        payload = _payload(await get_trigger(session, key), request)
+        payload = await _payload(session, key, request)
     event = Incoming(
         source=EventSource.MANUAL,
         trigger_key=key,
@@ -58,9 +61,15 @@ async def fire_trigger(database: Database, key: str, request: TriggerTest, calle
     async with audited(database, deed), database.driver() as connection, connection.transaction():
         stored = (await store(connection, [event]))[0]
         if stored.conflicting:
-            raise Conflict("IDEMPOTENCY_CONFLICT", "The key was used for another request.")
+            with about_event(stored.id):
+                raise Conflict("IDEMPOTENCY_CONFLICT", "The key was used for another request.")
     return stored.id
 
 
-def _payload(trigger: TriggerDefinition, request: TriggerTest) -> Any:
-    return request.payload if "payload" in request.model_fields_set else trigger.sample_payload
+async def _payload(session: AsyncSession, key: str, request: TriggerTest) -> Any:
+    """What the event brings: of a webhook's trigger without what proves who sent it, as if it had come in."""
+    trigger = await get_trigger(session, key)
+    payload = request.payload if "payload" in request.model_fields_set else trigger.sample_payload
+    if trigger.source != EventSource.WEBHOOK:
+        return payload
+    return without_credentials(payload, await list_endpoints_of(session, key))

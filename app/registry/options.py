@@ -2,23 +2,19 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from asyncpg.exceptions import InterfaceError, PostgresError
-from pydantic import SecretStr
-from sqlalchemy import Text, cast, column, inspect, or_, select, table, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from asyncpg.exceptions import DataError
+from sqlalchemy import Select, TableClause, Text, cast, column, or_, select, table
 from sqlmodel import SQLModel
 
 from app.canonical import canonical_json
-from app.db.session import Database, driver_url, sqlstate
-from app.errors import AppError, Invalid, NotFound, Unavailable
+from app.connections.opening import Connections
+from app.connections.selecting import Written, rows_of_select
+from app.db.session import Connection
+from app.errors import Invalid, NotFound
 from app.forms.fields import ChoiceField, CollectionField, DatabaseSource, Form, FormField, LocatorField, StaticSource
 from app.forms.rows import condition_of
 from app.registry.trigger_schemas import OptionView
@@ -28,8 +24,18 @@ from engine.filters.reading import parse
 
 MOST_CACHED: Final = 1_000
 FARTHEST: Final = 10_000
-CONNECT_WITHIN: Final = 5.0
+# Seconds.
 STATEMENT_WITHIN: Final = 10.0
+# The columns of what is asked of PostgreSQL.
+VALUE, LABEL = "value", "label"
+
+_COLUMNS: Final = """
+    SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS written
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attnum
+"""
 
 # Of Millrace's own tables only these: others hold contexts, payloads and secrets.
 _OWN_TABLES = frozenset({"workflow_template", "action", "trigger_definition"})
@@ -52,16 +58,15 @@ class Asked:
 class OptionReader:
     """Reads options, and remembers rows as long as their source says."""
 
-    def __init__(self, database: Database, connections: Mapping[str, SecretStr]) -> None:
-        self._database = database
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._cached: OrderedDict[str, tuple[float, Page]] = OrderedDict()
 
     async def read(self, source: Source, asked: Asked) -> Page:
         """One page of options, and the token of the next.
 
-        Raises CURSOR_INVALID, CONNECTION_UNKNOWN, CONNECTION_UNREACHABLE, TABLE_UNKNOWN, COLUMN_UNKNOWN,
-        OPTIONS_VALUE_MISSING, OPTIONS_VALUE_INVALID, TABLE_NOT_READABLE.
+        Raises CURSOR_INVALID, CONNECTION_UNKNOWN, CONNECTION_UNREACHABLE, CONNECTION_NOT_PERMITTED, QUERY_TIMED_OUT,
+        TABLE_UNKNOWN, TABLE_NOT_READABLE, COLUMN_UNKNOWN, OPTIONS_VALUE_MISSING, OPTIONS_VALUE_INVALID.
         """
         start = _start(asked.token)
         if isinstance(source, StaticSource):
@@ -84,42 +89,15 @@ class OptionReader:
 
     async def _rows(self, source: DatabaseSource, asked: Asked, start: int) -> list[OptionView]:
         _check_readable(source)
-        async with self._connected(source.connection) as connection:
-            await connection.execute(text("SET TRANSACTION READ ONLY"))
-            return await _read_rows(connection, source, asked, start)
-
-    @asynccontextmanager
-    async def _connected(self, name: str) -> AsyncIterator[AsyncConnection]:
-        engine = None
-        if name != OWN_CONNECTION:
-            url = self._connections.get(name)
-            if url is None:
-                raise Invalid("CONNECTION_UNKNOWN", f"There is no connection {name}.")
-            engine = _engine(name, url)
-        try:
-            async with (engine or self._database.engine).connect() as connection, connection.begin():
-                yield connection
-        except (OSError, TimeoutError, PoolTimeout, PostgresError, InterfaceError) as error:
-            message = f"The database of connection {name} cannot be reached ({type(error).__name__})."
-            raise Unavailable("CONNECTION_UNREACHABLE", message) from error
-        except DBAPIError as error:
-            meaning = _meaning(name, sqlstate(error))
-            if meaning is None:
-                raise
-            raise meaning from error
-        finally:
-            if engine is not None:
-                await engine.dispose()
-
-
-def _engine(name: str, url: SecretStr) -> AsyncEngine:
-    try:
-        address = driver_url(url.get_secret_value())
-    except (ArgumentError, ValueError):
-        # What SQLAlchemy says of it may hold the password.
-        raise Invalid("CONNECTION_INVALID", f"The URL of connection {name} cannot be read.") from None
-    limits = {"timeout": CONNECT_WITHIN, "command_timeout": STATEMENT_WITHIN}
-    return create_async_engine(address, poolclass=NullPool, connect_args=limits)
+        async with self._connections.reading(source.connection, STATEMENT_WITHIN) as connection:
+            rows = await _table(connection, source)
+            statement = _selected(rows, source, asked).offset(start).limit(asked.limit + 1)
+            try:
+                found = await rows_of_select(connection, statement)
+            except DataError as error:
+                message = "A value that the options depend on does not fit its column."
+                raise Invalid("OPTIONS_VALUE_INVALID", message) from error
+        return [OptionView(name=row[LABEL] or str(row[VALUE]), value=_plain(row[VALUE])) for row in found]
 
 
 def source_of_property(form: Form, path: str) -> Source:
@@ -171,45 +149,36 @@ def _check_readable(source: DatabaseSource) -> None:
         raise Invalid("TABLE_NOT_READABLE", f"Options are not read from {source.schema_}.{source.table}.")
 
 
-async def _read_rows(connection: AsyncConnection, source: DatabaseSource, asked: Asked, start: int) -> list[OptionView]:
-    try:
-        described = await connection.run_sync(
-            lambda plain: inspect(plain).get_columns(source.table, schema=source.schema_)
-        )
-    except NoSuchTableError as error:
-        raise Invalid("TABLE_UNKNOWN", f"There is no table {source.schema_}.{source.table}.") from error
-    rows = table(source.table, *(column(one["name"], one["type"]) for one in described), schema=source.schema_)
-    label_name = source.label_column or source.value_column
-    for name in {source.value_column, label_name, source.order_by or label_name}:
+async def _table(connection: Connection, source: DatabaseSource) -> TableClause:
+    """The table with its columns. Raises TABLE_UNKNOWN, COLUMN_UNKNOWN."""
+    described = await connection.fetch(_COLUMNS, source.schema_, source.table)
+    if not described:
+        raise Invalid("TABLE_UNKNOWN", f"There is no table {source.schema_}.{source.table}.")
+    rows = table(
+        source.table, *(column(one["name"], Written(one["written"])) for one in described), schema=source.schema_
+    )
+    label = source.label_column or source.value_column
+    for name in {source.value_column, label, source.order_by or label}:
         if name not in rows.c:
             raise Invalid("COLUMN_UNKNOWN", f"There is no column {name} in {source.schema_}.{source.table}.")
+    return rows
+
+
+def _selected(rows: TableClause, source: DatabaseSource, asked: Asked) -> Select[Any]:
+    """The rows that are asked for, in their order. Raises COLUMN_UNKNOWN, OPTIONS_VALUE_MISSING."""
+    label_name = source.label_column or source.value_column
     value, label = rows.c[source.value_column], cast(rows.c[label_name], Text)
-    statement = select(value, label).where(
+    statement = select(value.label(VALUE), label.label(LABEL)).where(
         value.is_not(None), condition_of(parse(source.where), dict(rows.c), asked.values)
     )
     if asked.text is not None:
         statement = statement.where(or_(label.icontains(asked.text, autoescape=True), cast(value, Text) == asked.text))
     order = rows.c[source.order_by or label_name]
-    statement = statement.order_by(order.desc() if source.descending else order, cast(value, Text))
-    found = await connection.execute(statement.offset(start).limit(asked.limit + 1))
-    return [OptionView(name=shown or str(held), value=_plain(held)) for held, shown in found]
+    return statement.order_by(order.desc() if source.descending else order, cast(value, Text))
 
 
 def _plain(value: Any) -> str | int | float | bool:
     return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def _meaning(name: str, state: str) -> AppError | None:
-    """What an SQLSTATE is to users; None when it is a bug."""
-    match state[:2]:
-        case "22":
-            return Invalid("OPTIONS_VALUE_INVALID", "A value that the options depend on does not fit its column.")
-        case "42" if state == "42501":
-            return Invalid("TABLE_NOT_READABLE", f"The database of connection {name} does not permit it.")
-        case "" | "08" | "28" | "3D" | "53" | "57":
-            return Unavailable("CONNECTION_UNREACHABLE", f"The database of connection {name} cannot be reached.")
-        case _:
-            return None
 
 
 def _start(token: str | None) -> int:

@@ -45,9 +45,12 @@ STATE = problem_responses(404, 409)
 
 
 @router.post("", status_code=201, summary="Create a trigger", responses=problem_responses(409), name="createTrigger")
-async def create(request: TriggerCreate, session: SessionPart, actor: Actor = None) -> TriggerEntry:
-    """Codes: TRIGGER_EXISTS, PROPERTY_FORM_INVALID."""
-    return _view(await triggers.create_trigger(session, request, actor))
+async def create(request: TriggerCreate, session: SessionPart, caller: CallerPart) -> TriggerEntry:
+    """A repetition with the same `Idempotency-Key` is answered with what the first has made.
+
+    Codes: TRIGGER_EXISTS, PROPERTY_FORM_INVALID, IDEMPOTENCY_CONFLICT.
+    """
+    return _view(await triggers.create_trigger(session, request, caller.actor, caller.key))
 
 
 @router.get("", summary="List triggers", name="listTriggers")

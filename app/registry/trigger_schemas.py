@@ -8,12 +8,9 @@ from pydantic import Field, StringConstraints
 
 from app.db.statuses import EventSource, TriggerCategory
 from app.subscriptions.schemas import ExplainedView
+from app.trigger_keys import TriggerKey
 from app.wire import Given, JsonObject, Name, Taken
 
-TriggerKey = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=200, pattern=r"^[^\s/]([^/\r\n\t]*[^\s/])?$"),
-]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
+from app.audit.repeating import Asked, find_made, record_made
 from app.db.event_tables import Subscription, TriggerDefinition
 from app.db.tables import new_id
 from app.errors import Conflict, NotFound
@@ -37,16 +38,26 @@ async def get_trigger(session: AsyncSession, key: str, *, lock: bool = False) ->
     return trigger
 
 
-async def create_trigger(session: AsyncSession, request: TriggerCreate, actor: str | None = None) -> TriggerDefinition:
-    """A new trigger. Raises TRIGGER_EXISTS, PROPERTY_FORM_INVALID."""
-    trigger, created = await ensure_trigger(session, request, actor)
+async def create_trigger(
+    session: AsyncSession, request: TriggerCreate, actor: str | None = None, key: str | None = None
+) -> TriggerDefinition:
+    """A new trigger, or the one that the same request with the same key has made.
+
+    Raises TRIGGER_EXISTS, PROPERTY_FORM_INVALID, IDEMPOTENCY_CONFLICT.
+    """
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    asked = Asked("CREATE_TRIGGER", "TRIGGER", actor, key, said)
+    made = await find_made(session, asked)
+    if made is not None:
+        return await get_trigger(session, made)
+    trigger, created = await ensure_trigger(session, request, actor, asked)
     if not created:
         raise Conflict("TRIGGER_EXISTS", f"There is a trigger {request.key} already.")
     return trigger
 
 
 async def ensure_trigger(
-    session: AsyncSession, entry: TriggerCreate, actor: str | None = None
+    session: AsyncSession, entry: TriggerCreate, actor: str | None = None, asked: Asked | None = None
 ) -> tuple[TriggerDefinition, bool]:
     """The trigger of a key, made of the entry when there is none, and whether it was made now.
 
@@ -64,7 +75,8 @@ async def ensure_trigger(
     created = (await session.execute(statement)).scalar_one_or_none() is not None
     trigger = await get_trigger(session, entry.key)
     if created:
-        await record_change(session, "CREATE_TRIGGER", ("TRIGGER", entry.key), actor, None, _facts(trigger))
+        asked = asked or Asked("CREATE_TRIGGER", "TRIGGER", actor, None, {})
+        await record_made(session, asked, entry.key, _facts(trigger))
     return trigger, created
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
+from temporalio.api.schedule.v1 import SchedulePatch, TriggerImmediatelyRequest
+from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest, PatchScheduleRequest
 from temporalio.client import (
     Client,
     Schedule,
@@ -121,13 +122,24 @@ async def remove(temporal: Temporal, schedule_id: str) -> None:
             raise
 
 
-async def trigger(temporal: Temporal, trigger_id: UUID, overlap: OverlapPolicy | None) -> None:
-    """Asks for a tick now. Raises SCHEDULE_NOT_SYNCED when Temporal does not have the schedule, `Unavailable`."""
-    handle = await _handle(temporal, trigger_id)
-    how = None if overlap is None else ScheduleOverlapPolicy[overlap.value]
+async def trigger(
+    temporal: Temporal, trigger_id: UUID, overlap: OverlapPolicy | None, request_id: str | None = None
+) -> None:
+    """Asks for a tick now; requests of one id are one. Raises SCHEDULE_NOT_SYNCED when Temporal does not have the
+    schedule, `Unavailable`.
+    """
+    client = await temporal.client()
+    how = 0 if overlap is None else ScheduleOverlapPolicy[overlap.value].value
+    request = PatchScheduleRequest(
+        namespace=client.namespace,
+        schedule_id=schedule_id_of(trigger_id),
+        patch=SchedulePatch(trigger_immediately=TriggerImmediatelyRequest(overlap_policy=how)),  # type: ignore[arg-type]
+        identity=client.identity,
+        request_id=request_id or str(new_id()),
+    )
     try:
         with translated():
-            await handle.trigger(overlap=how, rpc_timeout=temporal.timeout)
+            await client.workflow_service.patch_schedule(request, timeout=temporal.timeout)
     except RPCError as error:
         raise _missing(error) from error
 

@@ -20,7 +20,8 @@ RUNS = text(f"""
               WHERE event_id = event.id AND execution_id IS NOT NULL ORDER BY id) AS execution_ids
     FROM trigger_event AS event
     WHERE {OF_SCHEDULE.format(first=":first", last=":last")}
-    ORDER BY event.received_at DESC, event.id DESC LIMIT :limit
+        AND (CAST(:below AS uuid) IS NULL OR event.id < :below)
+    ORDER BY event.id DESC LIMIT :limit
 """)
 OPEN_OF_EVENT = """
     SELECT execution.id

@@ -1,6 +1,5 @@
 """`/schedules`: what happens by the clock, and polls."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from app.contracts import schedule_id_of
 from app.db.schedule_tables import ScheduleTrigger
 from app.db.statuses import ScheduleKind
-from app.dependencies import Actor, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
+from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, SessionPart, SettingsPart, TemporalPart
 from app.problem_details import problem_responses
 from app.schedules import carrying, service
 from app.schedules.queries import RUNS, keys_of, list_schedules
@@ -20,7 +19,6 @@ from app.schedules.schemas import (
     ScheduleChange,
     ScheduleCreate,
     ScheduleRun,
-    ScheduleRuns,
     ScheduleView,
     Spec,
 )
@@ -39,13 +37,15 @@ async def create(
     session: SessionPart,
     temporal: TemporalPart,
     settings: SettingsPart,
-    actor: Actor = None,
+    caller: CallerPart,
 ) -> ScheduleView:
-    """While Temporal is away it is stored, not `synced`, and made there as soon as that is possible.
+    """While Temporal is away it is stored, not `synced`, and made there as soon as that is possible. A repetition with
+    the same `Idempotency-Key` is answered with what the first has made.
 
-    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID.
+    Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID,
+    IDEMPOTENCY_CONFLICT.
     """
-    return _view(await service.create_schedule(session, temporal, settings, request, actor))
+    return _view(await service.create_schedule(session, temporal, settings, request, caller))
 
 
 @router.get("", summary="List schedules", name="listSchedules")
@@ -86,7 +86,7 @@ async def change(
     settings: SettingsPart,
     actor: Actor = None,
 ) -> ScheduleView:
-    """What is left out stays. Codes: KIND_FIXED, and those of creating one."""
+    """What is left out stays; what was read can be sent back. Codes: KIND_FIXED, and those of creating one."""
     return _view(await service.change_schedule(session, temporal, settings, schedule, request, actor))
 
 
@@ -133,17 +133,18 @@ async def run(
     request: RunRequest | None = None,
     database: DatabasePart,
     temporal: TemporalPart,
-    actor: Actor = None,
+    caller: CallerPart,
 ) -> RunReceipt:
-    """Also a paused one, and one that is used up. Two that are asked for within one second are one.
+    """Also a paused one, and one that is used up. Two that are asked for within one second are one, and so are those
+    with one `Idempotency-Key`.
 
-    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, TEMPORAL_UNAVAILABLE.
+    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
     async with database.transaction() as session:
         row = await service.get_schedule(session, schedule)
     overlap = None if request is None else request.overlap
-    await service.run_schedule(database, temporal, row, overlap, actor)
-    return RunReceipt(id=row.id, requested_at=datetime.now(UTC))
+    requested_at = await service.run_schedule(database, temporal, row, overlap, caller)
+    return RunReceipt(id=row.id, requested_at=requested_at)
 
 
 @router.get("/{schedule}/next", summary="Show when a schedule comes next", name="getScheduleTimes")
@@ -160,13 +161,21 @@ async def next_(
 
 
 @router.get("/{schedule}/runs", summary="List what a schedule brought in", name="getScheduleRuns")
-async def runs(schedule: Reference, session: SessionPart, limit: Limit = 50) -> ScheduleRuns:
+async def runs(
+    schedule: Reference, session: SessionPart, cursor: Cursor = None, limit: Limit = 50
+) -> Page[ScheduleRun]:
     """Its events, the latest first, with what they started. Codes: SCHEDULE_NOT_FOUND."""
     row = await service.get_schedule(session, schedule)
     first, last = keys_of(row.id)
-    found = await session.execute(RUNS, {"first": first, "last": last, "limit": limit})
-    return ScheduleRuns(items=[ScheduleRun.model_validate(dict(one)) for one in found.mappings()])
+    wanted = {"first": first, "last": last, "below": read_id_cursor(cursor), "limit": limit + 1}
+    found = (await session.execute(RUNS, wanted)).mappings().all()
+    items = [ScheduleRun.model_validate(dict(one)) for one in found[:limit]]
+    following = encode_cursor(str(items[-1].event_record_id)) if len(found) > limit else None
+    return Page(items=items, next_cursor=following)
 
 
 def _view(row: ScheduleTrigger) -> ScheduleView:
-    return ScheduleView.model_validate(row.model_dump(include=set(ScheduleView.model_fields)))
+    return ScheduleView.model_validate(
+        row.model_dump(include=set(ScheduleView.model_fields))
+        | {"catch_up_window": row.catch_up_seconds, "target": service.target_of(row)}
+    )

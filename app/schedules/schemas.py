@@ -6,16 +6,32 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from app.db.statuses import EventStatus, OverlapPolicy, ScheduleKind
 from app.schedules.cron import cron_fault
+from app.trigger_keys import TriggerKey
 from app.wire import Given, JsonObject, Moment, Taken
 from engine.event_values import read_event_value
 from engine.scalars import Duration, seconds
 
 ScheduleName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")]
 DAY = 86_400.0
+
+# What an answer says beside the configuration.
+ANSWERED_ONLY = frozenset(
+    {"id", "remaining", "cursor", "lastRunAt", "lastError", "lastErrorAt", "failures", "synced", "syncError"}
+    | {"createdAt", "updatedAt"}
+)
+# What is sometimes looked for beside the target, or under the name of the column that holds it.
+_ELSEWHERE = {
+    "templateId": "target.templateId",
+    "triggerKey": "target.triggerKey",
+    "context": "target.context",
+    "executionName": "target.name",
+    "catchUpSeconds": "catchUpWindow",
+}
 
 
 def _checked_cron(text: str) -> str:
@@ -171,7 +187,7 @@ class Target(Taken):
     template_id: str | None = Field(default=None, min_length=1, max_length=100, description="a template's id or slug")
     context: EventValueText = None
     name: EventValueText = None
-    trigger_key: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}$")
+    trigger_key: TriggerKey | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -182,8 +198,25 @@ class Target(Taken):
         return self
 
 
-class ScheduleCreate(Taken):
-    """A new schedule; with `poll` it asks a source at each of its times."""
+class _Shape(Taken):
+    """What creating and changing have in common: an answer can be sent back whole."""
+
+    kind: ScheduleKind | None = Field(default=None, description="which kind it is follows from `poll`, for good")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_answered(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        for name, instead in _ELSEWHERE.items():
+            if name in body:
+                message = "there is no {name} here: write {instead} instead"
+                raise PydanticCustomError("member_elsewhere", message, {"name": name, "instead": instead})
+        return {name: value for name, value in body.items() if name not in ANSWERED_ONLY}
+
+
+class ScheduleCreate(_Shape):
+    """A new schedule; with `poll` it asks a source at each of its times. What only answers say is passed over."""
 
     name: ScheduleName
     description: str | None = Field(default=None, max_length=2_000)
@@ -200,20 +233,35 @@ class ScheduleCreate(Taken):
     def _polls_one_by_one(self) -> Self:
         if self.poll is not None and self.overlap != OverlapPolicy.SKIP:
             raise PydanticCustomError("overlap_of_poll", "a source is not asked again before it has answered: SKIP")
+        if self.kind is not None and (self.kind == ScheduleKind.POLL) != (self.poll is not None):
+            raise PydanticCustomError("kind_of_poll", "what has a poll is a POLL, and what has none a SCHEDULE")
         return self
 
 
-class ScheduleChange(Taken):
-    """What is left out stays. A change of `poll` keeps the cursor unless `resetCursor` is true."""
+class ScheduleChange(_Shape):
+    """What is left out stays, and what only answers say is passed over. A change of `poll` keeps the cursor unless
+    `resetCursor` is true.
+    """
 
+    name: ScheduleName | None = None
     description: str | None = Field(default=None, max_length=2_000)
     spec: Spec | None = None
     overlap: OverlapPolicy | None = None
     catch_up_window: Duration | None = Field(default=None, ge=10)
     max_executions: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    paused: bool | None = None
+    note: str | None = Field(default=None, max_length=500)
     target: Target | None = None
     poll: Poll | None = None
     reset_cursor: bool = False
+
+    @model_validator(mode="after")
+    def _keeps_what_it_needs(self) -> Self:
+        for name in ("name", "spec", "overlap", "catch_up_window", "paused", "target"):
+            if name in self.model_fields_set and getattr(self, name) is None:
+                message = "{name} cannot be null; leave it out, and it stays as it is"
+                raise PydanticCustomError("null_refused", message, {"name": to_camel(name)})
+        return self
 
 
 class PauseRequest(Taken):
@@ -228,8 +276,20 @@ class RunRequest(Taken):
     overlap: OverlapPolicy | None = None
 
 
+class TargetView(Given):
+    """What a schedule starts, as it can be sent; a template is named by its id."""
+
+    template_id: UUID | None
+    context: Any
+    name: Any
+    trigger_key: str | None
+
+
 class ScheduleView(Given):
-    """A schedule as users read it. Until Temporal has it as it stands here it is not `synced`; `syncError` says why."""
+    """A schedule as users read it, in the shape in which it is sent; durations are seconds.
+
+    Until Temporal has it as it stands here it is not `synced`; `syncError` says why.
+    """
 
     id: UUID
     name: str
@@ -237,15 +297,12 @@ class ScheduleView(Given):
     kind: ScheduleKind
     spec: JsonObject
     overlap: OverlapPolicy
-    catch_up_seconds: float
+    catch_up_window: float
     max_executions: int | None
     remaining: int | None
     paused: bool
     note: str | None
-    template_id: UUID | None
-    trigger_key: str | None
-    context: Any
-    execution_name: Any
+    target: TargetView
     poll: JsonObject | None
     cursor: Any
     last_run_at: datetime | None
@@ -272,12 +329,6 @@ class ScheduleRun(Given):
     summary: str
     status: EventStatus
     execution_ids: list[UUID]
-
-
-class ScheduleRuns(Given):
-    """The latest first."""
-
-    items: list[ScheduleRun]
 
 
 class RunReceipt(Given):

@@ -1,5 +1,6 @@
 """What can be done with schedules: each change is stored, and handed to Temporal; what it misses is reconciled."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
-from app.audit.service import Deed, audited
+from app.audit.repeating import Asked, find_made, record_made
+from app.audit.service import Deed, audited, find_repeated
+from app.canonical import digest
 from app.contracts import schedule_id_of
 from app.db.event_tables import TriggerDefinition
 from app.db.schedule_tables import PollItem, ScheduleTrigger
@@ -19,18 +22,17 @@ from app.db.session import Database
 from app.db.statuses import EventSource, OverlapPolicy, ScheduleKind, TriggerCategory
 from app.db.tables import new_id
 from app.errors import Conflict, Invalid, NotFound, Unavailable
+from app.executions.control import Caller
 from app.schedules import carrying
 from app.schedules.queries import find_schedule
-from app.schedules.schemas import ScheduleChange, ScheduleCreate, SqlSource, Target
+from app.schedules.schemas import ScheduleChange, ScheduleCreate, SqlSource, Target, TargetView
 from app.settings import OWN_CONNECTION, Settings
 from app.templates.service import get_template
 from app.temporal import Temporal, unreachable
 
 log = structlog.get_logger(__name__)
 
-_NOT_CONFIGURED = {"id", "cursor", "primed", "last_run_at", "last_error", "last_error_at", "failures", "synced"} | {
-    "sync_error", "created_at", "updated_at", "remaining",
-}  # fmt: skip
+_CONFIGURED = {"name", "description", "kind", "spec", "overlap", "max_executions", "paused", "note", "poll"}
 
 
 async def get_schedule(session: AsyncSession, reference: str, *, lock: bool = False) -> ScheduleTrigger:
@@ -42,12 +44,19 @@ async def get_schedule(session: AsyncSession, reference: str, *, lock: bool = Fa
 
 
 async def create_schedule(
-    session: AsyncSession, temporal: Temporal, settings: Settings, request: ScheduleCreate, actor: str | None
+    session: AsyncSession, temporal: Temporal, settings: Settings, request: ScheduleCreate, caller: Caller
 ) -> ScheduleTrigger:
-    """A new schedule, in Temporal too unless that is away: then it is made there later.
+    """A new schedule, in Temporal too unless that is away: then it is made there later. A repetition with the caller's
+    key gives the one that was made.
 
-    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID.
+    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, CONNECTION_UNKNOWN, SECRET_UNKNOWN, SCHEDULE_SPEC_INVALID,
+    IDEMPOTENCY_CONFLICT.
     """
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    asked = Asked("CREATE_SCHEDULE", "SCHEDULE", caller.actor, caller.key, said)
+    made = await find_made(session, asked)
+    if made is not None:
+        return await get_schedule(session, made)
     row = ScheduleTrigger(
         name=request.name,
         description=request.description,
@@ -64,11 +73,8 @@ async def create_schedule(
     _check_source(settings, request)
     await _aim(session, row, request.target)
     session.add(row)
-    try:
-        await session.flush()
-    except IntegrityError as error:
-        raise Conflict("NAME_TAKEN", f"Another schedule has the name {row.name}.") from error
-    await record_change(session, "CREATE_SCHEDULE", ("SCHEDULE", row.id), actor, None, _facts(row))
+    await _flush_name(session, row)
+    await record_made(session, asked, row.id, _facts(row))
     await sync(temporal, row)
     await session.flush()
     return row
@@ -82,22 +88,25 @@ async def change_schedule(
     request: ScheduleChange,
     actor: str | None,
 ) -> ScheduleTrigger:
-    """Sets what is given. Raises KIND_FIXED for a poll of what is none, and what `create_schedule` raises.
+    """Sets what is given. Raises KIND_FIXED for a poll of what is none, and what `create_schedule` raises. What is sent
+    as it stands changes nothing.
 
     How often it may come is only changed while Temporal is there: TEMPORAL_UNAVAILABLE.
     """
     row = await get_schedule(session, reference, lock=True)
     before = _facts(row)
     given = request.model_fields_set
-    if "poll" in given and (row.kind != ScheduleKind.POLL or request.poll is None):
+    polls = row.kind == ScheduleKind.POLL
+    if request.kind not in (None, row.kind) or ("poll" in given and polls != (request.poll is not None)):
         raise Conflict("KIND_FIXED", "A schedule stays a schedule, and a poll a poll.")
-    if row.kind == ScheduleKind.POLL and request.overlap not in (None, OverlapPolicy.SKIP):
+    if polls and request.overlap not in (None, OverlapPolicy.SKIP):
         raise Conflict("KIND_FIXED", "A poll's overlap policy is SKIP.")
     _check_source(settings, request)
     _set(row, request)
     if request.target is not None:
         await _aim(session, row, request.target)
-    limited_anew = "max_executions" in given
+    await _flush_name(session, row)
+    limited_anew = "max_executions" in given and request.max_executions != row.max_executions
     if limited_anew:
         await _limit(temporal, row, request.max_executions)
     if request.reset_cursor:
@@ -113,8 +122,8 @@ async def change_schedule(
 
 
 def _set(row: ScheduleTrigger, request: ScheduleChange) -> None:
-    if "description" in request.model_fields_set:
-        row.description = request.description
+    for name in request.model_fields_set & {"name", "description", "paused", "note"}:
+        setattr(row, name, getattr(request, name))
     if request.spec is not None:
         row.spec = _document(request.spec)
     if request.overlap is not None:
@@ -156,12 +165,22 @@ async def forget(temporal: Temporal, schedule_id: UUID) -> None:
 
 
 async def run_schedule(
-    database: Database, temporal: Temporal, row: ScheduleTrigger, overlap: OverlapPolicy | None, actor: str | None
-) -> None:
-    """Asks Temporal for a tick now, also of a paused schedule. Raises SCHEDULE_NOT_SYNCED, `Unavailable`."""
-    said = {"overlap": overlap}
-    async with audited(database, Deed("RUN_SCHEDULE", "SCHEDULE", str(row.id), actor, request=said)):
-        await carrying.trigger(temporal, row.id, overlap)
+    database: Database, temporal: Temporal, row: ScheduleTrigger, overlap: OverlapPolicy | None, caller: Caller
+) -> datetime:
+    """Asks Temporal for a tick now, also of a paused schedule; when it was asked for. A repetition with the caller's
+    key asks for nothing more. Raises SCHEDULE_NOT_SYNCED, IDEMPOTENCY_CONFLICT, `Unavailable`.
+    """
+    key = caller.update_id(f"RUN_SCHEDULE {row.id}")
+    begun = Deed("RUN_SCHEDULE", "SCHEDULE", str(row.id), caller.actor, request={"overlap": overlap}, key=key)
+    done = await find_repeated(database, begun)
+    if done is not None and done.after is not None:
+        return datetime.fromisoformat(done.after["requestedAt"])
+    requested_at = datetime.now(UTC)
+    async with audited(database, begun) as deed:
+        # Temporal takes two that come together for one, by the same id.
+        await carrying.trigger(temporal, row.id, overlap, None if key is None else digest(key))
+        deed.after = {"requestedAt": requested_at.isoformat()}
+    return requested_at
 
 
 async def sync(temporal: Temporal, row: ScheduleTrigger, *, limited_anew: bool = False) -> None:
@@ -209,6 +228,16 @@ async def _register(session: AsyncSession, row: ScheduleTrigger, key: str) -> No
     await session.execute(insert(TriggerDefinition).values(**entry).on_conflict_do_nothing(index_elements=["key"]))
 
 
+def target_of(row: ScheduleTrigger) -> dict[str, Any]:
+    """What a schedule starts, by the names of the wire's shape."""
+    return {
+        "template_id": row.template_id,
+        "context": row.context,
+        "name": row.execution_name,
+        "trigger_key": row.trigger_key,
+    }
+
+
 def _check_source(settings: Settings, request: ScheduleCreate | ScheduleChange) -> None:
     if request.poll is None:
         return
@@ -227,6 +256,18 @@ def _document(model: Any) -> dict[str, Any]:
     return document
 
 
+async def _flush_name(session: AsyncSession, row: ScheduleTrigger) -> None:
+    taken = Conflict("NAME_TAKEN", f"Another schedule has the name {row.name}.")
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        raise taken from error
+
+
 def _facts(row: ScheduleTrigger) -> Facts:
-    """What the audit says of a schedule."""
-    return row.model_dump(mode="json", exclude=_NOT_CONFIGURED)
+    """What the audit says of a schedule, in the shape in which it is sent."""
+    target = TargetView.model_validate(target_of(row)).model_dump(mode="json", by_alias=True)
+    return row.model_dump(mode="json", include=_CONFIGURED) | {
+        "catch_up_window": row.catch_up_seconds,
+        "target": target,
+    }

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from app.addresses import id_of
 from app.db.statuses import SubscriptionStatus
 from app.db.tables import TemplateStatus
-from app.dependencies import Actor, Cursor, Limit, SessionPart
+from app.dependencies import Actor, CallerPart, Cursor, Limit, SessionPart
 from app.problem_details import problem_responses
 from app.subscriptions import service
 from app.subscriptions.matching import read_subscription
@@ -37,11 +37,13 @@ Id = Annotated[UUID, id_of("subscription"), Path(alias="subscription")]
     responses=problem_responses(409),
     name="createSubscription",
 )
-async def create(request: SubscriptionCreate, session: SessionPart, actor: Actor = None) -> SubscriptionView:
-    """Codes: TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED, TRIGGER_NOT_FOUND, FILTER_INVALID, PROPERTIES_INVALID,
-    EXPRESSION_INVALID, SUBSCRIPTION_INVALID.
+async def create(request: SubscriptionCreate, session: SessionPart, caller: CallerPart) -> SubscriptionView:
+    """A repetition with the same `Idempotency-Key` is answered with what the first has made.
+
+    Codes: TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED, TRIGGER_NOT_FOUND, FILTER_INVALID, PROPERTIES_INVALID,
+    EXPRESSION_INVALID, SUBSCRIPTION_INVALID, IDEMPOTENCY_CONFLICT.
     """
-    return _view(await service.create_subscription(session, request, actor))
+    return _view(await service.create_subscription(session, request, caller.actor, caller.key))
 
 
 @router.get("", summary="List subscriptions", name="listSubscriptions")

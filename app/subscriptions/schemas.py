@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from app.db.statuses import SubscriptionMode, SubscriptionStatus
+from app.trigger_keys import TriggerKey
 from app.wire import Given, JsonObject, Taken
 
 Description = Annotated[str, StringConstraints(max_length=10_000)]
@@ -30,7 +31,7 @@ class SubscriptionCreate(_Wanted):
     """
 
     template_id: str = Field(min_length=1, max_length=100, description="a template's id or slug")
-    trigger_key: str = Field(min_length=1, max_length=200)
+    trigger_key: TriggerKey
     status: SubscriptionStatus = SubscriptionStatus.ACTIVE
 
 

@@ -9,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
+from app.audit.repeating import Asked, find_made, record_made
 from app.db.event_tables import Subscription, TriggerDefinition
 from app.db.statuses import SubscriptionMode, SubscriptionStatus
 from app.errors import Invalid, NotFound
+from app.findings import filter_invalid, findings
 from app.forms.checking import check_properties
 from app.forms.reading import read_form
 from app.registry.trigger_queries import find_trigger
@@ -29,13 +31,18 @@ VALUES = (("context", "context"), ("name", "name"), ("correlation_key", "correla
 
 
 async def create_subscription(
-    session: AsyncSession, request: SubscriptionCreate, actor: str | None = None
+    session: AsyncSession, request: SubscriptionCreate, actor: str | None = None, key: str | None = None
 ) -> SubscriptionAndTemplate:
-    """A new subscription, ACTIVE unless asked otherwise.
+    """A new subscription, ACTIVE unless asked otherwise, or the one that the same request with the same key has made.
 
     Raises TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED, TRIGGER_NOT_FOUND, FILTER_INVALID, PROPERTIES_INVALID,
-    EXPRESSION_INVALID, SUBSCRIPTION_INVALID.
+    EXPRESSION_INVALID, SUBSCRIPTION_INVALID, IDEMPOTENCY_CONFLICT.
     """
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    asked = Asked("CREATE_SUBSCRIPTION", "SUBSCRIPTION", actor, key, said)
+    made = await find_made(session, asked)
+    if made is not None:
+        return await get_subscription(session, UUID(made))
     template = await get_template(session, request.template_id)
     refuse_archived(template)
     trigger = await _trigger(session, request.trigger_key)
@@ -43,7 +50,7 @@ async def create_subscription(
     _check(row, trigger)
     session.add(row)
     await session.flush()
-    await record_change(session, "CREATE_SUBSCRIPTION", ("SUBSCRIPTION", row.id), actor, None, _facts(row))
+    await record_made(session, asked, row.id, _facts(row))
     return row, template
 
 
@@ -119,8 +126,7 @@ def _check(row: Subscription, trigger: TriggerDefinition) -> None:
     try:
         parse(row.filter, "filter")
     except FilterError as error:
-        problems = [_problem(each.path, each.rule, each.message) for each in error.problems]
-        raise Invalid("FILTER_INVALID", "The filter is not valid.", problems) from error
+        raise filter_invalid(error) from error
     faults = check_properties(read_form(trigger.properties), row.properties)
     if faults:
         message = f"The properties are not those that {trigger.key} asks for."
@@ -137,7 +143,7 @@ def _value_problems(raw: Any, path: str) -> Iterator[dict[str, Any]]:
     if raw is None:
         return
     value, problems = read_event_value(raw, path)
-    yield from (_problem(each.path, each.rule, each.message) for each in problems)
+    yield from findings(problems)
     if not problems:
         yield from _never_usable(value, path)
 

@@ -13,14 +13,14 @@ from starlette.responses import JSONResponse, Response
 from app.db.session import Database
 from app.db.statuses import WebhookResponse
 from app.db.tables import RecordStatus
-from app.errors import AppError
+from app.errors import AppError, about_event
 from app.executions.schemas import StartView
 from app.executions.service import Started, wait_for_end
 from app.inbox.delivering import deliver
-from app.problem_details import problem_response
 from app.settings import Settings
 from app.temporal import Temporal
 from app.webhooks.receiving import Delivery
+from app.webhooks.schemas import WITHOUT_BODY
 from app.webhooks.values import compute
 from engine.errors import EngineError
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 # Seconds between two looks at whether an event has been delivered.
 _LOOK_EVERY = 0.05
 # What an endpoint says comes from the address of the API, but a page of it must not act as one of the API's.
-_NO_PAGE = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
+_NO_PAGE = {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"}
 
 # An execution that is CREATED is not yet known to Temporal, and cannot be waited for there.
 STARTED = """
@@ -52,7 +52,8 @@ async def answer(delivery: Delivery, database: Database, temporal: Temporal, set
             # Nobody who waits should wait for the dispatcher's turn; what cannot be delivered now is left to it.
             with suppress(AppError):
                 await deliver(database, temporal, settings, [delivery.stored.id])
-            return await _result(delivery, database, temporal, spec["timeoutSeconds"]) or _kept(delivery)
+            with about_event(delivery.stored.id):
+                return await _result(delivery, database, temporal, spec["timeoutSeconds"]) or _kept(delivery)
         case _:
             return _kept(delivery)
 
@@ -69,11 +70,12 @@ def _custom(delivery: Delivery, spec: Mapping[str, Any]) -> Response | None:
         endpoint = str(delivery.endpoint.id)
         log.warning("webhook_answer_not_computed", endpoint=endpoint, code=error.code, reason=error.message)
         return None
-    headers = {**spec["headers"], **_NO_PAGE}
-    if body is None:
+    # Of two names that differ in nothing but case both would be sent.
+    headers = {name.lower(): value for name, value in spec["headers"].items()} | _NO_PAGE
+    if body is None or spec["status"] in WITHOUT_BODY:
         return Response(status_code=spec["status"], headers=headers)
     if isinstance(body, str):
-        headers = {"Content-Type": "text/plain; charset=utf-8"} | headers
+        headers = {"content-type": "text/plain; charset=utf-8"} | headers
         return Response(body, spec["status"], headers)
     return JSONResponse(body, spec["status"], headers)
 
@@ -94,7 +96,7 @@ def _outcome(ended: StartView) -> Response:
     if error is None:
         return JSONResponse(ended.output, 200)
     message = f"The execution {ended.execution_id} ended {ended.runtime_status}: {error['code']}."
-    return problem_response(AppError("EXECUTION_FAILED", 500, message))
+    raise AppError("EXECUTION_FAILED", 500, message)
 
 
 async def _started(database: Database, event_id: UUID, deadline: float) -> UUID | None:

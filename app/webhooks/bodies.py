@@ -60,12 +60,12 @@ def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return joined
 
 
-def without_secrets(headers: Headers, signed: frozenset[str]) -> dict[str, str]:
-    """The headers but for `signed` ones, and those that sound like a secret."""
+def without_secrets(headers: Headers, hidden: frozenset[str]) -> dict[str, str]:
+    """The headers but for `hidden` ones (in lower case), and those that sound like a secret."""
     return {
         name: value
         for name, value in headers.items()
-        if name not in signed and not any(word in name for word in _SECRET_WORDS)
+        if name.lower() not in hidden and not any(word in name.lower() for word in _SECRET_WORDS)
     }
 
 

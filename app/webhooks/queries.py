@@ -32,6 +32,12 @@ async def list_endpoints(
     return (await session.execute(statement.order_by(col(WebhookEndpoint.id).desc()).limit(limit))).scalars().all()
 
 
+async def list_endpoints_of(session: AsyncSession, trigger_key: str) -> Sequence[WebhookEndpoint]:
+    """Every endpoint whose events are of a trigger."""
+    statement = select(WebhookEndpoint).where(col(WebhookEndpoint.trigger_key) == trigger_key)
+    return (await session.execute(statement.order_by(col(WebhookEndpoint.id)))).scalars().all()
+
+
 async def list_tallies(session: AsyncSession, endpoint_ids: Collection[UUID]) -> Sequence[WebhookTally]:
     """What became of what came in at these endpoints."""
     statement = select(WebhookTally).where(col(WebhookTally.endpoint_id).in_(endpoint_ids))

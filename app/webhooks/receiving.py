@@ -34,9 +34,10 @@ from app.webhooks.bodies import (
     scheme_id,
     without_secrets,
 )
+from app.webhooks.credentials import hidden_headers, verification_of
 from app.webhooks.paths import HOOKS, LONGEST_PATH, choose, split_path
 from app.webhooks.queries import count, find_candidates, take_allowance
-from app.webhooks.signatures import Algorithm, Encoding, Verification, verify
+from app.webhooks.signatures import verify
 from app.webhooks.values import compute
 from engine.errors import EngineError
 
@@ -119,13 +120,12 @@ async def receive(receiver: Receiver, request: Request, path: str) -> Delivery:
 async def _take(receiver: Receiver, endpoint: WebhookEndpoint, call: _Call) -> Delivery:
     await _check_manners(receiver, endpoint, call)
     body = await _read(call.request, min(endpoint.max_bytes, receiver.settings.webhooks.max_body_bytes))
-    scheme, verification = WebhookScheme(endpoint.scheme), verification_of(endpoint)
     try:
         secrets = _live_secrets(receiver.vault, endpoint)
-        fault = verify(verification, secrets, call.headers, body, call.now)
+        fault = verify(verification_of(endpoint), secrets, call.headers, body, call.now)
         if fault is not None:
             raise Refused(_unbelieved(), fault.value)
-        content = read_body(body, call.headers.get("content-type", ""), scheme)
+        content = read_body(body, call.headers.get("content-type", ""), WebhookScheme(endpoint.scheme))
     except AppError as error:
         raise Refused(error) from error
     payload = {
@@ -133,7 +133,7 @@ async def _take(receiver: Receiver, endpoint: WebhookEndpoint, call: _Call) -> D
         "path": f"{HOOKS}/{call.path}",
         "params": call.params,
         "query": gathered(parse_qsl(call.request.url.query, keep_blank_values=True)),
-        "headers": without_secrets(call.headers, verification.signed_headers()),
+        "headers": without_secrets(call.headers, hidden_headers(endpoint)),
         "body": content,
     }
     incoming = _incoming(endpoint, call, payload)
@@ -172,16 +172,6 @@ async def _read(request: Request, most: int) -> bytes:
         if len(body) > most:
             raise Refused(_too_large(most))
     return bytes(body)
-
-
-def verification_of(endpoint: WebhookEndpoint) -> Verification:
-    """How the endpoint's senders sign."""
-    spec = dict(endpoint.verification)
-    if "toleranceSeconds" in spec:
-        spec["tolerance"] = spec.pop("toleranceSeconds")
-    if "algorithm" in spec:
-        spec |= {"algorithm": Algorithm(spec["algorithm"]), "encoding": Encoding(spec["encoding"])}
-    return Verification(WebhookScheme(endpoint.scheme), **spec)
 
 
 def _live_secrets(vault: Vault, endpoint: WebhookEndpoint) -> Sequence[str]:

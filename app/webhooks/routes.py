@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.addresses import id_of
 from app.db.event_tables import WebhookEndpoint, WebhookTally
-from app.dependencies import Actor, Cursor, Limit, SessionPart, SettingsPart, VaultPart
+from app.dependencies import Actor, CallerPart, Cursor, Limit, SessionPart, SettingsPart, VaultPart
 from app.problem_details import problem_responses
 from app.webhooks import service
 from app.webhooks.paths import HOOKS_ADDRESS
@@ -28,14 +28,16 @@ STATE = problem_responses(404, 409)
 
 @router.post("", status_code=201, summary="Create an endpoint", responses=STATE, name="createWebhookEndpoint")
 async def create(
-    request: EndpointCreate, session: SessionPart, vault: VaultPart, settings: SettingsPart, actor: Actor = None
+    request: EndpointCreate, session: SessionPart, vault: VaultPart, settings: SettingsPart, caller: CallerPart
 ) -> EndpointView:
-    """Its trigger is made, where there is none.
+    """Its trigger is made, where there is none. A repetition with the same `Idempotency-Key` is answered with what the
+    first has made.
 
     Codes: PATH_INVALID, PATH_TAKEN, SECRET_INVALID, SECRETS_KEY_MISSING, VALUE_INVALID, WEBHOOK_LIMIT,
-    TEMPLATE_NOT_FOUND.
+    TEMPLATE_NOT_FOUND, IDEMPOTENCY_CONFLICT.
     """
-    return await _answer(session, await service.create_endpoint(session, vault, settings, request, actor))
+    made = await service.create_endpoint(session, vault, settings, request, caller.actor, caller.key)
+    return await _answer(session, made)
 
 
 @router.get("", summary="List endpoints", name="listWebhookEndpoints")
@@ -73,13 +75,17 @@ async def change(
 
 
 @router.post(
-    "/{endpoint}/rotate-secret", summary="Replace an endpoint's secret", responses=NOT_FOUND, name="rotateWebhookSecret"
+    "/{endpoint}/rotate-secret", summary="Replace an endpoint's secret", responses=STATE, name="rotateWebhookSecret"
 )
 async def rotate(
-    endpoint: EndpointId, request: SecretRotation, session: SessionPart, vault: VaultPart, actor: Actor = None
+    endpoint: EndpointId, request: SecretRotation, session: SessionPart, vault: VaultPart, caller: CallerPart
 ) -> EndpointView:
-    """Both are good for a while. Codes: SECRET_INVALID, SECRETS_KEY_MISSING, WEBHOOK_ENDPOINT_NOT_FOUND."""
-    return await _answer(session, await service.rotate_secret(session, vault, endpoint, request, actor))
+    """Both are good for a while. A repetition with the same `Idempotency-Key` rotates nothing.
+
+    Codes: SECRET_INVALID, SECRETS_KEY_MISSING, WEBHOOK_ENDPOINT_NOT_FOUND, IDEMPOTENCY_CONFLICT.
+    """
+    rotated = await service.rotate_secret(session, vault, endpoint, request, caller.actor, caller.key)
+    return await _answer(session, rotated)
 
 
 @router.delete(
@@ -109,6 +115,7 @@ def _view(endpoint: WebhookEndpoint, tallies: Sequence[WebhookTally]) -> Endpoin
             "address": f"{HOOKS_ADDRESS}/{endpoint.path}",
             "response": {"mode": endpoint.response_mode} | endpoint.response,
             "verification": {"scheme": endpoint.scheme} | endpoint.verification,
+            "required_headers": {name: value is not None for name, value in endpoint.required_headers.items()},
             "secret_set": endpoint.secret is not None,
             "deliveries": _deliveries(tallies),
         }

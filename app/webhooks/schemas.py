@@ -1,12 +1,15 @@
 """Endpoints of webhooks on the wire."""
 
+import re
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from app.db.statuses import WebhookResponse, WebhookScheme
+from app.trigger_keys import TriggerKey
 from app.webhooks.signatures import TOLERANCE, Algorithm, Encoding
 from app.wire import Given, Name, Taken
 
@@ -15,14 +18,23 @@ MOST_HEADERS = 30
 # A proxy or the server itself says these.
 _NOT_OURS = frozenset({"connection", "content-length", "date", "server", "set-cookie", "transfer-encoding", "upgrade"})
 
+# HTTP gives them no body, whatever the sender wants to say.
+WITHOUT_BODY = frozenset({204, 205, 304})
+_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_MEDIA_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}((?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[^"\\]*"))*)')
+# Bodies are sent in UTF-8.
+_CHARSET = re.compile(r'charset="?([^";\s]*)', re.IGNORECASE)
+
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
 HeaderValue = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[\x20-\x7e]*$")]
 Path = Annotated[str, Field(max_length=500, description="`orders`, `orders/{id}`, `shop-*/orders`, `git/**`")]
 Methods = Annotated[list[Method], Field(min_length=1, max_length=6), AfterValidator(lambda value: sorted(set(value)))]
-Required = Annotated[dict[HeaderName, HeaderValue | None], Field(max_length=MOST_HEADERS)]
+Required = Annotated[
+    dict[HeaderName, HeaderValue | None],
+    Field(max_length=MOST_HEADERS, description="the value that each must have, or null for any"),
+]
 MaxBytes = Annotated[int, Field(ge=1)]
-TriggerKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}$")]
 Template = Annotated[str, Field(min_length=1, max_length=100, description="its id or slug")]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=1_000)]
 Description = Annotated[str, StringConstraints(max_length=10_000)]
@@ -61,7 +73,8 @@ class VerificationSpec(Taken):
 class ResponseSpec(Taken):
     """What senders are told. `status`, `headers` and `body` are CUSTOM's, `timeoutSeconds` is SYNC's.
 
-    `body` is a value over the request (`__trigger__`): text is sent as it is, anything else as JSON.
+    `body` is a value over the request (`__trigger__`): text is sent as it is, anything else as JSON. Statuses that have
+    no body in HTTP (204, 205, 304) have none here.
     """
 
     mode: WebhookResponse = WebhookResponse.ASYNC
@@ -76,10 +89,33 @@ class ResponseSpec(Taken):
         foreign = self.model_fields_set - {"mode"} - ours.get(self.mode, set())
         if foreign:
             raise ValueError(f"the mode {self.mode} has no {', '.join(sorted(foreign))}")
-        refused = sorted(name for name in self.headers if name.lower() in _NOT_OURS)
+        described = any(name.lower() == "content-type" for name in self.headers)
+        if self.status in WITHOUT_BODY and (self.body is not None or described):
+            raise ValueError(f"an answer with the status {self.status} has no body and no Content-Type")
+        return self
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+        names = Counter(name.lower() for name in headers)
+        refused = sorted(names.keys() & _NOT_OURS)
         if refused:
             raise ValueError(f"an endpoint does not set {', '.join(refused)}")
-        return self
+        repeated = sorted(name for name, count in names.items() if count > 1)
+        if repeated:
+            raise ValueError(f"a header is there once: {', '.join(repeated)}")
+        for name, value in headers.items():
+            if name.lower() == "content-type":
+                _check_media_type(value)
+        return headers
+
+
+def _check_media_type(value: str) -> None:
+    if _MEDIA_TYPE.fullmatch(value) is None:
+        raise ValueError("a Content-Type is a type and a subtype, and parameters after semicolons")
+    charset = _CHARSET.search(value)
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
+        raise ValueError("a body is sent in UTF-8, so its Content-Type names no other charset")
 
 
 class DedupeSpec(Taken):
@@ -158,7 +194,7 @@ class Deliveries(Given):
 
 
 class EndpointView(Given):
-    """An endpoint as users read it; a secret is only said to be there."""
+    """An endpoint as users read it; secrets are only said to be there."""
 
     id: UUID
     name: str
@@ -166,7 +202,9 @@ class EndpointView(Given):
     path: str
     address: str
     methods: list[str]
-    required_headers: dict[str, str | None]
+    required_headers: dict[str, bool] = Field(
+        description="by name: true where a value is demanded, which may be a secret and is not shown"
+    )
     max_bytes: int
     response: dict[str, Any]
     verification: dict[str, Any]

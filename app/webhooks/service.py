@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
+from app.audit.repeating import Asked, find_made, fingerprint, record_made
 from app.db.event_tables import WebhookEndpoint
 from app.db.statuses import EventSource, TriggerCategory, WebhookResponse, WebhookScheme
 from app.errors import Conflict, Invalid, NotFound
@@ -60,17 +61,27 @@ PROPERTIES: list[dict[str, Any]] = [
     },
 ]
 # What cannot be in an answer or in the audit.
-_SECRET = {"secret", "previous_secret", "allowance", "shape", "segments", "wild", "open_ended"}
+_SECRET = {"secret", "previous_secret", "required_headers", "allowance", "shape", "segments", "wild", "open_ended"}
 
 
 async def create_endpoint(
-    session: AsyncSession, vault: Vault, settings: Settings, request: EndpointCreate, actor: str | None = None
+    session: AsyncSession,
+    vault: Vault,
+    settings: Settings,
+    request: EndpointCreate,
+    actor: str | None = None,
+    key: str | None = None,
 ) -> WebhookEndpoint:
-    """A new endpoint, and the entry of its trigger in the registry where there is none.
+    """A new endpoint, and the entry of its trigger in the registry where there is none; or the endpoint that the same
+    request with the same key has made.
 
     Raises PATH_INVALID, PATH_TAKEN, SECRET_INVALID, SECRETS_KEY_MISSING, VALUE_INVALID, WEBHOOK_LIMIT,
-    TEMPLATE_NOT_FOUND.
+    TEMPLATE_NOT_FOUND, IDEMPOTENCY_CONFLICT.
     """
+    asked = Asked("CREATE_WEBHOOK_ENDPOINT", "WEBHOOK_ENDPOINT", actor, key, await _fingerprint(request, key))
+    made = await find_made(session, asked)
+    if made is not None:
+        return await get_endpoint(session, UUID(made))
     fields = request.model_dump(mode="json", exclude={"secret", "template", "response", "verification"})
     columns = {
         **fields,
@@ -87,7 +98,7 @@ async def create_endpoint(
     session.add(endpoint)
     await _flush(session, endpoint)
     await _register(session, endpoint, actor)
-    await record_change(session, "CREATE_WEBHOOK_ENDPOINT", _subject(endpoint), actor, None, _facts(endpoint))
+    await record_made(session, asked, endpoint.id, _facts(endpoint))
     return endpoint
 
 
@@ -109,7 +120,7 @@ async def change_endpoint(
 ) -> WebhookEndpoint:
     """Sets the fields given, as JSON. Raises what `create_endpoint` raises."""
     endpoint = await get_endpoint(session, endpoint_id, lock=True)
-    before = _facts(endpoint)
+    before, demanded = _facts(endpoint), endpoint.required_headers
     columns = dict(changes)
     if "path" in columns:
         columns |= _path_columns(columns["path"])
@@ -125,14 +136,27 @@ async def change_endpoint(
     _check(endpoint, settings)
     await _flush(session, endpoint)
     await _register(session, endpoint, actor)
-    await record_change(session, "CHANGE_WEBHOOK_ENDPOINT", _subject(endpoint), actor, before, _facts(endpoint))
+    after = _with_replaced(_facts(endpoint), demanded, endpoint.required_headers)
+    await record_change(session, "CHANGE_WEBHOOK_ENDPOINT", _subject(endpoint), actor, before, after)
     return endpoint
 
 
 async def rotate_secret(
-    session: AsyncSession, vault: Vault, endpoint_id: UUID, request: SecretRotation, actor: str | None = None
+    session: AsyncSession,
+    vault: Vault,
+    endpoint_id: UUID,
+    request: SecretRotation,
+    actor: str | None = None,
+    key: str | None = None,
 ) -> WebhookEndpoint:
-    """Sets the secret; the one until now stays good for a while. Raises SECRET_INVALID, SECRETS_KEY_MISSING."""
+    """Sets the secret; the one until now stays good for a while. Repeated with its key it leaves that one alone.
+
+    Raises SECRET_INVALID, SECRETS_KEY_MISSING, IDEMPOTENCY_CONFLICT.
+    """
+    said = await _fingerprint(request, key)
+    asked = Asked("ROTATE_WEBHOOK_SECRET", "WEBHOOK_ENDPOINT", actor, key, said, about=str(endpoint_id))
+    if await find_made(session, asked) is not None:
+        return await get_endpoint(session, endpoint_id)
     endpoint = await get_endpoint(session, endpoint_id, lock=True)
     closed = _closed(vault, endpoint, request.secret.get_secret_value())
     keep = request.keep_previous_for.total_seconds() > 0 and endpoint.secret is not None
@@ -142,7 +166,7 @@ async def rotate_secret(
     await session.flush()
     # Each is a change, though what may be told of it can be the same as before.
     facts = {name: value for name, value in _facts(endpoint).items() if "secret" in name}
-    await record_change(session, "ROTATE_WEBHOOK_SECRET", _subject(endpoint), actor, None, facts)
+    await record_made(session, asked, endpoint.id, facts)
     return endpoint
 
 
@@ -254,11 +278,26 @@ def _default_key(path: str) -> str:
     return "webhook_" + (re.sub(r"[^A-Za-z0-9]+", "_", path).strip("_").lower() or "any")[:190]
 
 
+async def _fingerprint(request: EndpointCreate | SecretRotation, key: str | None) -> dict[str, Any]:
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    secret = None if request.secret is None else request.secret.get_secret_value()
+    return await fingerprint(said | {"secret": secret}, key)
+
+
 def _subject(endpoint: WebhookEndpoint) -> tuple[str, object]:
     return "WEBHOOK_ENDPOINT", endpoint.id
 
 
 def _facts(endpoint: WebhookEndpoint) -> Facts:
-    """What the audit says of an endpoint."""
+    """What the audit says of an endpoint. Of a header's demanded value it says no more than that there is one."""
     facts = endpoint.model_dump(mode="json", exclude=_SECRET | {"id", "created_at", "updated_at"})
-    return facts | {"secret_set": endpoint.secret is not None}
+    required = {name: "ANY" if value is None else "DEMANDED" for name, value in endpoint.required_headers.items()}
+    return facts | {"secret_set": endpoint.secret is not None, "required_headers": required}
+
+
+def _with_replaced(facts: Facts, before: Mapping[str, str | None], after: Mapping[str, str | None]) -> Facts:
+    """The facts, saying also which headers are to have another value now: it is a change, though it is not shown."""
+    replaced = {
+        name: "REPLACED" for name, value in after.items() if value and before.get(name) and before[name] != value
+    }
+    return facts | {"required_headers": facts["required_headers"] | replaced}

@@ -57,7 +57,9 @@ def refused(response: httpx.Response, status: int, code: str) -> Json:
     problem: Json = response.json()
     assert problem["code"] == code, problem
     assert problem["status"] == status
-    assert set(problem) <= {"type", "title", "status", "detail", "code", "problems"}
+    assert set(problem) <= {"type", "title", "status", "detail", "code", "problems", "eventRecordId"}
+    for finding in problem.get("problems", ()):
+        assert all(isinstance(finding[member], str) for member in ("path", "code", "message")), finding
     return problem
 
 

@@ -10,8 +10,8 @@ import asyncpg
 import httpx
 from pydantic import SecretStr
 
-from app.changes.connections import Connections
 from app.changes.reader import Reader
+from app.connections.opening import Connections
 from app.db.session import Connection, Database
 from app.settings import ChangeSettings, Settings
 from tests.app.scenes import Json, ok
@@ -72,7 +72,7 @@ class Shop:
         return [row["slot_name"] for row in found]
 
     def new_reader(self) -> Reader:
-        return Reader(self.database, Connections(self.database, self.settings.connections), self.settings.changes)
+        return Reader(self.database, Connections(self.database.url, self.settings.connections), self.settings.changes)
 
     async def clear(self) -> None:
         """Everything as it was before anybody watched anything."""
@@ -94,7 +94,7 @@ class Shop:
 async def opened_shop(url: str, api: httpx.AsyncClient, database: Database, settings: Settings) -> AsyncIterator[Shop]:
     # The log can be read up to where it was flushed, which the tests' server otherwise does a while later.
     user = await asyncpg.connect(dsn(url), server_settings={"synchronous_commit": "on"})
-    reader = Reader(database, Connections(database, settings.connections), settings.changes)
+    reader = Reader(database, Connections(database.url, settings.connections), settings.changes)
     shop = Shop(url, user, api, database, settings, reader)
     try:
         yield shop

@@ -120,6 +120,43 @@ async def test_a_query_is_read_no_further_than_it_is_needed(connections: Setting
     assert [one.number for one in found] == [1, 2, 3]
 
 
+async def test_a_row_is_the_same_json_as_an_event_of_its_change(connections: Settings) -> None:
+    nested = "[" * 150 + "]" * 150
+    query = f"""
+        SELECT 1e400::numeric AS huge, 9007199254740993 AS big, 9.90 AS price, 'NaN'::float8 AS none,
+            '{{"a": 12345678901234567890123, "b": 1e400, "c": 1, "c": 2}}'::json AS document, '{nested}'::json AS deep,
+            interval '1 day' AS span, int4range(1, 5) AS range, '\\x00ff'::bytea AS bytes,
+            timestamp '2026-01-02 03:04' AS at, ARRAY[1.5, NULL] AS list
+        -- Comments and the end of the statement may follow.
+        ;
+    """
+    (row,) = await rows_of(Source(kind="sql", connection="crm", query=query), connections)
+    assert isinstance(row, Loadable)
+    deep = row.context.pop("deep")
+    for _ in range(99):
+        (deep,) = deep
+    assert isinstance(deep[0], str)
+    assert row.context == {
+        "huge": "1" + "0" * 400,
+        "big": "9007199254740993",
+        "price": 9.9,
+        "none": "NaN",
+        "document": {"a": "12345678901234567890123", "b": "1e400", "c": 2},
+        "span": "P1D",
+        "range": "[1,5)",
+        "bytes": "\\x00ff",
+        "at": "2026-01-02T03:04:00",
+        "list": [1.5, None],
+    }
+
+
+async def test_a_row_that_cannot_be_stored_is_bad_and_the_rest_goes_on(connections: Settings) -> None:
+    query = """SELECT n AS id, '{"a": "\\u0000"}'::json AS a FROM generate_series(1, 1) AS n UNION ALL SELECT 2, '{}'"""
+    bad, good = await rows_of(Source(kind="sql", connection="crm", query=query), connections)
+    assert isinstance(bad, BadRow)
+    assert (bad.code, good) == ("TEXT_INVALID", Loadable(2, {"id": 2, "a": {}}))
+
+
 async def test_the_database_of_millrace_can_be_asked(database_url: str) -> None:
     settings = Settings(database=DatabaseSettings(url=SecretStr(database_url)))
     source = Source(kind="sql", query="SELECT 1 AS one UNION ALL SELECT 2 ORDER BY one")
@@ -129,12 +166,13 @@ async def test_the_database_of_millrace_can_be_asked(database_url: str) -> None:
 @pytest.mark.parametrize(
     ("query", "code"),
     [
-        ("DELETE FROM requests RETURNING id", "QUERY_FAILED"),
-        ("SELECT * FROM nothing", "QUERY_FAILED"),
-        ("SELECT 1; SELECT 2", "QUERY_FAILED"),
-        ("SELECT 1 AS a, 2 AS a", "HEADER_INVALID"),
+        ("DELETE FROM requests RETURNING id", "QUERY_REFUSED"),
+        ("SELECT * FROM nothing", "QUERY_REFUSED"),
+        ("SELECT 1; SELECT 2", "QUERY_REFUSED"),
+        ("SELECT 1 AS a, 2 AS a", "QUERY_REFUSED"),
+        ("WITH gone AS (DELETE FROM requests RETURNING id) SELECT id FROM gone", "QUERY_REFUSED"),
         ("SELECT 1 AS a", "COLUMN_UNKNOWN"),
-        ("SELECT 1 / (n - 700) AS id FROM generate_series(1, 1000) AS n", "QUERY_FAILED"),
+        ("SELECT 1 / (n - 700) AS id FROM generate_series(1, 1000) AS n", "QUERY_REFUSED"),
     ],
 )
 async def test_a_query_that_cannot_be_read_is_refused(connections: Settings, query: str, code: str) -> None:

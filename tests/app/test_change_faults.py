@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from app.changes import replication, service
-from app.changes.connections import Connections
 from app.changes.reader import Reader
 from app.changes.schemas import WatchRequest
+from app.connections.opening import Connections
 from app.db.migrate import migrate
 from app.db.session import Connection, Database
 from app.embedded import EmbeddedPostgres, start_postgres
@@ -87,7 +87,7 @@ async def test_a_connection_that_is_cut_is_told_and_made_again(shop: Shop) -> No
     async with relayed(f"{folder}/.s.PGSQL.5432") as relay:
         name = dsn(shop.url).partition("@/")[2].partition("?")[0]
         url = SecretStr(f"postgresql://postgres@{relay.address}/{name}?sslmode=disable")
-        reader = Reader(shop.database, Connections(shop.database, {SHOP: url}), ChangeSettings())
+        reader = Reader(shop.database, Connections(shop.database.url, {SHOP: url}), ChangeSettings())
         await shop.user.execute(INSERT, 1, 3)
         await reader.read(SHOP)
         await relay.cut()
@@ -108,7 +108,7 @@ async def test_our_own_database_away_loses_nothing(shop: Shop) -> None:
     async with relayed(f"{folder}/.s.PGSQL.5432") as relay:
         name = str(shop.database.engine.url.database)
         own = Database(f"postgresql+asyncpg://postgres@{relay.address}/{name}?ssl=disable")
-        reader = Reader(own, Connections(own, shop.settings.connections), ChangeSettings())
+        reader = Reader(own, Connections(own.url, shop.settings.connections), ChangeSettings())
         await reader.read(SHOP)
         await relay.cut()
         await shop.user.execute(INSERT, 1, 3)
@@ -199,7 +199,7 @@ async def test_a_slot_that_is_not_read_is_warned_of(shop: Shop) -> None:
     await ok(await shop.api.post(f"/change-sources/{source['id']}/pause"))
     await shop.user.execute(INSERT, 1, 1000)
     low = ChangeSettings(lag_warning_bytes=1024)
-    reader = Reader(shop.database, Connections(shop.database, shop.settings.connections), low)
+    reader = Reader(shop.database, Connections(shop.database.url, shop.settings.connections), low)
     await reader.read(SHOP)
     await reader.close()
     shown = await shop.source(source)
@@ -236,7 +236,7 @@ async def watch_as(shop: Shop, account: str, **fields: object) -> str:
     url = SecretStr(dsn(shop.url).replace("postgres@", f"{account}@"))
     request = WatchRequest.model_validate({"connection": SHOP, "table": "orders", **fields})
     with pytest.raises(AppError) as refusal:
-        await service.watch(shop.database, Connections(shop.database, {SHOP: url}), request, None)
+        await service.watch(shop.database, Connections(shop.database.url, {SHOP: url}), request, None)
     assert (await ok(await shop.api.get("/change-sources")))["items"] == []
     return refusal.value.code
 
@@ -360,7 +360,7 @@ async def test_a_server_that_is_killed_and_comes_back_loses_nothing_and_repeats_
         await admin.execute('CREATE DATABASE "own" TEMPLATE template0')
         await migrate(server.url("own"))
         database = Database(server.url("own"))
-        connections = Connections(database, {SHOP: SecretStr(dsn(server.url()))})
+        connections = Connections(database.url, {SHOP: SecretStr(dsn(server.url()))})
         reader = Reader(database, connections, ChangeSettings())
         request = WatchRequest.model_validate({"connection": SHOP, "table": "orders"})
         await service.watch(database, connections, request, None)

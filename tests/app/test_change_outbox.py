@@ -8,10 +8,10 @@ import pytest
 from pydantic import SecretStr
 
 from app.changes import service
-from app.changes.connections import Connections
 from app.changes.outbox import setup_sql
 from app.changes.reader import Reader
 from app.changes.schemas import WatchRequest
+from app.connections.opening import Connections
 from app.settings import ChangeSettings
 from tests.app.scenes import ok
 from tests.app.shop import SHOP, Shop, dsn
@@ -140,7 +140,7 @@ async def test_somebody_else_may_make_the_outbox(shop: Shop) -> None:
     await shop.user.execute(f"GRANT SELECT, UPDATE, DELETE ON millrace_outbox TO {account}")
     await shop.user.execute(f"GRANT SELECT, INSERT ON orders TO {account}")
     url = SecretStr(dsn(shop.url).replace("postgres@", f"{account}@"))
-    connections = Connections(shop.database, {SHOP: url})
+    connections = Connections(shop.database.url, {SHOP: url})
     request = WatchRequest.model_validate({"connection": SHOP, "table": "orders", "method": "OUTBOX"})
     await service.watch(shop.database, connections, request, None)
     reader = Reader(shop.database, connections, ChangeSettings())

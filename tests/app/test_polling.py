@@ -243,19 +243,19 @@ async def test_rows_of_a_table_are_taken_from_the_cursor_on(api: httpx.AsyncClie
     poll = await _create(api, {"source": source, "id": "__trigger__.item.id", "cursor": "__trigger__.items[-1].at"})
     found = await _ask(api, poll)
     assert found["lastError"] is None
-    assert found["cursor"] == "2027-01-01 10:00:00.000001+00"
+    assert found["cursor"] == "2027-01-01T10:00:00.000001+00:00"
     async with database.driver() as connection:
         await connection.execute(f"INSERT INTO {table} VALUES (2, '2027-01-01 10:00:00.000002+00', 1, NULL)")
     await _ask(api, poll)
-    assert (await _ask(api, poll))["cursor"] == "2027-01-01 10:00:00.000002+00"
+    assert (await _ask(api, poll))["cursor"] == "2027-01-01T10:00:00.000002+00:00"
     assert await _items(database, poll) == [
-        {"id": 1, "at": "2027-01-01 10:00:00.000001+00", "total": "9.90", "tags": [1]},
-        {"id": 2, "at": "2027-01-01 10:00:00.000002+00", "total": "1", "tags": None},
+        {"id": 1, "at": "2027-01-01T10:00:00.000001+00:00", "total": 9.9, "tags": [1]},
+        {"id": 2, "at": "2027-01-01T10:00:00.000002+00:00", "total": 1, "tags": None},
     ]
     writing = await _create(
         api, {"source": source | {"query": f"DELETE FROM {table} RETURNING *"}, "id": "__trigger__.item.id"}
     )
-    assert "read-only" in (await _ask(api, writing))["lastError"]
+    assert (await _ask(api, writing))["lastError"].startswith("QUERY_REFUSED")
 
 
 @pytest.mark.usefixtures("working")
@@ -268,7 +268,7 @@ async def test_a_query_may_give_what_json_cannot_hold(api: httpx.AsyncClient, da
     poll = await _create(api, {"source": source, "id": "__trigger__.item.id"})
     assert (await _ask(api, poll))["lastError"] is None
     (item,) = await _items(database, poll)
-    assert (item["nan"], item["huge"], item["big"]) == ("nan", ["1" + "0" * 5000], 9007199254740993)
+    assert (item["nan"], item["huge"], item["big"]) == ("NaN", ["1" + "0" * 5000], "9007199254740993")
 
 
 async def test_what_could_never_be_asked_is_refused_when_it_is_saved(

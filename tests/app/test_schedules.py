@@ -17,6 +17,8 @@ from temporalio.service import RPCError
 
 from app.contracts import schedule_id_of
 from app.db.session import Database
+from app.db.statuses import EventSource
+from app.inbox.storing import Incoming, store
 from app.schedules.reconciling import reconcile_schedules
 from app.settings import Settings, TemporalSettings
 from app.temporal import Temporal
@@ -226,3 +228,24 @@ async def test_the_command_line_does_what_the_api_does(api: httpx.AsyncClient, t
     assert name in said["list"].stdout
     gone = await asyncio.to_thread(_millrace, api, "show", name)
     assert (gone.returncode, "SCHEDULE_NOT_FOUND" in gone.stderr) == (1, True)
+
+
+async def test_what_a_schedule_brought_in_is_read_page_by_page_the_latest_first(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    schedule, other = await create_schedule(api, HOURLY), await create_schedule(api, HOURLY)
+    keys = [f"{one['id']}:2027-01-01T00:00:{n:02}Z" for n in range(5) for one in (schedule, other)]
+    coming = [Incoming(EventSource.SCHEDULE, "test.tick", key, f"tick {key}", {}) for key in keys]
+    async with database.driver() as connection:
+        for one in coming:
+            await store(connection, [one])
+    path = f"/schedules/{schedule['name']}/runs"
+    found, cursor = [], None
+    for length in (2, 2, 1):
+        page = await ok(await api.get(path, params={"limit": 2} | ({"cursor": cursor} if cursor else {})))
+        assert len(page["items"]) == length
+        found += [one["summary"].removeprefix("tick ") for one in page["items"]]
+        cursor = page["nextCursor"]
+    assert cursor is None
+    assert found == [key for key in reversed(keys) if key.startswith(schedule["id"])]
+    refused(await api.get(path, params={"cursor": "bm9uZQ"}), 422, "CURSOR_INVALID")

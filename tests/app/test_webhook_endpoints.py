@@ -148,7 +148,7 @@ async def test_a_secret_must_fit_the_scheme_as_it_is_and_as_it_becomes(api: http
         ({"dedupe": {}}, "REQUEST_INVALID"),
         ({"dedupe": {"header": "X-Id", "value": 1}}, "REQUEST_INVALID"),
         ({"rateLimit": {"requests": 0}}, "REQUEST_INVALID"),
-        ({"triggerKey": "no key"}, "REQUEST_INVALID"),
+        ({"triggerKey": "no/key"}, "REQUEST_INVALID"),
     ],
 )
 async def test_what_cannot_be_an_endpoint_is_refused(api: httpx.AsyncClient, fields: Json, code: str) -> None:

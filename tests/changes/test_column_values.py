@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.changes.column_values import TypeTable, exact_integer, exact_number, json_value, read_json
+from app.connections.column_values import TypeTable, exact_integer, exact_number, json_value, read_json
 
 
 @pytest.mark.parametrize(
