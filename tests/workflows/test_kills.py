@@ -128,27 +128,20 @@ class ATimer(Await):
 
 class ASignal(Await):
     def definition(self, scene: Scene) -> dict[str, Any]:
-        return scene.around(step("paid", "SYS_WAIT_SIGNAL", signal="paid"))
+        return scene.around(step("paid", "SYS_WAIT_SIGNAL", signal="paid", correlationKey="a"))
 
     async def reached(self, scene: Scene) -> None:
         await scene.waiting("SIGNAL")
 
     async def outside(self, scene: Scene) -> None:
-        await scene.handle.signal("paid", 1)
+        await scene.handle.signal("paid", args=[1, "a"])
 
 
 class ASignalSentTwice(ASignal):
     async def outside(self, scene: Scene) -> None:
-        sent = [scene.executions.deliver(scene.handle, "paid", n, signal_id="one") for n in (1, 2)]
-        assert await asyncio.gather(*sent) == ["DELIVERED", "DELIVERED"]
-
-
-class ASignalUnderAKey(ASignal):
-    def definition(self, scene: Scene) -> dict[str, Any]:
-        return scene.around(step("paid", "SYS_WAIT_SIGNAL", signal="paid", correlationKey="a"))
-
-    async def outside(self, scene: Scene) -> None:
-        assert await scene.executions.deliver_awaited(scene.handle, "paid", "a", "one") == "DELIVERED"
+        sent = scene.executions.deliver(scene.handle, "paid", 1, key="a", signal_id="one")
+        again = scene.executions.deliver_awaited(scene.handle, "paid", "a", "one")
+        assert await asyncio.gather(sent, again) == ["DELIVERED", "DELIVERED"]
 
 
 class APerson(Await):
@@ -303,7 +296,6 @@ AWAITS: dict[str, Callable[[], Await]] = {
     "a timer": ATimer,
     "a signal": ASignal,
     "a signal sent twice": ASignalSentTwice,
-    "a signal under a key": ASignalUnderAKey,
     "a person": APerson,
     "a child": AChild,
     "a batch": ABatch,

@@ -11,32 +11,13 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
 from app.contracts import TELL_CHILD, ChildOrder, workflow_id
-from app.embedded import start_temporal
-from app.processes import OwnProcess
 from app.run_contracts import COMPLETE_STEP, StepCompletion
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
+from tests.workflows.conftest import SUGGESTED_AFTER
 from tests.workflows.counterpart import Counterpart, call
 from tests.workflows.harness import Executions, Handle, executions_on, failure_of
 from tests.workflows.killing import SOON, Workers
-from tests.workflows.recorded_ways_in import delivering
 from tests.workflows.test_step_reading import read
-from tests.workflows.waiting import Shop, waiting
-
-SUGGESTED_AFTER = 60
-
-
-@pytest.fixture(scope="module")
-async def short_histories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
-    """A client of a server that suggests to continue as new early."""
-    started: list[OwnProcess] = []
-    home: Path = tmp_path_factory.mktemp("temporal")
-    option = f"limit.historyCount.suggestContinueAsNew={SUGGESTED_AFTER}"
-    try:
-        server = await start_temporal(home, started.append, throwaway=True, options=("--dynamic-config-value", option))
-        yield await Client.connect(server.address)
-    finally:
-        for process in started:
-            await process.stop()
 
 
 @pytest.fixture
@@ -307,19 +288,6 @@ async def test_signals_that_come_while_the_run_moves_on_are_all_taken_in_their_o
             await running.deliver(latest, "paid", n, signal_id=f"signal-{n}")
     assert await handle.result() == list(range(most))
     assert await runs_of(handle, running.client) >= 2
-
-
-async def test_events_find_a_run_that_waits_under_a_key_in_whichever_of_its_runs(running: Executions) -> None:
-    shop = Shop(running)
-    await shop.open(line(waiting(repeat={"until": "__iteration__ = 11"}), output=expr("__steps__.wait.n")))
-    handle = await shop.start(order="a")
-    async with delivering(running):
-        for n in range(12):
-            await shop.waits()
-            await shop.delivery(await shop.post("a", n=n))
-    assert await handle.result() == list(range(12))
-    assert await runs_of(handle, running.client) > 1
-    await shop.waits(0)
 
 
 async def test_a_signal_repeated_in_a_later_run_is_still_known(running: Executions) -> None:

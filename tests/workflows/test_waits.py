@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from temporalio.client import Client
 
 from app.contracts import WaitRecord
 from app.db.event_tables import SignalWait
@@ -16,7 +17,7 @@ from app.inbox.awaiting import record_waits
 from app.run_contracts import SignalDelivery
 from tests.app.inbox_scenes import read_deliveries
 from tests.documents import child, expr, line, wait_signal
-from tests.workflows.harness import Executions, event_types
+from tests.workflows.harness import Executions, event_types, executions_on
 from tests.workflows.recorded_ways_in import delivering
 from tests.workflows.waiting import OUTPUT, Shop, waiting
 
@@ -257,6 +258,23 @@ async def test_a_wait_that_postgres_does_not_take_at_first_is_found_later(shop: 
     await shop.waits()
     await shop.post("a")
     assert await handle.result() == {"order": "a"}
+
+
+async def test_a_run_that_continues_as_new_while_it_waits_is_found_in_whichever_of_its_runs(
+    short_histories: Client, database_url: str
+) -> None:
+    async with executions_on(short_histories, database_url) as executions:
+        shop = Shop(executions)
+        async with executions.worker(), delivering(executions):
+            await shop.open(line(waiting(repeat={"until": "__iteration__ = 11"}), output=expr("__steps__.wait.n")))
+            handle = await shop.start(order="a")
+            for n in range(12):
+                await shop.waits()
+                await shop.delivery(await shop.post("a", n=n))
+            assert await handle.result() == list(range(12))
+            assert len([run async for run in short_histories.list_workflows(f"WorkflowId = '{handle.id}'")]) > 1
+            await shop.waits(0)
+        await executions.replay_all()
 
 
 async def test_what_an_ended_execution_waited_for_is_forgotten(quiet_shop: Shop) -> None:
