@@ -117,6 +117,25 @@ async def test_several_waits_of_one_run_get_an_event_each(shop: Shop) -> None:
     assert sorted(map(str, codes)) == ["NO_ONE_WAITS", "None", "None", "None"]
 
 
+async def test_however_waits_and_events_meet_each_event_is_taken_once(shop: Shop) -> None:
+    # Waits that end again and again, and another dispatcher besides.
+    retry = {"maxAttempts": 100, "initialInterval": 0.2, "backoff": "fixed"}
+    restless = waiting(timeout=1, retry=retry, repeat={"until": "__iteration__ = 2"})
+    await shop.open(line(restless, output=expr("__steps__.wait.n")))
+    orders = ["a", "b", "c"] * 4
+
+    async def posted(n: int) -> None:
+        await asyncio.sleep(n * 0.1)
+        await shop.post(orders[n % len(orders)], n=n)
+
+    async with delivering(shop.executions), asyncio.timeout(100):
+        posting = asyncio.gather(*(posted(n) for n in range(3 * len(orders))))
+        handles = [await shop.start(order=order) for order in orders]
+        await posting
+        outputs = await asyncio.gather(*(handle.result() for handle in handles))
+    assert sorted(n for output in outputs for n in output) == list(range(3 * len(orders)))
+
+
 async def test_an_event_is_for_who_waits_before_it_starts_anything(shop: Shop) -> None:
     await shop.open(line(waiting(), output=OUTPUT), SubscriptionMode.START_OR_RESUME)
     handle = await shop.start(order="a")
