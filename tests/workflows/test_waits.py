@@ -12,6 +12,9 @@ from app.contracts import WaitRecord
 from app.db.event_tables import SignalWait
 from app.db.statuses import DeliveryStatus, SubscriptionMode
 from app.executions import updates
+from app.executions.control import Caller
+from app.executions.reopening import reopen
+from app.executions.repair import EngineRepair
 from app.executions.tidying import close_left_open
 from app.inbox.awaiting import record_waits
 from app.run_contracts import SignalDelivery
@@ -294,6 +297,19 @@ async def test_a_run_that_continues_as_new_while_it_waits_is_found_in_whichever_
             assert len([run async for run in short_histories.list_workflows(f"WorkflowId = '{handle.id}'")]) > 1
             await shop.waits(0)
         await executions.replay_all()
+
+
+async def test_an_event_resumes_a_run_that_was_taken_up_again(shop: Shop) -> None:
+    await shop.open(line(waiting(), output=OUTPUT))
+    handle = await shop.start(order="a")
+    (first,) = await shop.waits()
+    await handle.cancel()
+    await shop.executions.closed(handle)
+    await reopen(shop.executions.database, shop.temporal, EngineRepair(), first.execution_id, None, Caller("ann"))
+    (again,) = await shop.waits()
+    assert (again.execution_id, again.key, again.id == first.id) == (first.execution_id, first.key, False)
+    await shop.delivery(await shop.post("a"))
+    assert await shop.handle(first.execution_id).result() == {"order": "a"}
 
 
 async def test_what_an_ended_execution_waited_for_is_forgotten(quiet_shop: Shop) -> None:
