@@ -17,9 +17,9 @@ from app.executions.reopening import reopen
 from app.executions.repair import EngineRepair
 from app.executions.tidying import close_left_open
 from app.inbox.awaiting import record_waits
-from app.run_contracts import SignalDelivery
+from app.run_contracts import AwaitedSignal
 from tests.app.inbox_scenes import read_deliveries
-from tests.documents import child, expr, line, wait_signal
+from tests.documents import arrow, child, document, expr, join, line, split, wait_signal
 from tests.workflows.harness import Executions, event_types, executions_on
 from tests.workflows.recorded_ways_in import delivering
 from tests.workflows.waiting import OUTPUT, Shop, waiting
@@ -120,6 +120,24 @@ async def test_several_waits_of_one_run_get_an_event_each(shop: Shop) -> None:
     assert sorted(map(str, codes)) == ["NO_ONE_WAITS", "None", "None", "None"]
 
 
+async def test_each_of_two_steps_that_wait_alike_is_found_after_the_other_has_its_event(shop: Shop) -> None:
+    # The run itself would give a signal to `a` first, and says first that `z` waits.
+    names = ("z", "a")
+    steps = [wait_signal(name, "paid", correlationKey="k") for name in names]
+    arrows = [arrow(text) for name in names for text in (f"s -> {name}", f"{name} -> j")]
+    await shop.open(document(arrow("start -> s"), split("s"), *steps, join("j"), *arrows, arrow("j -> end")))
+    handle = await shop.start()
+    first, second = await shop.waits(2)
+    payments = []
+    for left in (1, 0):
+        payments.append(await shop.post("k"))
+        await shop.delivery(payments[-1])
+        await shop.waits(left)
+    given = [(await shop.delivery(payment)).wait_id for payment in payments]
+    assert given == [first.id, second.id]
+    await handle.result()
+
+
 async def test_however_waits_and_events_meet_each_event_is_taken_once(shop: Shop) -> None:
     # Waits that end again and again, and another dispatcher besides.
     retry = {"maxAttempts": 100, "initialInterval": 0.2, "backoff": "fixed"}
@@ -179,7 +197,7 @@ async def test_a_wait_that_has_another_signal_refuses_an_event_and_the_next_run_
     payment = await shop.post("a", held=True)
     settled = await shop.settle(payment)
     (handover,) = settled.handovers
-    assert (handover.execution_id, handover.wait_id) == (oldest.execution_id, oldest.id)
+    assert (handover.execution_id, handover.wait.id) == (oldest.execution_id, oldest.id)
     taken, left = (first, second) if str(oldest.execution_id) in first.id else (second, first)
     await shop.executions.deliver(taken, "paid", "by hand", key="a")
     await shop.perform(settled)
@@ -200,7 +218,7 @@ async def test_each_wait_is_given_one_event(quiet_shop: Shop) -> None:
     waits = await shop.waits(2)
     payments = [await shop.post("a", held=True) for _ in range(3)]
     given = [each for payment in payments for each in (await shop.settle(payment)).handovers]
-    assert [each.wait_id for each in given] == [wait.id for wait in waits]
+    assert [each.wait and each.wait.id for each in given] == [wait.id for wait in waits]
     assert (await shop.delivery(payments[2], DeliveryStatus.PENDING)).code == "NO_ONE_WAITS"
     for handle in handles:
         await handle.cancel()
@@ -212,7 +230,7 @@ async def test_of_two_signals_for_one_wait_that_come_at_once_one_is_refused_and_
     await shop.open(line(waiting(), wait_signal("other")))
     handle = await shop.start(order="a")
     (wait,) = await shop.waits()
-    signals = [SignalDelivery(name="paid", payload=n, correlation_key="a", id=f"s{n}") for n in range(2)]
+    signals = [AwaitedSignal(name="paid", payload=n, correlation_key="a", id=f"s{n}") for n in range(2)]
     ask = [updates.deliver_awaited(shop.temporal, wait.execution_id, signal, signal.id or "") for signal in signals]
     answers = await asyncio.gather(*ask, return_exceptions=True)
     assert sorted(str(getattr(each, "code", None) or getattr(each, "status", "")) for each in answers) == [
@@ -234,8 +252,8 @@ async def test_an_event_that_was_taken_while_its_sender_died_is_not_given_to_ano
     payment = await shop.post("a", held=True)
     (handover,) = (await shop.settle(payment)).handovers
     name = f"delivery:{handover.delivery_id}"
-    signal = SignalDelivery(name="paid", payload={}, correlation_key="a", id=name)
-    await updates.deliver_awaited(shop.temporal, handover.execution_id, signal, f"{name}:{handover.wait_id}")
+    signal = AwaitedSignal(name="paid", payload={}, correlation_key="a", id=name)
+    await updates.deliver_awaited(shop.temporal, handover.execution_id, signal, f"{name}:{handover.wait.id}")
     await handle.result()
     await shop.perform(await shop.settle(payment))
     assert str((await shop.delivery(payment)).execution_id) in handle.id
