@@ -50,6 +50,14 @@ class SignalDelivery(Contract):
     actor: str | None = None
 
 
+class AwaitedSignal(SignalDelivery):
+    """A signal, which has an `id`, for a step that waits for it now: for the activation or item of `wait_key` alone, or
+    without it for the one that has waited longest.
+    """
+
+    wait_key: str | None = None
+
+
 class SignalReceipt(Reply):
     """What became of a signal: a step took it, or it waits for one. The step is named where it was known at once."""
 

@@ -245,7 +245,7 @@ def signalled(draft: Draft, event: SignalReceived) -> Consequence | None:
     """A signal has come: it is delivered, adds items, or is buffered, unless it was only for who waits for it now."""
     if repeated(draft, event):
         return None
-    fan = growing(draft, event.name)
+    fan = None if event.awaited else growing(draft, event.name)
     if fan is not None:
         add_items(draft, fan, added(event.payload))
         return None

@@ -94,7 +94,8 @@ class HumanCompleted:
 class SignalReceived:
     """A named signal came. `id` is the sender's, by which a repetition is known; without one there is none.
 
-    One that is `awaited` is for a step that waits for it now, and has not come where none does.
+    One that is `awaited` is for a step that waits for it now, and has not come where none does; with a `wait_key` it is
+    for that activation or item alone.
     """
 
     name: str
@@ -103,6 +104,7 @@ class SignalReceived:
     correlation_key: str | None = None
     id: str | None = None
     awaited: bool = False
+    wait_key: str | None = None
     type: Literal["SignalReceived"] = "SignalReceived"
 
 

@@ -7,7 +7,7 @@ from engine.errors import EngineError
 from engine.events import SignalReceived
 from engine.json_types import JSON
 from engine.plan import Plan, SignalNode, WorkNode
-from engine.state import Buffered, Phase, Stage, State
+from engine.state import Buffered, Phase, Stage, State, Work
 from engine.values import Const
 
 ADD = ".add"
@@ -35,18 +35,25 @@ def waiting_signal(draft: Draft, wanted: tuple[str, ...]) -> Buffered | None:
 
 
 def receives(draft: Draft, event: SignalReceived) -> str | None:
-    """The key of the activation or item that takes a signal: the one that has waited longest."""
-    return taker(draft, event.name, event.correlation_key)
+    """The key of the activation or item that takes a signal: the one that it is for, or has waited longest."""
+    return taker(draft, event.name, event.correlation_key, event.wait_key)
 
 
-def taker(state: State | Draft, name: str, key: str | None) -> str | None:
-    """The key of the activation or item that would take a signal."""
+def taker(state: State | Draft, name: str, key: str | None, wait_key: str | None = None) -> str | None:
+    """The key of the activation or item that would take a signal, or whether the one of `wait_key` would."""
+    if wait_key is not None:
+        work = state.work.get(wait_key)
+        return wait_key if work is not None and _takes(work, name, key) else None
     waiting = [
         (work.since, work.step_id, work.visit, -1 if work.item is None else work.item, place)
         for place, work in state.work.items()
-        if work.signal and work.stage is Stage.RUNNING and matches(work.signal, name, key)
+        if _takes(work, name, key)
     ]
     return min(waiting)[-1] if waiting else None
+
+
+def _takes(work: Work, name: str, key: str | None) -> bool:
+    return bool(work.signal) and work.stage is Stage.RUNNING and matches(work.signal, name, key)
 
 
 def growing(state: State | Draft, name: str) -> str | None:

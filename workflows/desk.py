@@ -24,6 +24,7 @@ from app.run_contracts import (
     MIGRATE_INLINE,
     STATE_QUERY,
     STEPS_QUERY,
+    AwaitedSignal,
     ControlReceipt,
     ControlRequest,
     MigrationFinding,
@@ -52,6 +53,7 @@ from workflows.requests import (
     control_of,
     destination,
     not_awaited,
+    place_awaited,
     received,
     refusal,
     task_of,
@@ -148,13 +150,13 @@ class Desk:
                 check_signal(*self._begun(), self._inbox, signal, now(), self._given_revision())
 
     @workflow.update(name=DELIVER_AWAITED)
-    async def deliver_awaited(self, signal: SignalDelivery) -> SignalReceipt:
+    async def deliver_awaited(self, signal: AwaitedSignal) -> SignalReceipt:
         """A signal, which has an id, for a step that waits for it: NOT_AWAITED where none does any more by its turn."""
         _, state = await self._having_begun()
         with _refused(None):
             check_awaited(state, signal)
-        place = destination(state, self._inbox, signal)
-        await self._apply(received(signal, signal.id, now(), awaited=True))
+        place = place_awaited(state, self._inbox, signal)
+        await self._apply(received(signal, signal.id, now()))
         if signal.id not in self._begun()[1].receipts:
             raise refusal(not_awaited(signal))
         if place is None:
@@ -162,7 +164,7 @@ class Desk:
         return SignalReceipt(status="DELIVERED", step_id=place.step_id, visit=place.visit, item=place.item)
 
     @deliver_awaited.validator
-    def refuse_awaited(self, signal: SignalDelivery) -> None:
+    def refuse_awaited(self, signal: AwaitedSignal) -> None:
         """Refuses what nobody waits for."""
         if self._state is not None:
             with _refused(None):

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from temporalio.exceptions import ApplicationError
 
-from app.run_contracts import ControlRequest, SignalDelivery, StepCompletion
+from app.run_contracts import AwaitedSignal, ControlRequest, SignalDelivery, StepCompletion
 from engine.errors import EngineError
 from engine.events import (
     CancelRequested,
@@ -100,12 +100,22 @@ def destination(state: State, inbox: Collection[Event], signal: SignalDelivery) 
     return None if key is None else Key.parse(key)
 
 
-def check_awaited(state: State, signal: SignalDelivery) -> None:
-    """Raises `EngineError` when no step waits for a signal: EXECUTION_ENDED, or NOT_AWAITED."""
+def check_awaited(state: State, signal: AwaitedSignal) -> None:
+    """Raises `EngineError` when no step waits for a signal that is for who does: EXECUTION_ENDED, or NOT_AWAITED."""
     if state.phase is not Phase.RUNNING:
         raise EngineError("EXECUTION_ENDED", "the execution has ended or is ending")
-    if signal.id not in state.receipts and taker(state, signal.name, signal.correlation_key) is None:
+    if signal.id not in state.receipts and _taker_of(state, signal) is None:
         raise not_awaited(signal)
+
+
+def place_awaited(state: State, inbox: Collection[Event], signal: AwaitedSignal) -> Key | None:
+    """The step that takes a signal which is for who waits; None where it has come before, or comes after others."""
+    key = None if inbox or signal.id in state.receipts else _taker_of(state, signal)
+    return None if key is None else Key.parse(key)
+
+
+def _taker_of(state: State, signal: AwaitedSignal) -> str | None:
+    return taker(state, signal.name, signal.correlation_key, signal.wait_key)
 
 
 def not_awaited(signal: SignalDelivery) -> EngineError:
@@ -113,9 +123,11 @@ def not_awaited(signal: SignalDelivery) -> EngineError:
     return EngineError("NOT_AWAITED", f"no step waits for the signal {signal.name} under {signal.correlation_key} now")
 
 
-def received(signal: SignalDelivery, signal_id: str | None, at: int, *, awaited: bool = False) -> SignalReceived:
+def received(signal: SignalDelivery, signal_id: str | None, at: int) -> SignalReceived:
     """The event of a signal."""
-    return SignalReceived(signal.name, at, signal.payload, signal.correlation_key, signal_id, awaited)
+    wait_key = signal.wait_key if isinstance(signal, AwaitedSignal) else None
+    awaited = isinstance(signal, AwaitedSignal)
+    return SignalReceived(signal.name, at, signal.payload, signal.correlation_key, signal_id, awaited, wait_key)
 
 
 def control_of(

@@ -59,6 +59,7 @@ Action = Literal[
     "RESUME_STEP",
     "RESUME_TEMPLATE",
     "RETRY",
+    "RETRY_BACKFILL",
     "RETRY_INCIDENT",
     "ROTATE_WEBHOOK_SECRET",
     "RUN_SCHEDULE",

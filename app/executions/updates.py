@@ -22,6 +22,7 @@ from app.run_contracts import (
     DELIVER_AWAITED,
     DELIVER_SIGNAL,
     MIGRATE,
+    AwaitedSignal,
     ControlReceipt,
     ControlRequest,
     MigrationReport,
@@ -72,9 +73,9 @@ async def deliver_signal(
 
 
 async def deliver_awaited(
-    temporal: Temporal, execution_id: UUID, signal: SignalDelivery, update_id: str
+    temporal: Temporal, execution_id: UUID, signal: AwaitedSignal, update_id: str
 ) -> SignalReceipt:
-    """Hands a signal, which has an id, to the step of the run that waits for it. Raises NOT_AWAITED where none does."""
+    """Hands a signal to the step of the run that waits for it. Raises NOT_AWAITED where none does."""
     return await _update(temporal, execution_id, DELIVER_AWAITED, signal, update_id, SignalReceipt)
 
 

@@ -7,6 +7,7 @@ what the row says. A row's id is that of one wait; the next one of the same step
 import hashlib
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from app.contracts import WaitRecord
@@ -60,7 +61,7 @@ WAKE = f"""
 """
 # The longest waiting first. What was given an event has it until that has been refused.
 FIND = """
-    SELECT wait.id, wait.execution_id
+    SELECT wait.id, wait.execution_id, wait.key
     FROM signal_wait AS wait JOIN workflow_execution AS execution ON execution.id = wait.execution_id
     WHERE wait.signal = $2 AND wait.correlation_key = $3 AND wait.closed_at IS NULL
         AND execution.template_id = $1 AND execution.status IN ('CREATED', 'STARTED') AND wait.id <> ALL($4::uuid[])
@@ -71,7 +72,17 @@ FIND = """
     ORDER BY wait.opened_at, wait.id
     LIMIT 1
 """
+KEY_OF = "SELECT key FROM signal_wait WHERE id = $1"
 END = "UPDATE signal_wait SET closed_at = greatest(opened_at, now()) WHERE id = $1 AND closed_at IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait of an execution; `key` is the engine's, None where its row is not there any more."""
+
+    id: UUID
+    execution_id: UUID
+    key: str | None
 
 
 async def record_waits(database: Database, execution_id: UUID, records: Sequence[WaitRecord]) -> None:
@@ -111,10 +122,15 @@ async def lock_keys(connection: Connection, keys: Collection[tuple[UUID, str]]) 
 
 async def find_wait(
     connection: Connection, template_id: UUID, signal: str, correlation_key: str, but: Collection[UUID]
-) -> tuple[UUID, UUID] | None:
-    """The wait (its id, and its execution's) that a template's next signal under a key is for, `but` for some."""
+) -> Wait | None:
+    """The wait that a template's next signal under a key is for, `but` for some."""
     found = await connection.fetchrow(FIND, template_id, signal, correlation_key, list(but))
-    return None if found is None else (found[0], found[1])
+    return None if found is None else Wait(*found)
+
+
+async def find_given(connection: Connection, wait_id: UUID, execution_id: UUID) -> Wait:
+    """A wait of an execution that was given something before."""
+    return Wait(wait_id, execution_id, await connection.fetchval(KEY_OF, wait_id))
 
 
 async def end_wait(connection: Connection, wait_id: UUID) -> None:

@@ -19,7 +19,7 @@ from app.inbox.awaiting import end_wait
 from app.inbox.queries import Event, find_deliveries, lock_due, lock_pending
 from app.inbox.settling import CONCLUDE, Delivered, Handover, Settled, as_delivered, settle
 from app.inbox.storing import CHANNEL
-from app.run_contracts import SignalDelivery
+from app.run_contracts import AwaitedSignal, SignalDelivery
 from app.settings import Settings
 from app.temporal import Temporal
 
@@ -170,13 +170,16 @@ async def _hand_over(
 
 
 async def _hand_one_over(temporal: Temporal, one: Handover) -> AppError | None:
-    taken_as = f"delivery:{one.delivery_id}"
-    signal = SignalDelivery(name=one.signal, payload=one.payload, correlation_key=one.correlation_key, id=taken_as)
-    # What a wait that is over has refused may be asked of the next one of the same run.
-    update_id = taken_as if one.wait_id is None else f"{taken_as}:{one.wait_id}"
-    ask = updates.deliver_signal if one.wait_id is None else updates.deliver_awaited
+    # The id of the signal, by which the run knows a repetition, and of the update, by which the server does.
+    name = f"delivery:{one.delivery_id}"
+    update_id = name if one.wait is None else f"{name}:{one.wait.id}"
+    given = {"name": one.signal, "payload": one.payload, "correlation_key": one.correlation_key, "id": name}
     try:
-        await ask(temporal, one.execution_id, signal, update_id)
+        if one.wait is None:
+            await updates.deliver_signal(temporal, one.execution_id, SignalDelivery(**given), update_id)
+        else:
+            signal = AwaitedSignal(**given, wait_key=one.wait.key)
+            await updates.deliver_awaited(temporal, one.execution_id, signal, update_id)
     except AppError as error:
         if error.code == EXECUTION_ENDED and await updates.was_signalled(temporal, one.execution_id, update_id):
             # It had been taken before, and the answer was lost.
@@ -191,12 +194,13 @@ async def _note(connection: Connection, handover: Handover, error: AppError | No
     async with connection.transaction():
         # Before the delivery, as everybody does; and nobody adds to what is counted meanwhile.
         await connection.execute(LOCK_EVENT, handover.delivery_id)
-        noted = (handover.delivery_id, status.value, code, message, wait, handover.execution_id, handover.wait_id)
+        wait_id = None if handover.wait is None else handover.wait.id
+        noted = (handover.delivery_id, status.value, code, message, wait, handover.execution_id, wait_id)
         event_id = await connection.fetchval(NOTE_SIGNAL, *noted)
         if event_id is not None:
             await connection.execute(CONCLUDE, [event_id])
-        if code in LOOKING_ON and handover.wait_id is not None:
-            await end_wait(connection, handover.wait_id)
+        if code in LOOKING_ON and wait_id is not None:
+            await end_wait(connection, wait_id)
             await connection.execute(CALL)
     return status
 

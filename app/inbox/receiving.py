@@ -7,7 +7,7 @@ from uuid import UUID
 from app.db.session import Connection
 from app.db.statuses import DeliveryKind, SubscriptionMode
 from app.inbox.aims import Aim
-from app.inbox.awaiting import find_wait, lock_keys
+from app.inbox.awaiting import Wait, find_given, find_wait, lock_keys
 from app.inbox.queries import find_correlated
 from engine.errors import EngineError
 
@@ -17,7 +17,7 @@ class Receiver:
     """An execution that gets a signal: for one of its waits, or for whenever it takes it."""
 
     execution_id: UUID
-    wait_id: UUID | None = None
+    wait: Wait | None = None
 
 
 class Receivers:
@@ -43,14 +43,17 @@ class Receivers:
         before, subscription = aim.before, aim.subscription
         if before is not None and before.kind is DeliveryKind.SIGNAL and before.execution_id is not None:
             # It may have been taken, and only the answer was lost.
-            return Receiver(before.execution_id, before.wait_id)
+            if before.wait_id is None:
+                return Receiver(before.execution_id)
+            return Receiver(
+                before.execution_id, await find_given(self._connection, before.wait_id, before.execution_id)
+            )
         assert subscription is not None
         assert subscription.signal is not None
         wait = await find_wait(self._connection, template_id, subscription.signal, key, self._given)
         if wait is not None:
-            wait_id, execution_id = wait
-            self._given.add(wait_id)
-            return Receiver(execution_id, wait_id)
+            self._given.add(wait.id)
+            return Receiver(wait.execution_id, wait)
         started = self._started.get((template_id, key))
         if started is None:
             started = next(iter(await find_correlated(self._connection, template_id, key)), None)

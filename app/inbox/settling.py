@@ -18,6 +18,7 @@ from app.errors import AppError, Conflict, Invalid, NotFound, Postponed
 from app.executions.queries import Target, find_target_of
 from app.executions.starting import Launch, StartRequest, prepare
 from app.inbox.aims import SUBSCRIPTION, Aim, find_aims
+from app.inbox.awaiting import Wait
 from app.inbox.limiting import Gate
 from app.inbox.queries import Delivery, Event, find_deliveries
 from app.inbox.queueing import UNTIL_CALLED
@@ -121,12 +122,12 @@ def as_delivered(delivery: Delivery) -> Delivered:
 class Handover:
     """A signal to be handed to an execution; the delivery's id makes repetitions one.
 
-    With a `wait_id` it is for that wait of the execution's alone; otherwise it may be taken by a later one.
+    With a `wait` it is for that wait of the execution's alone; otherwise it may be taken by a later one.
     """
 
     delivery_id: UUID
     execution_id: UUID
-    wait_id: UUID | None
+    wait: Wait | None
     signal: str
     correlation_key: str
     payload: Any
@@ -277,13 +278,13 @@ class Writer:
     def _hand_over(self, aim: Aim, delivery_id: UUID, to: Receiver, key: str) -> dict[str, Any]:
         signal = None if aim.subscription is None else aim.subscription.signal
         assert signal is not None
-        self._handovers.append(Handover(delivery_id, to.execution_id, to.wait_id, signal, key, aim.event.payload))
+        self._handovers.append(Handover(delivery_id, to.execution_id, to.wait, signal, key, aim.event.payload))
         return {
             "kind": DeliveryKind.SIGNAL.value,
             "status": DeliveryStatus.PENDING.value,
             "correlation_key": key,
             "execution_id": str(to.execution_id),
-            "wait_id": None if to.wait_id is None else str(to.wait_id),
+            "wait_id": None if to.wait is None else str(to.wait.id),
             "due_in": HANDING_OVER.total_seconds(),
         }
 

@@ -18,6 +18,11 @@ LONG = line(
     step("rest", "SYS_DELAY", duration="PT1H"),
     step("call", "SYS_ACTION", onFailure="INCIDENT", **REFUSED),
 )
+AWAITING = line(
+    step(
+        "wait", "SYS_WAIT_SIGNAL", signal="paid", correlationKey={"type": "expr", "expr": {"src": "__context__.order"}}
+    )
+)
 BRITTLE = line(put("note", noted=True), step("call", "SYS_ACTION", **REFUSED), confirm("check"))
 BRITTLE_MENDED = line(put("note", noted=True), confirm("check"), put("stamp", stamped=True))
 
@@ -26,7 +31,12 @@ BRITTLE_MENDED = line(put("note", noted=True), confirm("check"), put("stamp", st
 def home() -> Iterator[Path]:
     with fresh_home() as folder, started(folder, "dev"):
         eventually(lambda: dev_file(folder))
-        for slug, definition in (("long", LONG), ("brittle", BRITTLE), ("asking", line(confirm("check")))):
+        for slug, definition in (
+            ("long", LONG),
+            ("brittle", BRITTLE),
+            ("asking", line(confirm("check"))),
+            ("awaiting", AWAITING),
+        ):
             publish(folder, slug, "1.0.0", definition)
         yield folder
 
@@ -65,6 +75,13 @@ def waits(home: Path, execution_id: str, *kinds: str) -> None:
 
 def execute(home: Path, slug: str) -> str:
     return str(ok(millrace(home, "execute", slug, "--json"))["executionId"])
+
+
+def started_with(home: Path, order: str) -> str:
+    """An execution that waits for the payment of an order."""
+    file = home / f"{order}.json"
+    file.write_text(json.dumps({"order": order}))
+    return str(ok(millrace(home, "execute", "awaiting", str(file), "--json"))["executionId"])
 
 
 def test_a_signal_a_skipped_timer_and_a_resolved_incident_lead_to_the_end(home: Path) -> None:
@@ -193,3 +210,30 @@ def test_one_command_steers_all_that_match(home: Path) -> None:
     replayed = ok(millrace(home, "executions", "replay", made[0], "--json"))
     waits(home, replayed["executionId"], "SIGNAL")
     assert ok(millrace(home, "executions", "terminate", replayed["executionId"], "--json"))["terminated"] == 1
+
+
+def test_a_webhook_resumes_the_execution_that_waits_for_it_by_its_key(home: Path) -> None:
+    with Api(dev_file(home)["api"]) as api:
+        endpoint = {
+            "name": "Payments",
+            "path": "payments",
+            "verification": {"scheme": "NONE"},
+            "triggerKey": "payments",
+        }
+        api.post("/webhook-endpoints", endpoint)
+        subscription = {
+            "triggerKey": "payments",
+            "mode": "RESUME",
+            "signal": "paid",
+            "correlationKey": "{{body.order}}",
+        }
+        template = next(one["id"] for one in api.pages("/templates") if one["slug"] == "awaiting")
+        api.post("/subscriptions", {**subscription, "templateId": template})
+        ids = {order: started_with(home, order) for order in ("o-1", "o-2")}
+        for order, execution_id in ids.items():
+            waits(home, execution_id, "SIGNAL")
+            (wait,) = seen(home, execution_id)["waitingFor"]
+            assert (wait["signal"], wait["correlationKey"]) == ("paid", order)
+        api.post("/hooks/payments", {"order": "o-2"})
+        becomes(home, ids["o-2"], "COMPLETED")
+        waits(home, ids["o-1"], "SIGNAL")

@@ -7,7 +7,7 @@ from engine.events import SignalReceived
 from engine.migration import migrate
 from engine.protocol import CloseWait, Command, OpenWait
 from engine.repair import Point, resume_from, retry_failed
-from tests.documents import action, arrow, confirm, delay, document, event_split, expr, join, line, wait_signal
+from tests.documents import action, arrow, confirm, delay, document, event_split, expr, join, line, split, wait_signal
 from tests.engine.world import World
 
 ITEMS = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[7, 8, 9]"}}, "concurrency": 2}
@@ -147,3 +147,23 @@ def test_a_signal_for_who_waits_now_has_not_come_where_nobody_does() -> None:
     world.done("ok#1")
     world.give(SignalReceived("paid", world.tick(), 1, "7", "s1", awaited=True))
     assert world.ended is not None
+
+
+def test_a_signal_for_one_wait_goes_to_no_other() -> None:
+    world = World(parallel_waits("one", "two"), {"order": 7})
+
+    def signalled(wait_key: str, signal_id: str) -> World:
+        return world.give(SignalReceived("paid", world.tick(), signal_id, "7", signal_id, True, wait_key))
+
+    signalled("two#1", "s1")
+    assert told(world)[2:] == [CloseWait("two#1")]
+    signalled("two#1", "s2")
+    assert world.waits() == {"one#1": ("paid", "7")}
+    assert world.state.receipts == ("s1",)
+    assert signalled("one#1", "s2").ended is not None
+
+
+def parallel_waits(*names: str) -> Any:
+    """Steps that wait at the same time for the same."""
+    arrows = [arrow(text) for name in names for text in (f"s -> {name}", f"{name} -> j")]
+    return document(split("s"), *map(keyed, names), join("j"), arrow("start -> s"), *arrows, arrow("j -> end"))

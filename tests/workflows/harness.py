@@ -30,6 +30,7 @@ from app.run_contracts import (
     DELIVER_SIGNAL,
     STATE_QUERY,
     STEPS_QUERY,
+    AwaitedSignal,
     ControlReceipt,
     ControlRequest,
     RunView,
@@ -255,7 +256,7 @@ class Executions:
 
     async def deliver_awaited(self, handle: Handle, name: str, key: str, signal_id: str) -> str:
         """A signal for who waits for it now; gives what became of it."""
-        signal = SignalDelivery(name=name, payload=signal_id, correlation_key=key, id=signal_id)
+        signal = AwaitedSignal(name=name, payload=signal_id, correlation_key=key, id=signal_id)
         return (await handle.execute_update(DELIVER_AWAITED, signal, result_type=SignalReceipt)).status
 
     async def control(self, handle: Handle, what: str, step_id: str | None = None, **fields: Any) -> str:

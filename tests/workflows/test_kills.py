@@ -128,19 +128,20 @@ class ATimer(Await):
 
 class ASignal(Await):
     def definition(self, scene: Scene) -> dict[str, Any]:
-        return scene.around(step("paid", "SYS_WAIT_SIGNAL", signal="paid"))
+        return scene.around(step("paid", "SYS_WAIT_SIGNAL", signal="paid", correlationKey="a"))
 
     async def reached(self, scene: Scene) -> None:
         await scene.waiting("SIGNAL")
 
     async def outside(self, scene: Scene) -> None:
-        await scene.handle.signal("paid", 1)
+        await scene.handle.signal("paid", args=[1, "a"])
 
 
 class ASignalSentTwice(ASignal):
     async def outside(self, scene: Scene) -> None:
-        sent = [scene.executions.deliver(scene.handle, "paid", n, signal_id="one") for n in (1, 2)]
-        assert await asyncio.gather(*sent) == ["DELIVERED", "DELIVERED"]
+        sent = scene.executions.deliver(scene.handle, "paid", 1, key="a", signal_id="one")
+        again = scene.executions.deliver_awaited(scene.handle, "paid", "a", "one")
+        assert await asyncio.gather(sent, again) == ["DELIVERED", "DELIVERED"]
 
 
 class APerson(Await):

@@ -11,30 +11,13 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
 from app.contracts import TELL_CHILD, ChildOrder, workflow_id
-from app.embedded import start_temporal
-from app.processes import OwnProcess
 from app.run_contracts import COMPLETE_STEP, StepCompletion
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
+from tests.workflows.conftest import SUGGESTED_AFTER
 from tests.workflows.counterpart import Counterpart, call
 from tests.workflows.harness import Executions, Handle, executions_on, failure_of
 from tests.workflows.killing import SOON, Workers
 from tests.workflows.test_step_reading import read
-
-SUGGESTED_AFTER = 60
-
-
-@pytest.fixture(scope="module")
-async def short_histories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
-    """A client of a server that suggests to continue as new early."""
-    started: list[OwnProcess] = []
-    home: Path = tmp_path_factory.mktemp("temporal")
-    option = f"limit.historyCount.suggestContinueAsNew={SUGGESTED_AFTER}"
-    try:
-        server = await start_temporal(home, started.append, throwaway=True, options=("--dynamic-config-value", option))
-        yield await Client.connect(server.address)
-    finally:
-        for process in started:
-            await process.stop()
 
 
 @pytest.fixture

@@ -2,124 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
-from sqlalchemy import select
-from sqlmodel import col
+from temporalio.client import Client
 
-from app.contracts import WaitRecord, workflow_id
-from app.db.event_tables import SignalWait, TriggerDelivery
+from app.contracts import WaitRecord
+from app.db.event_tables import SignalWait
 from app.db.statuses import DeliveryStatus, SubscriptionMode
-from app.db.tables import WorkflowExecution, WorkflowTemplate, WorkflowTemplateVersion
 from app.executions import updates
+from app.executions.control import Caller
+from app.executions.reopening import reopen
+from app.executions.repair import EngineRepair
 from app.executions.tidying import close_left_open
 from app.inbox.awaiting import record_waits
-from app.inbox.delivering import deliver, perform
-from app.inbox.queries import lock_pending
-from app.inbox.settling import Settled, settle
-from app.run_contracts import SignalDelivery
-from app.settings import Settings, TemporalSettings
-from app.temporal import Temporal
-from tests.app.inbox_scenes import incoming_event, read_deliveries, store_events, subscribe
-from tests.documents import child, expr, line, wait_signal
-from tests.workflows.harness import Executions, Handle, event_types
+from app.run_contracts import AwaitedSignal
+from tests.app.inbox_scenes import read_deliveries
+from tests.documents import arrow, child, document, expr, join, line, split, wait_signal
+from tests.workflows.harness import Executions, event_types, executions_on
 from tests.workflows.recorded_ways_in import delivering
-
-ORDER = {"type": "expr", "expr": {"src": "__trigger__.order"}}
-OUTPUT = expr("__steps__.wait")
-
-
-def waiting(**fields: Any) -> dict[str, Any]:
-    """A step that waits for the payment of the order in its context."""
-    return wait_signal("wait", "paid", **{"correlationKey": expr("__context__.order"), **fields})
-
-
-class Shop:
-    """One template whose executions wait, its subscription, and what is posted for it."""
-
-    def __init__(self, executions: Executions) -> None:
-        self.executions = executions
-        self.settings = Settings(temporal=TemporalSettings(task_queue=executions.task_queue))
-        self.temporal = Temporal(self.settings.temporal, executions.converter, executions.client)
-        self.key = f"payments-{uuid4().hex}"
-        self.template_id = UUID(int=0)
-        self.version_id = UUID(int=0)
-
-    async def open(self, document: dict[str, Any], mode: SubscriptionMode = SubscriptionMode.RESUME) -> str:
-        """The template, active, with its subscription; gives its slug."""
-        slug = f"shop-{uuid4().hex[:12]}"
-        self.version_id = await self.executions.template(slug, document)
-        async with self.executions.database.transaction() as session:
-            version = await session.get_one(WorkflowTemplateVersion, self.version_id)
-            self.template_id = version.template_id
-            (await session.get_one(WorkflowTemplate, self.template_id)).status = "ACTIVE"
-        template = {"id": str(self.template_id)}
-        await subscribe(self.executions.database, template, self.key, mode=mode, signal="paid", correlation_key=ORDER)
-        return slug
-
-    async def start(self, **context: Any) -> Handle:
-        """An execution of the template."""
-        event = incoming_event("", template_id=self.template_id, payload={"context": context})
-        await store_events(self.executions.database, event, held=True)
-        (delivered,) = await deliver(self.executions.database, self.temporal, self.settings, [event.id])
-        assert delivered.status == DeliveryStatus.STARTED, delivered.error
-        return self.handle(delivered.execution_id)
-
-    def handle(self, execution_id: UUID | None) -> Handle:
-        """The run of an execution."""
-        return self.executions.client.get_workflow_handle(workflow_id(str(execution_id)))
-
-    async def waits(self, count: int = 1) -> list[SignalWait]:
-        """The template's open waits, once there are so many, the longest first."""
-        statement = (
-            select(SignalWait)
-            .join(WorkflowExecution, col(WorkflowExecution.id) == SignalWait.execution_id)
-            .where(col(WorkflowExecution.template_id) == self.template_id, col(SignalWait.closed_at).is_(None))
-            .order_by(col(SignalWait.opened_at), col(SignalWait.id))
-        )
-        found: list[SignalWait] = []
-        async with asyncio.timeout(20):
-            while True:
-                async with self.executions.database.transaction() as session:
-                    found = list((await session.execute(statement)).scalars())
-                if len(found) == count:
-                    return found
-                await asyncio.sleep(0.05)
-
-    async def post(self, order: str, *, held: bool = False, **payload: Any) -> UUID:
-        """A payment comes in; `held` from the dispatcher."""
-        event = incoming_event(self.key, payload={"order": order, **payload})
-        await store_events(self.executions.database, event, held=held)
-        return event.id
-
-    async def delivery(self, event_id: UUID, status: DeliveryStatus = DeliveryStatus.SIGNALLED) -> TriggerDelivery:
-        """What became of a payment, once it has."""
-        async with asyncio.timeout(30):
-            while True:
-                for each in await read_deliveries(self.executions.database, event_id):
-                    if each.status == status and (status != DeliveryStatus.PENDING or each.code is not None):
-                        return each
-                await asyncio.sleep(0.05)
-
-    async def put_off(self, event_id: UUID) -> None:
-        """Has an event wait for an hour, unless something calls it."""
-        later = datetime.now(UTC) + timedelta(hours=1)
-        async with self.executions.database.driver() as connection:
-            await connection.execute("UPDATE trigger_delivery SET due_at = $2 WHERE event_id = $1", event_id, later)
-            await connection.execute("UPDATE trigger_event SET due_at = $2 WHERE id = $1", event_id, later)
-
-    async def settle(self, event_id: UUID) -> Settled:
-        """Decides who gets a payment, and tells nobody."""
-        async with self.executions.database.driver() as connection, connection.transaction():
-            return await settle(connection, self.settings, await lock_pending(connection, [event_id]), early=True)
-
-    async def perform(self, settled: Settled) -> None:
-        """Tells them."""
-        async with self.executions.database.driver() as connection:
-            await perform(connection, self.temporal, settled)
+from tests.workflows.waiting import OUTPUT, Shop, waiting
 
 
 @pytest.fixture
@@ -206,6 +109,54 @@ async def test_a_run_that_waits_again_and_again_gets_one_event_each_time(shop: S
         assert sorted(await handle.result()) == list(range(5))
 
 
+async def test_several_waits_of_one_run_get_an_event_each(shop: Shop) -> None:
+    items = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1..3]"}}}
+    await shop.open(line(waiting(forEach=items), output=expr("__steps__.wait.n")))
+    handle = await shop.start(order="a")
+    await shop.waits(3)
+    payments = await asyncio.gather(*(shop.post("a", n=n) for n in range(4)))
+    assert len(set(await handle.result())) == 3
+    codes = [each.code for payment in payments for each in await read_deliveries(shop.executions.database, payment)]
+    assert sorted(map(str, codes)) == ["NO_ONE_WAITS", "None", "None", "None"]
+
+
+async def test_each_of_two_steps_that_wait_alike_is_found_after_the_other_has_its_event(shop: Shop) -> None:
+    # The run itself would give a signal to `a` first, and says first that `z` waits.
+    names = ("z", "a")
+    steps = [wait_signal(name, "paid", correlationKey="k") for name in names]
+    arrows = [arrow(text) for name in names for text in (f"s -> {name}", f"{name} -> j")]
+    await shop.open(document(arrow("start -> s"), split("s"), *steps, join("j"), *arrows, arrow("j -> end")))
+    handle = await shop.start()
+    first, second = await shop.waits(2)
+    payments = []
+    for left in (1, 0):
+        payments.append(await shop.post("k"))
+        await shop.delivery(payments[-1])
+        await shop.waits(left)
+    given = [(await shop.delivery(payment)).wait_id for payment in payments]
+    assert given == [first.id, second.id]
+    await handle.result()
+
+
+async def test_however_waits_and_events_meet_each_event_is_taken_once(shop: Shop) -> None:
+    # Waits that end again and again, and another dispatcher besides.
+    retry = {"maxAttempts": 100, "initialInterval": 0.2, "backoff": "fixed"}
+    restless = waiting(timeout=1, retry=retry, repeat={"until": "__iteration__ = 2"})
+    await shop.open(line(restless, output=expr("__steps__.wait.n")))
+    orders = ["a", "b", "c"] * 4
+
+    async def posted(n: int) -> None:
+        await asyncio.sleep(n * 0.1)
+        await shop.post(orders[n % len(orders)], n=n)
+
+    async with delivering(shop.executions), asyncio.timeout(100):
+        posting = asyncio.gather(*(posted(n) for n in range(3 * len(orders))))
+        handles = [await shop.start(order=order) for order in orders]
+        await posting
+        outputs = await asyncio.gather(*(handle.result() for handle in handles))
+    assert sorted(n for output in outputs for n in output) == list(range(3 * len(orders)))
+
+
 async def test_an_event_is_for_who_waits_before_it_starts_anything(shop: Shop) -> None:
     await shop.open(line(waiting(), output=OUTPUT), SubscriptionMode.START_OR_RESUME)
     handle = await shop.start(order="a")
@@ -246,7 +197,7 @@ async def test_a_wait_that_has_another_signal_refuses_an_event_and_the_next_run_
     payment = await shop.post("a", held=True)
     settled = await shop.settle(payment)
     (handover,) = settled.handovers
-    assert (handover.execution_id, handover.wait_id) == (oldest.execution_id, oldest.id)
+    assert (handover.execution_id, handover.wait.id) == (oldest.execution_id, oldest.id)
     taken, left = (first, second) if str(oldest.execution_id) in first.id else (second, first)
     await shop.executions.deliver(taken, "paid", "by hand", key="a")
     await shop.perform(settled)
@@ -267,7 +218,7 @@ async def test_each_wait_is_given_one_event(quiet_shop: Shop) -> None:
     waits = await shop.waits(2)
     payments = [await shop.post("a", held=True) for _ in range(3)]
     given = [each for payment in payments for each in (await shop.settle(payment)).handovers]
-    assert [each.wait_id for each in given] == [wait.id for wait in waits]
+    assert [each.wait and each.wait.id for each in given] == [wait.id for wait in waits]
     assert (await shop.delivery(payments[2], DeliveryStatus.PENDING)).code == "NO_ONE_WAITS"
     for handle in handles:
         await handle.cancel()
@@ -279,7 +230,7 @@ async def test_of_two_signals_for_one_wait_that_come_at_once_one_is_refused_and_
     await shop.open(line(waiting(), wait_signal("other")))
     handle = await shop.start(order="a")
     (wait,) = await shop.waits()
-    signals = [SignalDelivery(name="paid", payload=n, correlation_key="a", id=f"s{n}") for n in range(2)]
+    signals = [AwaitedSignal(name="paid", payload=n, correlation_key="a", id=f"s{n}") for n in range(2)]
     ask = [updates.deliver_awaited(shop.temporal, wait.execution_id, signal, signal.id or "") for signal in signals]
     answers = await asyncio.gather(*ask, return_exceptions=True)
     assert sorted(str(getattr(each, "code", None) or getattr(each, "status", "")) for each in answers) == [
@@ -301,8 +252,8 @@ async def test_an_event_that_was_taken_while_its_sender_died_is_not_given_to_ano
     payment = await shop.post("a", held=True)
     (handover,) = (await shop.settle(payment)).handovers
     name = f"delivery:{handover.delivery_id}"
-    signal = SignalDelivery(name="paid", payload={}, correlation_key="a", id=name)
-    await updates.deliver_awaited(shop.temporal, handover.execution_id, signal, f"{name}:{handover.wait_id}")
+    signal = AwaitedSignal(name="paid", payload={}, correlation_key="a", id=name)
+    await updates.deliver_awaited(shop.temporal, handover.execution_id, signal, f"{name}:{handover.wait.id}")
     await handle.result()
     await shop.perform(await shop.settle(payment))
     assert str((await shop.delivery(payment)).execution_id) in handle.id
@@ -333,6 +284,50 @@ async def test_runs_of_an_earlier_revision_have_no_rows(cached: Executions) -> N
     await handle.result()
     # One local activity: the row of the execution's end.
     assert (await event_types(handle)).count("marker_recorded") == 1
+
+
+async def test_a_wait_that_postgres_does_not_take_at_first_is_found_later(shop: Shop) -> None:
+    await shop.open(line(waiting(), output=OUTPUT))
+    rename = "ALTER TABLE {} RENAME TO {}"
+    async with shop.executions.database.driver() as connection:
+        await connection.execute(rename.format("signal_wait", "signal_wait_away"))
+        handle = await shop.start(order="a")
+        while "activity_task_scheduled" not in await event_types(handle):
+            await asyncio.sleep(0.1)
+        await connection.execute(rename.format("signal_wait_away", "signal_wait"))
+    await shop.waits()
+    await shop.post("a")
+    assert await handle.result() == {"order": "a"}
+
+
+async def test_a_run_that_continues_as_new_while_it_waits_is_found_in_whichever_of_its_runs(
+    short_histories: Client, database_url: str
+) -> None:
+    async with executions_on(short_histories, database_url) as executions:
+        shop = Shop(executions)
+        async with executions.worker(), delivering(executions):
+            await shop.open(line(waiting(repeat={"until": "__iteration__ = 11"}), output=expr("__steps__.wait.n")))
+            handle = await shop.start(order="a")
+            for n in range(12):
+                await shop.waits()
+                await shop.delivery(await shop.post("a", n=n))
+            assert await handle.result() == list(range(12))
+            assert len([run async for run in short_histories.list_workflows(f"WorkflowId = '{handle.id}'")]) > 1
+            await shop.waits(0)
+        await executions.replay_all()
+
+
+async def test_an_event_resumes_a_run_that_was_taken_up_again(shop: Shop) -> None:
+    await shop.open(line(waiting(), output=OUTPUT))
+    handle = await shop.start(order="a")
+    (first,) = await shop.waits()
+    await handle.cancel()
+    await shop.executions.closed(handle)
+    await reopen(shop.executions.database, shop.temporal, EngineRepair(), first.execution_id, None, Caller("ann"))
+    (again,) = await shop.waits()
+    assert (again.execution_id, again.key, again.id == first.id) == (first.execution_id, first.key, False)
+    await shop.delivery(await shop.post("a"))
+    assert await shop.handle(first.execution_id).result() == {"order": "a"}
 
 
 async def test_what_an_ended_execution_waited_for_is_forgotten(quiet_shop: Shop) -> None:
