@@ -75,7 +75,7 @@ class ReadSubscription:
         """
         found = None if self.name_value is None else self.name_value.of(payload)
         text = _text(found, "NAME_INVALID", "name")
-        return text[:LONGEST_NAME].strip() or None if text else None
+        return text.strip()[:LONGEST_NAME].rstrip() or None if text else None
 
     def correlation_key(self, payload: JSON) -> str | None:
         """What tells executions of the template apart: an event goes to the one that has the same key. None when the
@@ -87,7 +87,7 @@ class ReadSubscription:
         if self.correlation_value is None:
             return None
         text = _text(self.correlation_value.of(payload), "CORRELATION_KEY_INVALID", "correlationKey")
-        if not text:
+        if not text or text.isspace():
             raise EngineError("CORRELATION_KEY_INVALID", "The event has no correlation key.", "correlationKey")
         if len(text) > LONGEST_CORRELATION_KEY:
             message = f"A correlation key has at most {LONGEST_CORRELATION_KEY} characters."
@@ -144,7 +144,7 @@ def _text(found: JSON | Undefined, code: str, path: str) -> str | None:
         case bool():
             raise EngineError(code, "It is text or a number, not true or false.", path)
         case str():
-            return found.strip()
+            return found
         case int():
             return str(found)
         case float():
