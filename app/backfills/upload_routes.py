@@ -51,8 +51,8 @@ async def read_mapping(
         str | None, Query(alias="map", min_length=1, max_length=8_192, description="JSONata that gives the context")
     ] = None,
     time: Annotated[Column, Query(description="the column of the time, ISO 8601")] = None,
-    since: Text = None,
-    until: Text = None,
+    since: Annotated[Text, Query(description="no row before this time, ISO 8601")] = None,
+    until: Annotated[Text, Query(description="no row from this time on, ISO 8601")] = None,
     rows: Annotated[int | None, Query(alias="limit", ge=1, description="so many rows at most")] = None,
 ) -> Source:
     """How the rows are read. Raises MEDIA_TYPE_UNKNOWN, MAPPING_INVALID."""
@@ -88,10 +88,10 @@ async def upload(
     source: Annotated[Source, Depends(read_mapping)],
     name: Annotated[Name, Query(description="what the backfill is called")],
     template: Annotated[str | None, Query(min_length=1, max_length=100, description="its slug or id")] = None,
-    entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
+    entity_type: Annotated[EntityType | None, Query(alias="entityType", description="what its rows are about")] = None,
     rate: Annotated[float | None, Query(gt=0, le=10_000, description="starts a second")] = None,
     concurrency: Annotated[int | None, Query(ge=1, le=1_000_000, description="open executions at once")] = None,
-    start: Annotated[bool, Query(description="without it the backfill is LOADING until it is started")] = True,
+    start: Annotated[bool, Query(description="with false it is LOADING until it is started")] = True,
     database: DatabasePart,
     temporal: TemporalPart,
     settings: SettingsPart,

@@ -94,7 +94,7 @@ async def test_a_row_that_was_started_meanwhile_is_not_started_again(api: httpx.
     await ended(api, path)
     version = await publish(api, asleep)
     await ok(await api.post(f"/versions/{version['id']}/activate"))
-    events = [one["triggerEventId"] for one in await rows_of(api, path) if one["code"] == "TEMPLATE_NOT_ACTIVE"]
+    events = [one["eventRecordId"] for one in await rows_of(api, path) if one["code"] == "TEMPLATE_NOT_ACTIVE"]
     await ok(await api.post(f"/trigger-events/{events[0]}/redeliver"), 202)
     live = {"eventId": rows[1]["eventId"], "entityId": rows[1]["entityId"], "context": rows[1]["context"]}
     assert (await api.post("/triggers/product-purchases", json=live)).status_code in (200, 202)
@@ -112,9 +112,9 @@ async def test_an_event_that_is_gone_from_the_inbox_is_started_once_all_the_same
     version = await publish(api, asleep)
     await ok(await api.post(f"/versions/{version['id']}/activate"))
     [found] = await rows_of(api, path)
-    await ok(await api.post(f"/trigger-events/{found['triggerEventId']}/redeliver"), 202)
+    await ok(await api.post(f"/trigger-events/{found['eventRecordId']}/redeliver"), 202)
     async with database.driver() as connection:
-        await connection.execute("DELETE FROM trigger_event WHERE id = $1", UUID(found["triggerEventId"]))
+        await connection.execute("DELETE FROM trigger_event WHERE id = $1", UUID(found["eventRecordId"]))
     await retried(api, path)
     await ended(api, path)
     assert len(await executions_of(api, asleep)) == 1
