@@ -37,8 +37,8 @@ COMMANDS = {
     "pauseSchedule": "schedules pause",
     "resumeSchedule": "schedules resume",
     "runSchedule": "schedules run",
-    "getScheduleTimes": "schedules next",
-    "getScheduleRuns": "schedules runs",
+    "listScheduleTimes": "schedules next",
+    "listScheduleRuns": "schedules runs",
     "listDeadLetters": "dead-letters list",
     "getDeadLetter": "dead-letters show",
     "purgeDeadLetters": "dead-letters purge",
@@ -82,8 +82,8 @@ COMMANDS = {
     "listChangeSources": "changes list",
     "getChangeSource": "changes show",
     "unwatchTable": "changes unwatch",
-    "pauseSource": "changes pause",
-    "resumeSource": "changes resume",
+    "pauseChangeSource": "changes pause",
+    "resumeChangeSource": "changes resume",
     "postChanges": "changes post",
 }
 # Whoever sends a webhook is no user of the command line.
