@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, segment
-from app.cli.backfill import print_backfill
-from app.cli.output import AsJson, out, print_json, print_table, time_of_day
+from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
 from app.cli.steering import Key
 
 app = typer.Typer(help="Backfills: executions for many past events.", no_args_is_help=True)
@@ -133,3 +132,20 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
         print_json(found)
     else:
         print_backfill(found)
+
+
+def print_backfill(found: dict[str, Any]) -> None:
+    """A backfill, as fields."""
+    print_fields(
+        {
+            "backfill": found["id"],
+            "name": found["name"],
+            "starts": found["template"] or f"what {found['entityType']} is linked to",
+            "status": found["status"],
+            "reason": found["statusReason"],
+            "rate": found["rate"] and f"{found['rate']:g}/s",
+            "concurrency": found["concurrency"],
+            "rows": ", ".join(f"{count} {what}" for what, count in found["rows"].items() if count),
+            "open executions": found["open"],
+        }
+    )

@@ -103,10 +103,11 @@ def test_lists_leave_children_out_when_roots_are_asked_for(home: Path) -> None:
 
 
 def test_a_purge_counts_before_it_deletes(home: Path) -> None:
-    nothing = {"deadLetters": 0, "events": 0, "versions": 0, "values": 0}
+    nothing = {"deadLetters": 0, "events": 0, "versions": 0, "values": 0, "backfillRows": 0}
     assert ok(millrace(home, "purge", "--dry-run", "--json")) == nothing | {"bytes": 0, "dryRun": True}
     assert ok(millrace(home, "purge", "--json")) == nothing | {"dryRun": False}
-    assert "0 dead letter(s), 0 event(s), 0 version(s) and 0 stored value(s)" in millrace(home, "purge").out
+    said = millrace(home, "purge").out
+    assert "0 dead letter(s), 0 event(s), 0 version(s), 0 row(s) of backfills and 0 stored value(s) are gone." in said
     events = ok(millrace(home, "executions", "audit", "--action", "PURGE", "--json"))
     assert events[0]["after"] == nothing
 

@@ -116,7 +116,7 @@ def test_a_signal_a_skipped_timer_and_a_resolved_incident_lead_to_the_end(home: 
         ("COMPLETE_INCIDENT", "APPLIED"),
         ("RETRY_INCIDENT", "APPLIED"),
         ("SKIP_TIMER", "APPLIED"),
-        ("SIGNAL", "DELIVERED"),
+        ("SIGNAL", "REPEATED"),
         ("SIGNAL", "DELIVERED"),
         ("SKIP_TIMER", "NO_TIMER"),
     ]

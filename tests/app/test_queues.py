@@ -167,6 +167,6 @@ async def test_a_webhook_that_waits_for_the_result_of_what_is_queued_is_told_tha
 ) -> None:
     template = await _paused(api)
     response = {"mode": "SYNC", "timeoutSeconds": 1}
-    endpoint = await webhook(api, template=template["id"], response=response)
+    endpoint = await webhook(api, templateId=template["id"], response=response)
     answer = await ok(await api.post(f"/hooks/{endpoint['path']}", json={"order": 1}), 202)
     assert (await _delivery(database, answer)).code == "TEMPLATE_PAUSED"
