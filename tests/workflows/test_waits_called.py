@@ -1,0 +1,90 @@
+"""Events that wait for somebody: whom a wait that begins or ends calls, and what is known of those that were taken."""
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from app.contracts import WaitRecord
+from app.db.statuses import DeliveryStatus
+from app.inbox.awaiting import record_waits
+from tests.app.inbox_scenes import read_deliveries
+from tests.documents import line, wait_signal
+from tests.workflows.harness import Executions
+from tests.workflows.waiting import Shop, waiting
+
+SEVERAL = 12
+
+
+@pytest.fixture
+async def shop(cached: Executions) -> Shop:
+    """A shop with a worker, where nothing is delivered by itself."""
+    return Shop(cached)
+
+
+async def is_called(shop: Shop, payment: UUID) -> bool:
+    """Whether a payment is to be delivered now."""
+    (delivery,) = await read_deliveries(shop.executions.database, payment)
+    assert delivery.status == DeliveryStatus.PENDING
+    return delivery.due_at <= datetime.now(UTC)
+
+
+async def grow_old(shop: Shop, payment: UUID) -> None:
+    """A payment that has waited for most of its hour is looked at every few minutes."""
+    async with shop.executions.database.driver() as connection:
+        await connection.execute(
+            "UPDATE trigger_delivery SET created_at = now() - interval '50 minutes' WHERE event_id = $1", payment
+        )
+
+
+async def test_as_many_events_are_called_as_waits_begin_at_once(shop: Shop) -> None:
+    await shop.open(line(waiting(), wait_signal("other")))
+    handle = await shop.start(order="none")
+    (wait,) = await shop.waits()
+    payments = [await shop.post("a", held=True) for _ in range(SEVERAL)]
+    for payment in payments:
+        await shop.settle(payment)
+        await shop.put_off(payment)
+    at = datetime.now(UTC).isoformat()
+    begun = [WaitRecord(key=f"w#{n}", at=at, signal="paid", correlation_key="a") for n in range(SEVERAL)]
+    await record_waits(shop.executions.database, wait.execution_id, begun)
+    assert [await is_called(shop, payment) for payment in payments] == [True] * SEVERAL
+    await handle.cancel()
+    await shop.executions.closed(handle)
+
+
+async def test_an_old_event_whose_receiver_has_ended_is_given_to_the_next_at_once(shop: Shop) -> None:
+    await shop.open(line(waiting()))
+    handles = [await shop.start(order="a") for _ in range(2)]
+    first, second = await shop.waits(2)
+    payment = await shop.post("a", held=True)
+    settled = await shop.settle(payment)
+    await grow_old(shop, payment)
+    ended, other = handles if str(first.execution_id) in handles[0].id else reversed(handles)
+    await ended.cancel()
+    await shop.executions.closed(ended)
+    await shop.perform(settled)
+    assert (await shop.delivery(payment, DeliveryStatus.PENDING)).code == "EXECUTION_ENDED"
+    assert await is_called(shop, payment)
+    await shop.perform(await shop.settle(payment))
+    assert (await shop.delivery(payment)).execution_id == second.execution_id
+    await other.result()
+
+
+async def test_a_wait_that_begins_calls_an_event_whose_receiver_has_ended(shop: Shop) -> None:
+    await shop.open(line(waiting()))
+    ended = await shop.start(order="a")
+    await shop.waits()
+    payment = await shop.post("a", held=True)
+    settled = await shop.settle(payment)
+    await ended.cancel()
+    await shop.executions.closed(ended)
+    await shop.perform(settled)
+    await shop.put_off(payment)
+    other = await shop.start(order="a")
+    async with asyncio.timeout(10):
+        while not await is_called(shop, payment):
+            await asyncio.sleep(0.05)
+    await other.cancel()
+    await shop.executions.closed(other)
