@@ -182,11 +182,16 @@ async def _hand_one_over(temporal: Temporal, one: Handover) -> AppError | None:
             signal = AwaitedSignal(**given, wait_key=one.wait.key)
             await updates.deliver_awaited(temporal, one.execution_id, signal, update_id)
     except AppError as error:
-        if error.code == EXECUTION_ENDED and await updates.was_signalled(temporal, one.execution_id, update_id):
-            # It had been taken before, and the answer was lost.
-            return None
-        return error
-    return None
+        if error.code != EXECUTION_ENDED:
+            return error
+        over = error
+    else:
+        return None
+    try:
+        # It may have been taken before, and the answer was lost.
+        return None if await updates.was_signalled(temporal, one.execution_id, name, update_id) else over
+    except Unavailable as unknown:
+        return unknown
 
 
 async def _note(connection: Connection, handover: Handover, error: AppError | None) -> DeliveryStatus:

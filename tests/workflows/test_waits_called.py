@@ -5,13 +5,16 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from temporalio.client import Client
 
 from app.contracts import WaitRecord
 from app.db.statuses import DeliveryStatus
+from app.executions import updates
 from app.inbox.awaiting import record_waits
+from app.run_contracts import AwaitedSignal
 from tests.app.inbox_scenes import read_deliveries
 from tests.documents import line, wait_signal
-from tests.workflows.harness import Executions
+from tests.workflows.harness import Executions, executions_on
 from tests.workflows.waiting import Shop, waiting
 
 SEVERAL = 12
@@ -88,3 +91,28 @@ async def test_a_wait_that_begins_calls_an_event_whose_receiver_has_ended(shop: 
             await asyncio.sleep(0.05)
     await other.cancel()
     await shop.executions.closed(other)
+
+
+async def test_an_event_that_an_earlier_run_has_taken_is_not_given_to_another(
+    short_histories: Client, database_url: str
+) -> None:
+    async with executions_on(short_histories, database_url) as executions:
+        shop = Shop(executions)
+        async with executions.worker():
+            again = wait_signal("again", "go", repeat={"until": "__iteration__ = 19"})
+            await shop.open(line(waiting(), again))
+            handle = await shop.start(order="a")
+            await shop.waits()
+            payment = await shop.post("a", held=True)
+            settled = await shop.settle(payment)
+            (handover,) = settled.handovers
+            name = f"delivery:{handover.delivery_id}"
+            signal = AwaitedSignal(name="paid", payload={}, correlation_key="a", id=name)
+            # The answer is lost, and the run continues as new, and ends, before it is asked again.
+            await updates.deliver_awaited(shop.temporal, handover.execution_id, signal, f"{name}:{handover.wait.id}")
+            for _ in range(20):
+                await executions.deliver(handle, "go")
+            await handle.result()
+            assert len([run async for run in short_histories.list_workflows(f"WorkflowId = '{handle.id}'")]) > 1
+            await shop.perform(settled)
+            assert (await shop.delivery(payment)).execution_id == handover.execution_id
