@@ -8,12 +8,14 @@ import pytest
 from temporalio.client import Client
 
 from app.contracts import WaitRecord
-from app.db.statuses import DeliveryStatus
+from app.db.statuses import DeliveryStatus, SubscriptionMode
 from app.executions import updates
+from app.executions.control import Caller
 from app.inbox.awaiting import record_waits
+from app.inbox.service import redeliver
 from app.run_contracts import AwaitedSignal
 from tests.app.inbox_scenes import read_deliveries
-from tests.documents import line, wait_signal
+from tests.documents import confirm, line, wait_signal
 from tests.workflows.harness import Executions, executions_on
 from tests.workflows.waiting import Shop, waiting
 
@@ -116,3 +118,21 @@ async def test_an_event_that_an_earlier_run_has_taken_is_not_given_to_another(
             assert len([run async for run in short_histories.list_workflows(f"WorkflowId = '{handle.id}'")]) > 1
             await shop.perform(settled)
             assert (await shop.delivery(payment)).execution_id == handover.execution_id
+
+
+async def test_an_event_that_was_refused_is_delivered_again_to_whoever_waits_by_then(shop: Shop) -> None:
+    definition = line(confirm("ok"), waiting(), limits={"bufferedSignals": 0})
+    await shop.open(definition, SubscriptionMode.START_OR_RESUME)
+    await shop.perform(await shop.settle(begun := await shop.post("a", held=True)))
+    busy = await shop.delivery(begun, DeliveryStatus.STARTED)
+    await shop.executions.waits_for(shop.handle(busy.execution_id), "ok")
+    await shop.perform(await shop.settle(payment := await shop.post("a", held=True)))
+    refused = await shop.delivery(payment, DeliveryStatus.REFUSED)
+    assert (refused.code, refused.execution_id) == ("SIGNAL_BUFFER_FULL", busy.execution_id)
+    free = await shop.start(order="a")
+    await shop.executions.complete(free, "ok")
+    await shop.waits()
+    await redeliver(shop.executions.database, shop.temporal, shop.settings, payment, Caller("ann"))
+    assert str((await shop.delivery(payment)).execution_id) in free.id
+    await free.result()
+    await shop.handle(busy.execution_id).cancel()
