@@ -13,6 +13,7 @@ from engine.keys import DUE, TIMEOUT, Key, role_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, SignalNode, WorkNode
 from engine.protocol import (
     ChildSpec,
+    CloseWait,
     OpenHumanTask,
     OpenWait,
     ReassignHumanTask,
@@ -181,14 +182,25 @@ def _spawn(draft: Draft, node: ChildNode, key: str, work: Work) -> None:
     context = plain(written(Map(), node.inputs, scope, moment))
     child = ChildSpec(name, context, _child_name(draft, node, work, scope, moment), work.item)
     tries = draft.change(key, stage=Stage.RUNNING, tries=work.tries + 1).tries
-    last = draft.commands[-1] if draft.commands else None
+    at = _last_but_waits(draft)
+    last = draft.commands[at] if at >= 0 else None
     if isinstance(last, SpawnChildren) and last.step_id == node.id and last.attempt == tries:
-        draft.commands[-1] = replace(last, children=(*last.children, child))
+        draft.commands[at] = replace(last, children=(*last.children, child))
     else:
         draft.commands.append(
             SpawnChildren(name, node.id, node.name, node.version_ref, node.template_ref, (child,), tries, node.wait)
         )
     _arm_timeout(draft, node, key, work)
+
+
+def _last_but_waits(draft: Draft) -> int:
+    """The place of the last command, or -1. What is said of waits does not count: in histories of runs that say nothing
+    of them, children that were begun on either side of it are one command.
+    """
+    at = len(draft.commands) - 1
+    while at >= 0 and isinstance(draft.commands[at], OpenWait | CloseWait):
+        at -= 1
+    return at
 
 
 def _child_name(draft: Draft, node: ChildNode, work: Work, scope: dict[str, object], moment: Any) -> str | None:

@@ -5,13 +5,18 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.changes import Facts, on_the_wire
-from app.audit.service import Deed, find_done_in, record
+from app.audit.service import WAIT_FOR_FIRST, Deed, find_done_in, in_progress, record
 from app.audit.words import Action, EntityKind
 from app.canonical import canonical_json
+from app.db.session import sqlstate
+
+# The SQLSTATE of a lock that others have kept for too long.
+_LOCKED = "55P03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +47,29 @@ class Asked:
 async def find_made(session: AsyncSession, asked: Asked) -> str | None:
     """The id of what the same request, with the same key, has made before; None when it is still to be made.
 
-    Of requests with one key that come together the second waits for the first. Raises IDEMPOTENCY_CONFLICT when the
-    key was used for another request.
+    Of requests with one key that come together the second waits for the first. Raises IDEMPOTENCY_IN_PROGRESS when that
+    takes too long, and IDEMPOTENCY_CONFLICT when the key was used for another request.
+
+    What is made here is rows, in the caller's transaction: there is never half of it, and no event of the audit before.
+    What goes on outside PostgreSQL is done under `audited_once` instead.
     """
     deed = asked.deed()
     if deed.key is None:
         return None
-    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(deed.key, 0))))
+    await _take_turn(session, deed.key)
     done = await find_done_in(session, deed)
     return None if done is None else done.entity_id
+
+
+async def _take_turn(session: AsyncSession, key: str) -> None:
+    await session.execute(text(f"SET LOCAL lock_timeout = {round(WAIT_FOR_FIRST * 1000)}"))
+    try:
+        await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
+    except DBAPIError as error:
+        if sqlstate(error) != _LOCKED:
+            raise
+        raise in_progress() from error
+    await session.execute(text("SET LOCAL lock_timeout = DEFAULT"))
 
 
 async def record_made(session: AsyncSession, asked: Asked, subject_id: object, facts: Facts | None) -> None:
@@ -62,6 +81,6 @@ async def fingerprint(request: dict[str, Any], key: str | None) -> dict[str, Any
     """What tells a request with secrets from another one, and not what the secrets are, even to who guesses them."""
     if key is None:
         return {}
-    text, salt = canonical_json(request).encode(errors="replace"), key.encode(errors="replace")
-    made = await asyncio.to_thread(hashlib.scrypt, text, salt=salt, n=2**14, r=8, p=1)
+    said, salt = canonical_json(request).encode(errors="replace"), key.encode(errors="replace")
+    made = await asyncio.to_thread(hashlib.scrypt, said, salt=salt, n=2**14, r=8, p=1)
     return {"fingerprint": made.hex()}

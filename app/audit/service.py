@@ -131,9 +131,14 @@ async def _claim(database: Database, deed: Deed) -> AuditEvent | None:
         if claimed:
             return done
         if time.monotonic() >= deadline:
-            raise Conflict("IDEMPOTENCY_IN_PROGRESS", "A request with this key is being carried out. Ask again.")
+            raise in_progress()
         await asyncio.sleep(wait)
         wait = min(wait * 2, _SELDOM)
+
+
+def in_progress() -> Conflict:
+    """What whoever repeats a request is told when the first takes too long."""
+    return Conflict("IDEMPOTENCY_IN_PROGRESS", "A request with this key is being carried out. Ask again.")
 
 
 async def _try_to_claim(session: AsyncSession, deed: Deed) -> tuple[bool, AuditEvent | None]:

@@ -6,14 +6,14 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from temporalio.client import RPCTimeoutOrCancelledError, WorkflowUpdateFailedError
+from temporalio.client import RPCTimeoutOrCancelledError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.contracts import Contract
 from app.errors import AppError, Unavailable
-from app.executions.runs import ended, handle_of, worker_unavailable
+from app.executions.runs import ended, find_state, handle_of, worker_unavailable
 from app.payloads.content import definition_payload
 from app.payloads.errors import PayloadUnavailable
 from app.run_contracts import (
@@ -79,8 +79,11 @@ async def deliver_awaited(
     return await _update(temporal, execution_id, DELIVER_AWAITED, signal, update_id, SignalReceipt)
 
 
-async def was_signalled(temporal: Temporal, execution_id: UUID, update_id: str) -> bool:
-    """Whether a run that has ended took a signal of this id before it did."""
+async def was_signalled(temporal: Temporal, execution_id: UUID, signal_id: str, update_id: str) -> bool:
+    """Whether an execution that has ended took a signal before it did.
+
+    Its last run knows the update; of what the runs before it took it knows the signal. Raises `Unavailable`.
+    """
     handle = await handle_of(temporal, execution_id)
     try:
         async with asyncio.timeout(UPDATE_WITHIN):
@@ -91,10 +94,27 @@ async def was_signalled(temporal: Temporal, execution_id: UUID, update_id: str) 
         raise worker_unavailable() from error
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
-            return False
+            return await _was_received(temporal, handle, execution_id, signal_id)
         with translated():
             raise
     return True
+
+
+async def _was_received(
+    temporal: Temporal, handle: WorkflowHandle[Any, Any], execution_id: UUID, signal_id: str
+) -> bool:
+    """Whether a run that has continued others has the signal among those that came."""
+    try:
+        with translated():
+            described = await handle.describe(rpc_timeout=temporal.timeout)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    if described.raw_description.workflow_execution_info.first_run_id in ("", described.run_id):
+        return False
+    dump = await find_state(temporal, execution_id)
+    return dump is not None and signal_id in (dump.state or {}).get("receipts", ())
 
 
 async def control(

@@ -36,18 +36,22 @@ CLOSE = """
     FROM jsonb_to_recordset($2::text::jsonb) AS rows (key text, at timestamptz)
     WHERE wait.execution_id = $1 AND wait.key = rows.key AND wait.recorded_at < rows.at
 """
-# Only the oldest events: one wait takes one of them, unless that has been refused meanwhile.
+# Only the oldest events: each wait takes one of them, unless that has been refused meanwhile; hence some more.
 WAKE = f"""
-    WITH fitting AS (
-        SELECT delivery.id, delivery.event_id,
-            row_number() OVER (PARTITION BY wait.signal, wait.correlation_key ORDER BY delivery.event_id) AS place
+    WITH begun AS (
+        SELECT signal, correlation_key, count(*) AS waits
         FROM jsonb_to_recordset($2::text::jsonb) AS wait (signal text, correlation_key text)
+        GROUP BY signal, correlation_key
+    ), fitting AS (
+        SELECT delivery.id, delivery.event_id, begun.waits,
+            row_number() OVER (PARTITION BY begun.signal, begun.correlation_key ORDER BY delivery.event_id) AS place
+        FROM begun
         JOIN trigger_delivery AS delivery
-            ON delivery.template_id = $1 AND delivery.correlation_key = wait.correlation_key
-        JOIN subscription ON subscription.id = delivery.subscription_id AND subscription.signal = wait.signal
-        WHERE delivery.status = 'PENDING' AND delivery.code = 'NO_ONE_WAITS'
+            ON delivery.template_id = $1 AND delivery.correlation_key = begun.correlation_key
+        JOIN subscription ON subscription.id = delivery.subscription_id AND subscription.signal = begun.signal
+        WHERE delivery.status = 'PENDING' AND delivery.code IN ('NO_ONE_WAITS', 'EXECUTION_ENDED')
     ), first AS (
-        SELECT id, event_id FROM fitting WHERE place <= 10
+        SELECT id, event_id FROM fitting WHERE place <= waits + 10
     ), event AS (
         SELECT id FROM trigger_event WHERE id IN (SELECT event_id FROM first) ORDER BY id FOR UPDATE
     ), woken AS (

@@ -40,11 +40,12 @@ LOCK_EVENT = """
 # Whoever was slower takes nothing back; and the longer it has waited, the more seldom it is tried.
 NOTE_SIGNAL = """
     UPDATE trigger_delivery
-    SET status = $2, code = $3::varchar, message = $4, updated_at = now(),
+    SET status = $2, code = $3, message = $4, updated_at = now(),
         -- It is known not to have taken it: another one is looked for.
-        execution_id = CASE WHEN $3::varchar IN ('EXECUTION_ENDED', 'NOT_AWAITED') THEN NULL ELSE execution_id END,
-        wait_id = CASE WHEN $3::varchar IN ('EXECUTION_ENDED', 'NOT_AWAITED') THEN NULL ELSE wait_id END,
-        due_at = now() + CASE WHEN $3::varchar = 'NOT_AWAITED' THEN interval '0'
+        execution_id = CASE WHEN $8 THEN NULL ELSE execution_id END,
+        wait_id = CASE WHEN $8 THEN NULL ELSE wait_id END,
+        -- A wait that is over is not found again; that an execution is over its row may not say yet.
+        due_at = now() + CASE WHEN $8 AND wait_id IS NOT NULL THEN interval '0'
             ELSE greatest($5, least((now() - created_at) / 10, interval '5 minutes')) END
     WHERE id = $1 AND status = 'PENDING' AND execution_id = $6 AND wait_id IS NOT DISTINCT FROM $7
     RETURNING event_id
@@ -181,11 +182,16 @@ async def _hand_one_over(temporal: Temporal, one: Handover) -> AppError | None:
             signal = AwaitedSignal(**given, wait_key=one.wait.key)
             await updates.deliver_awaited(temporal, one.execution_id, signal, update_id)
     except AppError as error:
-        if error.code == EXECUTION_ENDED and await updates.was_signalled(temporal, one.execution_id, update_id):
-            # It had been taken before, and the answer was lost.
-            return None
-        return error
-    return None
+        if error.code != EXECUTION_ENDED:
+            return error
+        over = error
+    else:
+        return None
+    try:
+        # It may have been taken before, and the answer was lost.
+        return None if await updates.was_signalled(temporal, one.execution_id, name, update_id) else over
+    except Unavailable as unknown:
+        return unknown
 
 
 async def _note(connection: Connection, handover: Handover, error: AppError | None) -> DeliveryStatus:
@@ -195,11 +201,12 @@ async def _note(connection: Connection, handover: Handover, error: AppError | No
         # Before the delivery, as everybody does; and nobody adds to what is counted meanwhile.
         await connection.execute(LOCK_EVENT, handover.delivery_id)
         wait_id = None if handover.wait is None else handover.wait.id
-        noted = (handover.delivery_id, status.value, code, message, wait, handover.execution_id, wait_id)
+        looks_on = code in LOOKING_ON
+        noted = (handover.delivery_id, status.value, code, message, wait, handover.execution_id, wait_id, looks_on)
         event_id = await connection.fetchval(NOTE_SIGNAL, *noted)
         if event_id is not None:
             await connection.execute(CONCLUDE, [event_id])
-        if code in LOOKING_ON and wait_id is not None:
+        if looks_on and wait_id is not None:
             await end_wait(connection, wait_id)
             await connection.execute(CALL)
     return status

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, update
+from sqlalchemy import case, func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -57,13 +57,20 @@ async def purge_events(session: AsyncSession, older_than: timedelta) -> int:
 
 async def _open_again(session: AsyncSession, event_id: UUID) -> None:
     event = await _find(session, event_id, locked=True)
+    refused = col(TriggerDelivery.status) == DeliveryStatus.REFUSED
     retried = await session.execute(
         update(TriggerDelivery)
         .where(
             col(TriggerDelivery.event_id) == event_id,
             col(TriggerDelivery.status).in_((DeliveryStatus.REFUSED, DeliveryStatus.PENDING)),
         )
-        .values(status=DeliveryStatus.PENDING, due_at=func.now() + ASKED_FOR)
+        .values(
+            status=DeliveryStatus.PENDING,
+            due_at=func.now() + ASKED_FOR,
+            # What has refused it has not taken it: who gets it is found anew.
+            execution_id=case((refused, None), else_=col(TriggerDelivery.execution_id)),
+            wait_id=case((refused, None), else_=col(TriggerDelivery.wait_id)),
+        )
         .returning(col(TriggerDelivery.id))
     )
     waiting = event.status != EventStatus.HANDLED

@@ -44,7 +44,9 @@ STORE = """
                 ) THEN 'PENDING' ELSE event.status END
         RETURNING id, source, dedupe_key, request_hash, status
     ), tried_again AS (
-        UPDATE trigger_delivery AS delivery SET status = 'PENDING', due_at = now() + $2, updated_at = now()
+        -- What has refused it has not taken it: who gets it is found anew.
+        UPDATE trigger_delivery AS delivery
+        SET status = 'PENDING', due_at = now() + $2, updated_at = now(), execution_id = NULL, wait_id = NULL
         FROM stored JOIN incoming USING (source, dedupe_key, request_hash)
         WHERE delivery.event_id = stored.id AND delivery.status = 'REFUSED'
     )

@@ -97,7 +97,8 @@ CORRECT = """
 """
 AGAIN = """
     WITH delivery AS (
-        UPDATE trigger_delivery SET status = 'PENDING', due_at = now() WHERE event_id = $1 AND status = 'REFUSED'
+        UPDATE trigger_delivery SET status = 'PENDING', due_at = now(), execution_id = NULL, wait_id = NULL
+        WHERE event_id = $1 AND status = 'REFUSED'
     )
     UPDATE trigger_event
     SET status = 'PENDING', due_at = now(),

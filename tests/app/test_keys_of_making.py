@@ -6,8 +6,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from app.audit.repeating import Asked, find_made
 from app.db.session import Database
+from app.errors import Conflict
 from tests.app.clockwork import HOURLY, create_schedule, events_of, until_events
 from tests.app.scenes import Json, active_template, link, ok, refused
 
@@ -173,3 +176,17 @@ async def test_an_event_is_redelivered_once_under_a_key(api: httpx.AsyncClient) 
     again = await ok(await api.post(path, headers=headers), 202)
     assert again["deliveries"][0]["executionId"] == first["deliveries"][0]["executionId"]
     refused(await api.post(path, headers=keyed()), 409, "NOTHING_TO_DELIVER")
+
+
+async def test_what_is_being_made_for_long_is_asked_for_again_later(database: Database) -> None:
+    asked = Asked("CREATE_SCHEDULE", "SCHEDULE", "ann", uuid4().hex, {})
+    async with database.transaction() as first:
+        await find_made(first, asked)
+        with pytest.raises(Conflict) as refusal:
+            async with database.transaction() as second:
+                await find_made(second, asked)
+        assert refusal.value.code == "IDEMPOTENCY_IN_PROGRESS"
+    async with database.transaction() as third:
+        assert await find_made(third, asked) is None
+        # It is for keys alone that nobody waits longer.
+        assert (await third.execute(text("SHOW lock_timeout"))).scalar_one() == "0"

@@ -5,9 +5,22 @@ from typing import Any
 from engine.compile import compile_document
 from engine.events import SignalReceived
 from engine.migration import migrate
-from engine.protocol import CloseWait, Command, OpenWait
+from engine.protocol import CloseWait, Command, OpenWait, SpawnChildren
 from engine.repair import Point, resume_from, retry_failed
-from tests.documents import action, arrow, confirm, delay, document, event_split, expr, join, line, split, wait_signal
+from tests.documents import (
+    action,
+    arrow,
+    batch,
+    confirm,
+    delay,
+    document,
+    event_split,
+    expr,
+    join,
+    line,
+    split,
+    wait_signal,
+)
 from tests.engine.world import World
 
 ITEMS = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[7, 8, 9]"}}, "concurrency": 2}
@@ -167,3 +180,19 @@ def parallel_waits(*names: str) -> Any:
     """Steps that wait at the same time for the same."""
     arrows = [arrow(text) for name in names for text in (f"s -> {name}", f"{name} -> j")]
     return document(split("s"), *map(keyed, names), join("j"), arrow("start -> s"), *arrows, arrow("j -> end"))
+
+
+def test_children_that_are_begun_beside_a_wait_are_one_command() -> None:
+    # As they are for runs whose revision says nothing of waits: their histories have one row-writing for both.
+    retry = {"maxAttempts": 2, "initialInterval": 1}
+    definition = document(
+        split("s"),
+        batch("kids", "[1, 2]", retry=retry),
+        keyed("wait", repeat={"until": "__iteration__ = 1"}),
+        join("j"),
+        *(arrow(text) for text in ("start -> s", "s -> kids", "s -> wait", "kids -> j", "wait -> j", "j -> end")),
+    )
+    world = World(definition, {"order": 7}).failed("kids#1/item/0").failed("kids#1/item/1")
+    world.paused().fire("kids#1/item/0/retry").signal("paid", 1, "7").fire("kids#1/item/1/retry").resumed()
+    assert [len(command.children) for command in world.said(SpawnChildren)] == [2, 2]
+    assert told(world) == [OpenWait("wait#1", "paid", "7"), CloseWait("wait#1"), OpenWait("wait#1", "paid", "7")]
