@@ -12,7 +12,7 @@ from activities.registry import beating
 from app.connections.opening import Connections
 from app.contracts import POLL_SOURCE, STORE_TICK, TICK_IS_OVER, WITHDRAW_TICK, readable
 from app.db.schedule_tables import ScheduleTrigger
-from app.db.session import Database
+from app.db.session import BUSY, UNAVAILABLE, Database
 from app.errors import AppError, Invalid
 from app.polling.sql_source import ask_database
 from app.polling.taking import read_answer, take
@@ -73,7 +73,7 @@ async def _poll(
         taken = read_answer(poll, response, row.cursor, settings.polling.max_items)
         return await take(database, row, poll, taken)
     except (ActionFailure, AppError, EngineError) as error:
-        if isinstance(error, AppError) and error.code == "DATABASE_UNAVAILABLE":
+        if error.code in {UNAVAILABLE, BUSY}:
             raise
         said = f"{error.code}: {readable(error.message)}"
     except ValidationError as error:

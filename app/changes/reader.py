@@ -24,7 +24,7 @@ from app.changes.replication import DECODING_WITHIN, SlotLost, is_lost, publishe
 from app.connections.failures import told
 from app.connections.opening import Connections, close
 from app.db.event_tables import ChangeSource
-from app.db.session import Connection, Database
+from app.db.session import BUSY, UNAVAILABLE, Connection, Database
 from app.db.statuses import ChangeMethod, ChangeSourceStatus
 from app.errors import AppError, Conflict, Unavailable
 from app.settings import ChangeSettings
@@ -102,7 +102,7 @@ class Reader:
             well = True
             return more
         except AppError as error:
-            if error.code == "DATABASE_UNAVAILABLE":
+            if error.code in {UNAVAILABLE, BUSY}:
                 raise
             self._not_before[name] = time.monotonic() + RETRY_AFTER
             await self._say(sources, error)

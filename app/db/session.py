@@ -20,6 +20,8 @@ from app.settings import DatabaseSettings
 
 DRIVER = "postgresql+asyncpg"
 LONGEST_STATEMENT = 15.0
+# What is the matter with Millrace's own database, and not with one of users.
+UNAVAILABLE, BUSY = "DATABASE_UNAVAILABLE", "DATABASE_BUSY"
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -173,7 +175,7 @@ def driver_options(url: str) -> dict[str, Any]:
 
 def unreachable() -> Unavailable:
     """What users are told while PostgreSQL cannot be reached."""
-    return Unavailable("DATABASE_UNAVAILABLE", "The database cannot be reached. Nothing was stored.")
+    return Unavailable(UNAVAILABLE, "The database cannot be reached. Nothing was stored.")
 
 
 def sqlstate(error: DBAPIError) -> str:
@@ -187,6 +189,9 @@ def _meaning(state: str) -> AppError | None:
         case "08" | "28" | "3D" | "53" | "57":
             # Connections, authorisation, no such database, resources, intervention: nothing a caller could mend.
             return unreachable()
+        case "40":
+            # A deadlock, or two that cannot both have been first: whoever comes again finds the other done.
+            return Unavailable(BUSY, "Others were changing the same at that moment. Nothing was stored.")
         case "23":
             return Conflict("CONFLICT", "The change contradicts what is stored, perhaps since a moment ago.")
         case "22":

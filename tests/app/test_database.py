@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.db.session import Database
+from app.errors import Unavailable
 
 
 async def test_an_error_that_means_nothing_to_users_is_not_its_own_cause(database: Database) -> None:
@@ -36,3 +37,19 @@ async def test_whoever_is_cancelled_leaves_no_transaction_to_the_next(database_u
                 pass
             assert not connection.is_in_transaction()
     await database.close()
+
+
+async def test_of_two_that_wait_for_each_other_one_is_told_to_come_again(database: Database) -> None:
+    both_hold_one = asyncio.Barrier(2)
+
+    async def lock(*keys: int) -> str | None:
+        try:
+            async with database.driver() as connection, connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", keys[0])
+                await both_hold_one.wait()
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", keys[1])
+        except Unavailable as error:
+            return error.code
+        return None
+
+    assert sorted(map(str, await asyncio.gather(lock(711, 712), lock(712, 711)))) == ["DATABASE_BUSY", "None"]
