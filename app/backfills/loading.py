@@ -42,6 +42,8 @@ LOAD = """
     RETURNING status
 """
 LOCK = "SELECT status, template_id, entity_type FROM backfill WHERE id = $1 FOR UPDATE"
+# Held until the commit by who makes a backfill and starts it at once: till then nobody can see its row, or wait for it.
+MAKE = "SELECT pg_advisory_xact_lock(hashtextextended('millrace.backfill.' || $1::text, 0))"
 
 
 async def load_rows(database: Database, backfill_id: UUID, rows: Sequence[RowTaken]) -> LoadView:

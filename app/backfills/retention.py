@@ -7,14 +7,12 @@ from app.db.session import Database
 # Rows that one statement deletes: a backfill may have more of them than one statement has time for.
 AT_ONCE = 20_000
 
-OLD = """
-    SELECT id FROM backfill
-    WHERE status IN ('COMPLETED', 'CANCELLED', 'FAILED') AND ended_at < $1 AND rows_deleted_at IS NULL
-    ORDER BY ended_at, id
-"""
+_OVER = "status IN ('COMPLETED', 'CANCELLED', 'FAILED') AND ended_at < $1 AND rows_deleted_at IS NULL"
+OLD = f"SELECT id FROM backfill WHERE {_OVER} ORDER BY ended_at, id"
 COUNT_ROWS = f"SELECT count(*) FROM backfill_row WHERE backfill_id IN ({OLD})"
 # The lock keeps a retry from beginning meanwhile; one that has begun makes the backfill RUNNING.
-STILL_OLD = f"SELECT id FROM backfill WHERE id IN ({OLD}) AND id = $2 FOR UPDATE"
+# What it is judged by stands in the statement itself: of a subquery PostgreSQL would not ask again after waiting.
+STILL_OLD = f"SELECT id FROM backfill WHERE {_OVER} AND id = $2 FOR UPDATE"
 NOTE = """
     UPDATE backfill SET rows_deleted_at = now(), row_counts = coalesce(
         (SELECT jsonb_object_agg(status, count) FROM (

@@ -18,6 +18,9 @@ LONGEST_CELL = 1024 * 1024
 LONGEST_RAW = 4_000
 # Bytes: as large as a context may be, and a little more.
 LARGEST_ROW = 1_200_000
+# Characters of a line of NDJSON, which is not read when it is longer: with every letter escaped, a row that may be is
+# shorter.
+LONGEST_LINE = 4 * 1024 * 1024
 DELIMITERS = ",;\t|"
 
 
@@ -72,6 +75,10 @@ def csv_rows(lines: Iterable[str], delimiter: str | None, needed: Collection[str
 def ndjson_rows(lines: Iterable[str]) -> Iterator[Read]:
     """The rows of a text with a JSON object on each line; empty lines are passed over."""
     for number, line in enumerate(lines, start=1):
+        if len(line) > LONGEST_LINE:
+            message = f"A line may have {LONGEST_LINE} characters."
+            yield BadRow(number, "ROW_TOO_LARGE", message, clipped(line))
+            continue
         if not line.strip():
             continue
         try:
@@ -103,7 +110,7 @@ def check_columns(header: Collection[str], needed: Collection[str]) -> None:
     """Raises `Invalid` COLUMN_UNKNOWN when one of the columns that are asked for is not there."""
     for name in needed:
         if name not in header:
-            raise Invalid("COLUMN_UNKNOWN", f"There is no column {name}; there are {', '.join(header)}.")
+            raise Invalid("COLUMN_UNKNOWN", f"There is no column {name}; there are {clipped(', '.join(header))}.")
 
 
 def clipped(value: Any) -> Any:
@@ -127,7 +134,8 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
     except csv.Error as error:
         raise Invalid("HEADER_INVALID", f"The first line is no CSV: {error}.") from error
     if "" in header or len({*header}) < len(header) or not all(map(storable, header)):
-        raise Invalid("HEADER_INVALID", f"The first line must name every column, each differently: {header}.")
+        said = str(header)[:LONGEST_RAW]
+        raise Invalid("HEADER_INVALID", f"The first line must name every column, each differently: {said}.")
     return header
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from app.backfill_contracts import StartedRows, StartRows
-from app.backfills.loading import event_key
+from app.backfills.loading import MAKE, event_key
 from app.canonical import canonical_json
 from app.db.session import Connection, Database
 from app.db.statuses import BackfillStatus, EventSource, EventStatus
@@ -156,6 +156,10 @@ def _reason(settled: Sequence[Record]) -> str | None:
 async def _take(database: Database, asked: StartRows) -> _Taken:
     async with database.driver() as connection, connection.transaction():
         backfill = await connection.fetchrow(BACKFILL, asked.backfill_id)
+        if backfill is None:
+            # Perhaps it is being made: then this waits for the commit.
+            await connection.execute(MAKE, str(asked.backfill_id))
+            backfill = await connection.fetchrow(BACKFILL, asked.backfill_id)
         if backfill is None:
             return _Taken(BackfillStatus.FAILED)
         status = BackfillStatus(backfill["status"])

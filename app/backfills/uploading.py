@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.repeating import Asked, find_made
-from app.backfills.loading import check_target, insert_rows
+from app.backfills.loading import MAKE, check_target, insert_rows
 from app.backfills.mapping import Loadable, Mapping, mapped_rows
 from app.backfills.queries import BackfillAndSlug
 from app.backfills.rows import LARGEST_ROW, BadRow, csv_rows, ndjson_rows
@@ -101,6 +101,7 @@ async def _made(
     found = await make_backfill(session, request, asked)
     connection = (await (await session.connection()).get_raw_connection()).driver_connection
     assert connection is not None
+    await connection.execute(MAKE, str(found[0].id))
     await _load(connection, found, _chunks(_rows(upload.source, mapping, file)))
     if upload.start:
         return await start_backfill(session, temporal, found[0].id, caller.actor)

@@ -1,6 +1,6 @@
 """How far behind the reading is: a slot that nobody reads keeps the server's log until its disk is full."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from sqlalchemy import update
@@ -16,10 +16,17 @@ log = structlog.get_logger(__name__)
 LAG_HIGH = "LAG_HIGH"
 
 
-async def look_at_lag(database: Database, remote: Connection, sources: Sequence[ChangeSource], warn_at: int) -> None:
+async def look_at_lag(
+    database: Database,
+    remote: Connection,
+    sources: Sequence[ChangeSource],
+    warn_at: int,
+    undisturbed: Callable[[], Awaitable[bool]],
+) -> None:
     """Writes down for each source what the server keeps for it, and warns of more than `warn_at` bytes.
 
-    A slot of ours that no source knows is let go; whoever made it died before he had written it down.
+    A slot of ours that no source knows is let go, where nobody can have made it since the sources were read
+    (`undisturbed`): whoever made it died before he had written it down.
     """
     lags: dict[str, int] = {}
     for publication in {source.publication for source in sources if source.publication}:
@@ -30,7 +37,7 @@ async def look_at_lag(database: Database, remote: Connection, sources: Sequence[
                     lags[slot] = (await replication.read_slot(remote, slot)).retained
                 except replication.SlotLost:
                     continue
-            else:
+            elif await undisturbed():
                 log.warning("unknown_slot_dropped", slot=slot)
                 await replication.drop_slot(remote, slot)
     for source in sources:

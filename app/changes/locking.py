@@ -47,6 +47,17 @@ class Locks:
             self._held[name] = connection
             return True
 
+    async def holds(self, name: str) -> bool:
+        """Whether it has been held all the time since it was taken."""
+        connection = self._held.get(name)
+        if connection is None or connection.is_closed():
+            return False
+        try:
+            async with self._turn:
+                return bool(await _asked(connection, "SELECT $1::text IS NOT NULL", name))
+        except Unavailable:
+            return False
+
     async def release(self, name: str) -> None:
         """Lets others have it. Raises `Unavailable`, and then they can have it too."""
         connection = self._held.pop(name)

@@ -7,6 +7,7 @@ the end of the pass.
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 import structlog
@@ -169,7 +170,8 @@ class Reader:
                     lost.append(source)
         if time.monotonic() >= self._lag_due.get(name, 0):
             self._lag_due[name] = time.monotonic() + LOOK_AT_LAG_EVERY
-            await look_at_lag(self._database, remote, sources, self._settings.lag_warning_bytes)
+            undisturbed = partial(self._locks.holds, name)
+            await look_at_lag(self._database, remote, sources, self._settings.lag_warning_bytes, undisturbed)
         # Whatever was amiss for a while is over; the lag is judged by itself.
         well = [source for source in active if source not in lost and source.code not in {None, LAG_HIGH}]
         await self._write(well, code=None, message=None)

@@ -15,6 +15,7 @@ from asyncpg.exceptions import (
     ConfigurationLimitExceededError,
     InsufficientPrivilegeError,
     ObjectInUseError,
+    ObjectNotInPrerequisiteStateError,
     PostgresError,
     UndefinedObjectError,
 )
@@ -260,12 +261,17 @@ async def slots_of(connection: Connection, publication: str) -> list[str]:
 
 
 async def advance(connection: Connection, slot: str, lsn: str) -> bool:
-    """Lets the server forget what lies before; false where somebody else is using the slot just now."""
+    """Lets the server forget what lies before; false where somebody else is using the slot, or has moved it further."""
     try:
         await connection.fetchval(
             "SELECT end_lsn FROM pg_replication_slot_advance($1, $2::text::pg_lsn)", slot, lsn, timeout=DECODING_WITHIN
         )
     except ObjectInUseError:
+        return False
+    except ObjectNotInPrerequisiteStateError:
+        # Somebody who read it meanwhile has moved it further; a slot does not go back.
+        if (await read_slot(connection, slot)).confirmed < lsn_number(lsn):
+            raise
         return False
     return True
 

@@ -1,6 +1,6 @@
 """What the commands that change something have in common: a file with what is to change, options over it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +15,24 @@ ChangeFile = Annotated[
 ]
 
 
-def changed(file: Path | None, options: Mapping[str, Any], cleared: Collection[str] = ()) -> dict[str, Any]:
+def changed(
+    file: Path | None,
+    options: Mapping[str, Any],
+    cleared: Collection[str] = (),
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
+    standing: Callable[[], Mapping[str, Any]] = dict,
+) -> dict[str, Any]:
     """What is to change: what the file says, and over it the options that are not None; `cleared` ones become null.
 
-    Raises a mistake of usage when that is nothing.
+    `parts` are of members that are objects: they go over what the file says of the member, else over what is
+    `standing`. Raises a mistake of usage when nothing is to change.
     """
     body = {} if file is None else read_json_object(file)
     body |= {name: value for name, value in options.items() if value is not None} | dict.fromkeys(cleared)
+    for name, part in (parts or {}).items():
+        if part:
+            said = body.get(name)
+            body[name] = {**(said if isinstance(said, dict) else standing().get(name) or {}), **part}
     if not body:
         raise typer.BadParameter("say what is to change: a FILE, or an option")
     return body

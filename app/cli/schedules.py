@@ -139,12 +139,10 @@ def change(
         "overlap": overlap and overlap.upper(),
         "maxExecutions": max_executions,
         "resetCursor": reset_cursor or None,
-        "spec": when or None,
     }
     with open_api(api) as calls:
-        body = changed(file, options, ["maxExecutions"] if unlimited else [])
-        if when:
-            body["spec"] = calls.get(path)["spec"] | when
+        cleared = ["maxExecutions"] if unlimited else []
+        body = changed(file, options, cleared, {"spec": when}, lambda: calls.get(path))
         found = calls.patch(path, body, headers=acting())
     _told(found, "is changed", as_json)
 

@@ -74,7 +74,7 @@ def create(
 ) -> None:
     """Create a template, without versions yet; `millrace publish` gives it one."""
     options = _options(name, slug, description, segment_, category, tag, when_paused)
-    body = changed(file, options | {"limits": _given_limits(starts_per_minute, open_executions, when_full) or None})
+    body = changed(file, options, (), {"limits": _given_limits(starts_per_minute, open_executions, when_full)})
     with open_api(api) as calls:
         _print(calls.post("/templates", body, headers=acting()), as_json)
 
@@ -103,9 +103,8 @@ def change(
         raise typer.BadParameter("--no-limits takes away what the other options set")
     options = _options(name, slug, description, segment_, category, tag, when_paused)
     with open_api(api) as calls:
-        body = changed(file, options | {"limits": limits or None}, ["limits"] if no_limits else [])
-        if limits:
-            body["limits"] = (calls.get(_path(template))["limits"] or {}) | limits
+        cleared = ["limits"] if no_limits else []
+        body = changed(file, options, cleared, {"limits": limits}, lambda: calls.get(_path(template)))
         _print(calls.patch(_path(template), body, headers=acting()), as_json)
 
 

@@ -114,7 +114,7 @@ def change(
         "path": path,
         "methods": [one.upper() for one in method] if method else None,
         "triggerKey": trigger,
-        "template": template,
+        "templateId": template,
         "enabled": enabled,
     }
     body = changed(file, options)

@@ -27,6 +27,7 @@ from app.untrusted import DEEPEST
 FETCHED: Final = 500
 _CURSOR: Final = ":cursor"
 _NO_QUERY: Final = "Only a query can be asked: SELECT, VALUES or WITH … SELECT."
+_NO_PARAMETERS: Final = "A query has no parameters, such as $1; of a poll's, `:cursor` is its cursor."
 # A cursor, an end of the statement, and what neither of them is in: texts, quoted names, comments.
 _TOKENS: Final = re.compile(
     r"""(?<!\w)[eE]'(?:[^'\\]|''|\\.)*' | '(?:[^']|'')*' | "[^"]*" | --[^\n]* | /\*.*?\*/ | \$(\w*)\$.*?\$\1\$
@@ -73,7 +74,10 @@ async def columns_of(connection: Connection, name: str, query: Query) -> list[st
     """
     with judged(name):
         # First as it stands, so that what PostgreSQL says is about what was written.
-        columns = [column.name for column in (await connection.prepare(query.text)).get_attributes()]
+        statement = await connection.prepare(query.text)
+        if len(statement.get_parameters()) != query.takes_cursor:
+            raise Invalid("QUERY_REFUSED", _NO_PARAMETERS)
+        columns = [column.name for column in statement.get_attributes()]
         if not columns:
             raise Invalid("QUERY_REFUSED", _NO_QUERY)
         if len({*columns}) < len(columns):
@@ -151,6 +155,9 @@ async def _taking(
     kind = statement.get_parameters()[0]
     if kind.kind == "array":
         return statement, [cursor]
+    if kind.kind != "scalar":
+        message = f"The cursor cannot be of the type {kind.name}; write :cursor::text::{kind.name}."
+        raise Invalid("QUERY_REFUSED", message)
     await connection.set_type_codec(kind.name, schema=kind.schema, encoder=str, decoder=str, format="text")
     return await connection.prepare(statement.get_query()), [_written(cursor)]
 

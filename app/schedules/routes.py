@@ -56,6 +56,7 @@ JudgePart = Annotated[PollJudge, Depends(get_judge)]
 @router.post("", status_code=201, summary="Create a schedule or a poll", name="createSchedule", responses=STATE)
 async def create(
     request: ScheduleCreate,
+    database: DatabasePart,
     session: SessionPart,
     temporal: TemporalPart,
     judge: JudgePart,
@@ -69,7 +70,8 @@ async def create(
     Codes: NAME_TAKEN, TEMPLATE_NOT_FOUND, SCHEDULE_SPEC_INVALID, CONNECTION_UNKNOWN, CONNECTION_NOT_PERMITTED,
     QUERY_REFUSED, COLUMN_UNKNOWN, SECRET_UNKNOWN, HTTP_URL_INVALID, HTTP_ADDRESS_REFUSED, IDEMPOTENCY_CONFLICT.
     """
-    return _view(await service.create_schedule(session, temporal, judge, request, caller))
+    unchecked = await service.judge_new(database, judge, request, caller)
+    return _view(await service.create_schedule(session, temporal, request, unchecked, caller))
 
 
 @router.get("", summary="List schedules", name="listSchedules")

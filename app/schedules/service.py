@@ -43,17 +43,31 @@ async def get_schedule(session: AsyncSession, reference: str, *, lock: bool = Fa
     return found
 
 
+def _asked(request: ScheduleCreate, caller: Caller) -> Asked:
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return Asked("CREATE_SCHEDULE", "SCHEDULE", caller.actor, caller.key, said)
+
+
+async def judge_new(database: Database, judge: PollJudge, request: ScheduleCreate, caller: Caller) -> str | None:
+    """What cannot be checked just now of a poll that is to be made, if anything; no connection of ours is held while
+    its source is asked. Raises IDEMPOTENCY_CONFLICT and what `PollJudge` does.
+    """
+    if request.poll is None:
+        return None
+    async with database.transaction() as session:
+        made = await find_made(session, _asked(request, caller))
+    return await judge.judge(request.poll) if made is None else None
+
+
 async def create_schedule(
-    session: AsyncSession, temporal: Temporal, judge: PollJudge, request: ScheduleCreate, caller: Caller
+    session: AsyncSession, temporal: Temporal, request: ScheduleCreate, unchecked: str | None, caller: Caller
 ) -> ScheduleTrigger:
     """A new schedule, in Temporal too unless that is away: then it is made there later. A repetition with the caller's
-    key gives the one that was made.
+    key gives the one that was made. `unchecked` is what `judge_new` says.
 
-    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, SCHEDULE_SPEC_INVALID, IDEMPOTENCY_CONFLICT, and of a poll what `PollJudge`
-    does.
+    Raises NAME_TAKEN, TEMPLATE_NOT_FOUND, SCHEDULE_SPEC_INVALID, IDEMPOTENCY_CONFLICT.
     """
-    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    asked = Asked("CREATE_SCHEDULE", "SCHEDULE", caller.actor, caller.key, said)
+    asked = _asked(request, caller)
     made = await find_made(session, asked)
     if made is not None:
         return await get_schedule(session, made)
@@ -70,7 +84,7 @@ async def create_schedule(
         note=request.note,
     )
     if request.poll is not None:
-        _set_poll(row, request.poll, await judge.judge(request.poll))
+        _set_poll(row, request.poll, unchecked)
     await _aim(session, row, request.target, caller.actor)
     session.add(row)
     await _flush_name(session, row)

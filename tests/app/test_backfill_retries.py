@@ -11,8 +11,10 @@ from temporalio.client import Client
 
 from app.backfill_contracts import BACKFILL_WORKFLOW
 from app.backfills.retention import count_old_rows, delete_old_rows
+from app.backfills.service import retry_refused
 from app.background import purge_forever
 from app.db.session import Database
+from app.executions.control import Caller
 from app.settings import BackfillSettings, Settings
 from app.temporal import Temporal
 from tests.app.scenes import Json, active_template, create_template, link, ok, publish, refused
@@ -182,6 +184,21 @@ async def test_what_has_not_begun_or_was_cancelled_is_not_retried(api: httpx.Asy
     await ok(await api.post(f"{path}/cancel"))
     refused(await api.post(f"{path}/retry"), 409, "BACKFILL_OVER")
     refused(await api.post(f"/backfills/{uuid4()}/retry"), 404, "BACKFILL_NOT_FOUND")
+
+
+async def test_rows_that_a_retry_has_just_taken_up_are_not_deleted(
+    api: httpx.AsyncClient, database: Database, temporal: Temporal
+) -> None:
+    _, _, rows = await _refused_by_two(api)
+    path = await begun(api, rows, entityType="PRODUCT")
+    await ended(api, path)
+    async with database.transaction() as session:
+        await retry_refused(session, temporal, UUID(path.rpartition("/")[2]), None, Caller(None))
+        purging = asyncio.create_task(delete_old_rows(database, datetime.now(UTC) + timedelta(minutes=1)))
+        await asyncio.sleep(0.5)
+    await purging
+    found = await ended(api, path)
+    assert (found["rowsDeletedAt"], len(await rows_of(api, path))) == (None, 4)
 
 
 async def test_old_backfills_lose_their_rows_and_keep_their_counts(

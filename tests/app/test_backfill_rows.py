@@ -189,3 +189,15 @@ def test_only_rows_of_the_time_that_is_asked_for_are_taken() -> None:
     assert taken("2026-01-31T10:00:00+01:00", "2026-01-31T09:00:00.001")
     assert not taken("2026-01-31T09:00:01Z", "2026-02-01")
     assert not taken("2026-01-01", "2026-01-31T09:00:00Z")
+
+
+def test_a_line_that_is_far_too_long_is_bad_before_it_is_read() -> None:
+    text = '{"a": [' + "[]," * 2_000_000 + "[]]}\n"
+    assert codes(list(ndjson_rows([text, '{"a": 1}\n']))) == [(1, "ROW_TOO_LARGE"), (2, None)]
+
+
+@pytest.mark.parametrize(("first", "needed"), [("a," * 50_000, ()), (",".join(map(str, range(50_000))), ("a",))])
+def test_what_is_said_of_a_header_of_very_many_columns_is_short(first: str, needed: tuple[str, ...]) -> None:
+    with pytest.raises(Invalid) as refused:
+        list(csv_rows([f"{first}\n"], ",", needed))
+    assert len(refused.value.message) < 5_000

@@ -167,3 +167,31 @@ async def test_a_file_is_refused_to_pages_of_other_sites_and_under_other_names(a
     foreign = await upload(api, b"a\n1\n", CSV | {"Origin": "https://elsewhere.example"}, template="t")
     refused(foreign, 403, "ORIGIN_REFUSED")
     refused(await upload(api, b"a\n1\n", CSV | {"Host": "elsewhere.example"}, template="t"), 403, "HOST_REFUSED")
+
+
+SLOW_TO_COMMIT = """
+    CREATE FUNCTION slow_to_commit() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER slow_to_commit AFTER INSERT ON backfill DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION slow_to_commit()
+"""
+
+
+@pytest.mark.usefixtures("working")
+async def test_a_file_whose_commit_takes_long_is_started_all_the_same(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    template = await active_template(api)
+    async with database.driver() as connection:
+        await connection.execute(SLOW_TO_COMMIT)
+    try:
+        made = await ok(await upload(api, b"who\nAnn\nBob\n", template=template["slug"]), 201)
+    finally:
+        async with database.driver() as connection:
+            await connection.execute("DROP FUNCTION slow_to_commit CASCADE")
+    for _ in range(100):
+        found = await ok(await api.get(f"/backfills/{made['id']}"))
+        if found["status"] == "COMPLETED":
+            break
+        await asyncio.sleep(0.1)
+    assert (found["status"], found["rows"]["started"]) == ("COMPLETED", 2)

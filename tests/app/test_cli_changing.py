@@ -67,6 +67,20 @@ async def test_a_schedule_that_was_read_is_changed_and_sent_back(api: httpx.Asyn
     assert await answered(api, "schedules", "delete", name) == {"deleted": name}
 
 
+async def test_options_go_over_what_a_file_says_and_leave_the_rest_of_it(
+    api: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    made = await create_schedule(api, {"cron": ["0 * * * *"], "timeZone": "Europe/Berlin"})
+    file = written(tmp_path, {"spec": {"intervals": [{"every": "PT1H"}]}})
+    changed = await answered(api, "schedules", "change", made["name"], file, "--time-zone", "Asia/Tokyo")
+    assert changed["spec"] == {"intervals": [{"every": 3600.0}], "timeZone": "Asia/Tokyo"}
+    limits = written(tmp_path, {"limits": {"startsPerMinute": 5, "whenFull": "QUEUE"}})
+    template = await answered(api, "templates", "create", "Orders", limits, "--open-executions", "2")
+    assert template["limits"] == {"startsPerMinute": 5, "openExecutions": 2, "whenFull": "QUEUE"}
+    changed = await answered(api, "templates", "change", template["slug"], limits, "--starts-per-minute", "3")
+    assert changed["limits"] == {"startsPerMinute": 3, "openExecutions": None, "whenFull": "QUEUE"}
+
+
 async def test_a_specification_is_previewed(api: httpx.AsyncClient, tmp_path: Path) -> None:
     words = ("schedules", "preview", "--cron", "0 9 * * MON", "--after", "2027-01-01T00:00:00Z", "--count", "2")
     assert await answered(api, *words) == ["2027-01-04T09:00:00Z", "2027-01-11T09:00:00Z"]
@@ -120,6 +134,9 @@ async def test_an_endpoint_is_changed_switched_off_and_made_once_under_its_key(a
     changed = await answered(api, "webhooks", "change", made["id"], "--disable", "--method", "put", "--name", "Other")
     assert (changed["enabled"], changed["methods"], changed["name"]) == (False, ["PUT"], "Other")
     assert (await answered(api, "webhooks", "change", made["id"], "--enable"))["enabled"] is True
+    template = await active_template(api)
+    changed = await answered(api, "webhooks", "change", made["id"], "--template", template["slug"])
+    assert (changed["templateId"], changed["template"]) == (template["id"], template["slug"])
     assert await answered(api, "webhooks", "delete", made["id"]) == {"deleted": made["id"]}
 
 

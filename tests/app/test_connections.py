@@ -145,6 +145,8 @@ async def test_a_url_may_be_in_the_words_of_the_driver(url: str) -> None:
         ("SELECT 1 AS a, 2 AS a", "each differently"),
         ("SELECT * INTO others FROM goods", "Only a query"),
         ("SELECT id FROM goods FOR UPDATE", "read-only"),
+        ("SELECT id FROM goods WHERE id > $1", "no parameters"),
+        ("SELECT id FROM goods WHERE id > :cursor AND id < $2", "no parameters"),
     ],
 )
 async def test_what_is_no_query_is_refused_before_anything_is_read(
@@ -248,3 +250,13 @@ async def test_a_connection_that_ends_in_the_middle_is_told(connections: Connect
     ):
         await asyncio.sleep(0.05)
     assert (await asking).code == "CONNECTION_UNREACHABLE"
+
+
+@pytest.mark.usefixtures("admin")
+async def test_a_cursor_of_a_type_that_is_no_single_value_is_refused_with_what_to_write(
+    connections: Connections,
+) -> None:
+    error = await refusal(connections, "SELECT id FROM goods WHERE id <@ :cursor::int4range", "[1,3)")
+    assert (error.code, "write :cursor::text::int4range" in error.message) == ("QUERY_REFUSED", True)
+    found = await asked(connections, "SELECT id FROM goods WHERE id <@ :cursor::text::int4range ORDER BY id", "[1,3)")
+    assert [row["id"] for row in found] == [1, 2]

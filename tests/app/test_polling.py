@@ -59,7 +59,7 @@ def settings(settings: Settings, database_url: str) -> Settings:
                 "shop": SecretStr(database_url.replace("postgresql+asyncpg", "postgresql")),
                 "away": SecretStr("postgresql://me:hunter2@127.0.0.1:1/shop"),
             },
-            "polling": PollingSettings(secrets={"token": SecretStr("Bearer abc")}, max_items=50, timeout=5),
+            "polling": PollingSettings(secrets={"token": SecretStr("Bearer hunter2")}, max_items=50, timeout=5),
             "http_action": HttpActionSettings(allowed_private_hosts=("127.0.0.1",)),
         }
     )
@@ -139,10 +139,10 @@ async def test_the_cursor_goes_into_the_next_request(api: httpx.AsyncClient, dat
         {"since": "9", "kind": "paid"},
     ]
     assert {(asked.headers["x-shop"], asked.headers["authorization"]) for asked in shop.asked} == {
-        ("north", "Bearer abc")
+        ("north", "Bearer hunter2")
     }
     assert [item["n"] for item in await _items(database, poll)] == [4, 7, 9]
-    assert "abc" not in (await api.get(f"/schedules/{poll['id']}")).text
+    assert "hunter2" not in (await api.get(f"/schedules/{poll['id']}")).text
 
 
 @pytest.mark.usefixtures("working")
