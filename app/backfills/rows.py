@@ -136,7 +136,8 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
     except csv.Error as error:
         raise Invalid("HEADER_INVALID", f"The first line is no CSV: {error}.") from error
     if "" in header or len({*header}) < len(header) or not all(map(storable, header)):
-        raise Invalid("HEADER_INVALID", f"The first line must name every column, each differently; it has {_named(header)}.")
+        message = f"The first line must name every column, each differently; it has {_named(header)}."
+        raise Invalid("HEADER_INVALID", message)
     return header
 
 
