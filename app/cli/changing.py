@@ -15,15 +15,20 @@ ChangeFile = Annotated[
 ]
 
 
-def changed(file: Path | None, options: Mapping[str, Any], cleared: Collection[str] = ()) -> dict[str, Any]:
+def changed(
+    file: Path | None,
+    options: Mapping[str, Any],
+    cleared: Collection[str] = (),
+    needed: str = "say what is to change: a FILE, or an option",
+) -> dict[str, Any]:
     """What is to change: what the file says, and over it the options that are not None; `cleared` ones become null.
 
-    Raises a mistake of usage when that is nothing.
+    Raises a mistake of usage, which says what is `needed`, when that is nothing.
     """
     body = {} if file is None else read_json_object(file)
     body |= {name: value for name, value in options.items() if value is not None} | dict.fromkeys(cleared)
     if not body:
-        raise typer.BadParameter("say what is to change: a FILE, or an option")
+        raise typer.BadParameter(needed)
     return body
 
 
