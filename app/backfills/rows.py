@@ -16,6 +16,8 @@ from app.untrusted import check_json, first_unstorable, made_storable, storable
 # Characters of a cell, and of what is kept of a row that could not be read.
 LONGEST_CELL = 1024 * 1024
 LONGEST_RAW = 4_000
+MOST_NAMED = 20
+LONGEST_NAMED = 60
 # Bytes: as large as a context may be, and a little more.
 LARGEST_ROW = 1_200_000
 # Characters of a line of NDJSON, which is not read when it is longer: with every letter escaped, a row that may be is
@@ -110,13 +112,20 @@ def check_columns(header: Collection[str], needed: Collection[str]) -> None:
     """Raises `Invalid` COLUMN_UNKNOWN when one of the columns that are asked for is not there."""
     for name in needed:
         if name not in header:
-            raise Invalid("COLUMN_UNKNOWN", f"There is no column {name}; there are {clipped(', '.join(header))}.")
+            raise Invalid("COLUMN_UNKNOWN", f"There is no column {name}; there are {_named(header)}.")
 
 
 def clipped(value: Any) -> Any:
     """What is kept of a bad row: storable, and not longer than people read."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return made_storable(value if len(text) <= LONGEST_RAW else text[:LONGEST_RAW])
+
+
+def _named(header: Collection[str]) -> str:
+    """Columns as a message has them. A file without line ends, as `curl -d @file` sends it, is one long first line."""
+    names = [str(made_storable(name[:LONGEST_NAMED])) for name in [*header][:MOST_NAMED]]
+    more = len(header) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def _rest(first: str, following: Iterator[str]) -> Iterator[str]:
@@ -134,8 +143,8 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
     except csv.Error as error:
         raise Invalid("HEADER_INVALID", f"The first line is no CSV: {error}.") from error
     if "" in header or len({*header}) < len(header) or not all(map(storable, header)):
-        said = str(header)[:LONGEST_RAW]
-        raise Invalid("HEADER_INVALID", f"The first line must name every column, each differently: {said}.")
+        message = f"The first line must name every column, each differently; it has {_named(header)}."
+        raise Invalid("HEADER_INVALID", message)
     return header
 
 

@@ -21,11 +21,12 @@ def changed(
     cleared: Collection[str] = (),
     parts: Mapping[str, Mapping[str, Any]] | None = None,
     standing: Callable[[], Mapping[str, Any]] = dict,
+    needed: str = "say what is to change: a FILE, or an option",
 ) -> dict[str, Any]:
     """What is to change: what the file says, and over it the options that are not None; `cleared` ones become null.
 
     `parts` are of members that are objects: they go over what the file says of the member, else over what is
-    `standing`. Raises a mistake of usage when nothing is to change.
+    `standing`. Raises a mistake of usage, which says what is `needed`, when nothing is to change.
     """
     body = {} if file is None else read_json_object(file)
     body |= {name: value for name, value in options.items() if value is not None} | dict.fromkeys(cleared)
@@ -34,7 +35,7 @@ def changed(
             said = body.get(name)
             body[name] = {**(said if isinstance(said, dict) else standing().get(name) or {}), **part}
     if not body:
-        raise typer.BadParameter("say what is to change: a FILE, or an option")
+        raise typer.BadParameter(needed)
     return body
 
 

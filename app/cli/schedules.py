@@ -158,7 +158,8 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show when a specification would come; nothing is stored."""
-    spec = changed(file, {"cron": cron or None, "timeZone": time_zone})
+    options = {"cron": cron or None, "timeZone": time_zone}
+    spec = changed(file, options, needed="say what is to be previewed: a FILE with a `spec`, or --cron")
     query = {"count": str(count)} | ({} if after is None else {"after": after})
     with open_api(api) as calls:
         _print_times(calls.post("/schedules/preview", spec, query=query)["items"], as_json)
@@ -242,7 +243,7 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         (time_of_day(one["receivedAt"]), one["eventRecordId"], one["summary"], one["status"], one["executionIds"])
         for one in runs
     ]
-    print_table(("received", "event", "summary", "status", "executions"), rows, empty="it has not come yet")
+    print_table(("received", "event", "summary", "status", "executions"), rows, empty="no events yet")
 
 
 def _when(spec: dict[str, Any]) -> str:

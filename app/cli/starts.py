@@ -144,6 +144,7 @@ def _print_started(answer: dict[str, Any], as_json: bool) -> None:
             "output": answer.get("output"),
             "error": answer.get("error"),
             "problem": answer.get("problem"),
+            "event": None if answer.get("executionId") else answer.get("eventRecordId"),
         }
     )
 

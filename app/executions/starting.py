@@ -305,7 +305,7 @@ def _check_context(schema: dict[str, Any] | None, context: dict[str, Any], size:
     if found:
         raise Invalid(
             "CONTEXT_INVALID",
-            "The context does not fit the version's inputSchema.",
+            f"The context does not fit the version's inputSchema: {found[0].path}: {found[0].message}",
             [{"path": item.path, "message": item.message} for item in found],
         )
 

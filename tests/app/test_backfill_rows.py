@@ -74,6 +74,17 @@ def test_a_column_that_is_not_there_is_refused_before_any_row() -> None:
     assert refused.value.code == "COLUMN_UNKNOWN"
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["id," * 100_000, ",".join(f"c{n}" for n in range(100_000)), "x" * 100_000],
+    ids=["repeated", "many", "long"],
+)
+def test_what_is_said_of_a_first_line_is_short_however_long_the_line_is(header: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        list(csv_rows(lines(header + "\n"), None, ["b"]))
+    assert len(refused.value.message) < 1_500
+
+
 def test_an_empty_file_has_no_rows() -> None:
     assert list(csv_rows(lines(""), None)) == []
     assert list(csv_rows(lines("a,b\n"), None)) == []

@@ -118,6 +118,7 @@ async def test_a_row_that_is_refused_hinders_no_other(api: httpx.AsyncClient) ->
     }
     refused = [one for one in await rows_of(api, f"/backfills/{found['id']}") if one["status"] == "REFUSED"]
     assert [(one["number"], one["code"]) for one in refused] == [(2, "CONTEXT_INVALID")]
+    assert "context.amount" in refused[0]["message"]
 
 
 async def test_rows_of_entities_start_what_is_linked_to_each(api: httpx.AsyncClient) -> None:

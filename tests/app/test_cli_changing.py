@@ -51,6 +51,16 @@ async def test_a_template_is_paused_and_resumed(api: httpx.AsyncClient) -> None:
     assert "ACTIVE" in await said(api, "templates", "resume", slug)
 
 
+async def test_a_start_that_is_queued_names_the_event_that_waits(api: httpx.AsyncClient) -> None:
+    slug = (await active_template(api))["slug"]
+    await answered(api, "templates", "change", slug, "--when-paused", "queue")
+    await answered(api, "templates", "pause", slug)
+    queued = await said(api, "execute", slug)
+    waiting = (await answered(api, "events", "list", "--status", "PENDING", "--limit", "1"))[0]
+    assert "QUEUED" in queued
+    assert waiting["id"] in queued
+
+
 async def test_a_schedule_that_was_read_is_changed_and_sent_back(api: httpx.AsyncClient, tmp_path: Path) -> None:
     made = await create_schedule(api, {"cron": ["0 * * * *"], "timeZone": "Europe/Berlin"}, maxExecutions=3)
     read = await answered(api, "schedules", "show", made["name"])
@@ -79,6 +89,12 @@ async def test_options_go_over_what_a_file_says_and_leave_the_rest_of_it(
     assert template["limits"] == {"startsPerMinute": 5, "openExecutions": 2, "whenFull": "QUEUE"}
     changed = await answered(api, "templates", "change", template["slug"], limits, "--starts-per-minute", "3")
     assert changed["limits"] == {"startsPerMinute": 3, "openExecutions": None, "whenFull": "QUEUE"}
+
+
+async def test_a_preview_without_a_specification_says_what_it_needs(api: httpx.AsyncClient) -> None:
+    _, _, said_of_it = await millrace(api, "schedules", "preview")
+    assert "--cron" in said_of_it
+    assert "change" not in said_of_it
 
 
 async def test_a_specification_is_previewed(api: httpx.AsyncClient, tmp_path: Path) -> None:
