@@ -7,6 +7,7 @@ import typer
 from app.cli.api_client import ApiUrl, acting, open_api, segment
 from app.cli.changing import ChangeFile, changed, print_gone
 from app.cli.output import AsJson, print_fields, print_json, print_table, time_of_day
+from app.cli.steering import Key
 
 app = typer.Typer(help="Templates: what can be started.", no_args_is_help=True)
 
@@ -69,6 +70,7 @@ def create(
     starts_per_minute: PerMinute = None,
     open_executions: Open = None,
     when_full: WhenFull = None,
+    key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -76,7 +78,7 @@ def create(
     options = _options(name, slug, description, segment_, category, tag, when_paused)
     body = changed(file, options, (), {"limits": _given_limits(starts_per_minute, open_executions, when_full)})
     with open_api(api) as calls:
-        _print(calls.post("/templates", body, headers=acting()), as_json)
+        _print(calls.post("/templates", body, headers=acting(key)), as_json)
 
 
 @app.command("change")

@@ -41,7 +41,7 @@ class TriggerEvent(SQLModel, table=True):
         UniqueConstraint("source", "dedupe_key"),
         one_of("source", EventSource),
         one_of("status", EventStatus),
-        Index("ix_trigger_event_due", "due_at", postgresql_where=text("status = 'PENDING'")),
+        Index("ix_trigger_event_due", "trigger_key", "due_at", "id", postgresql_where=text("status = 'PENDING'")),
         Index("ix_trigger_event_entity", "entity_type", "entity_id"),
         Index("ix_trigger_event_trigger_key_id", "trigger_key", "id"),
         # The events of one schedule: their keys begin with its id.

@@ -62,8 +62,8 @@ class Dispatcher:
     async def _deliver_all(self) -> None:
         try:
             await call_queued(self._database, self._settings.limits)
-            while await self._deliver_batch() == self._settings.inbox.batch:
-                # There may be more.
+            while await self._deliver_batch():
+                # A batch that is not full says nothing: a trigger with many has only had its share.
                 continue
         except Unavailable as error:
             log.warning("delivering_postponed", code=error.code)

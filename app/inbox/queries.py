@@ -20,10 +20,29 @@ from app.db.tables import WorkflowTemplate
 
 EVENT = """
     SELECT id, source, trigger_key, dedupe_key, request_hash, summary, payload::text AS payload, entity_type, entity_id,
-        template_id, matched_at
+        template_id, matched_at, due_at
     FROM trigger_event
 """
-DUE = f"{EVENT} WHERE status = 'PENDING' AND due_at <= now() ORDER BY due_at, id LIMIT $1 FOR UPDATE SKIP LOCKED"
+# Each trigger whose events are due gets the same share of a batch, so that a flood of one keeps no other waiting. What
+# is ordered by the time, too, is found in the index of what is PENDING, whatever PostgreSQL thinks of the table.
+DUE = f"""
+    WITH RECURSIVE first AS (
+        (SELECT trigger_key, due_at FROM trigger_event WHERE status = 'PENDING' ORDER BY trigger_key, due_at LIMIT 1)
+        UNION ALL
+        SELECT following.trigger_key, following.due_at FROM first CROSS JOIN LATERAL (
+            SELECT event.trigger_key, event.due_at FROM trigger_event AS event
+            WHERE event.status = 'PENDING' AND event.trigger_key > first.trigger_key
+            ORDER BY event.trigger_key, event.due_at LIMIT 1
+        ) AS following
+    ), due AS (
+        SELECT trigger_key, count(*) OVER () AS triggers FROM first WHERE due_at <= now()
+    )
+    SELECT event.* FROM due CROSS JOIN LATERAL (
+        {EVENT} WHERE status = 'PENDING' AND trigger_key = due.trigger_key AND due_at <= now()
+        ORDER BY due_at, id LIMIT greatest($1 / due.triggers, 1) FOR UPDATE SKIP LOCKED
+    ) AS event
+    ORDER BY event.due_at, event.id LIMIT $1
+"""
 PENDING = f"{EVENT} WHERE status = 'PENDING' AND id = ANY($1) ORDER BY id FOR UPDATE"
 BY_KEY = f"{EVENT} WHERE source = $1 AND dedupe_key = $2 FOR UPDATE"
 DELIVERIES = """
@@ -105,7 +124,7 @@ class EventFilter:
 
 
 async def lock_due(connection: Connection, limit: int) -> list[Event]:
-    """Events that are due, locked; those that somebody else has locked are passed over."""
+    """Events that are due, locked, of each trigger as many; those that somebody else has locked are passed over."""
     return [_event(row) for row in await connection.fetch(DUE, limit)]
 
 
@@ -210,6 +229,7 @@ def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
 
 def _event(row: Record) -> Event:
     fields = dict(row)
+    del fields["due_at"]
     matched = fields.pop("matched_at") is not None
     fields |= {"source": EventSource(row["source"]), "payload": json.loads(row["payload"])}
     return Event(**fields, matched=matched)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import TemplateStatus, WorkflowTemplate
-from app.dependencies import Actor, Cursor, Limit, SessionPart
+from app.dependencies import Actor, CallerPart, Cursor, Limit, SessionPart
 from app.problem_details import problem_responses
 from app.templates import service
 from app.templates.queries import TemplateFilter, find_active_number, list_templates
@@ -22,9 +22,12 @@ STATE = problem_responses(404, 409)
 
 
 @router.post("", status_code=201, summary="Create a template", responses=problem_responses(409), name="createTemplate")
-async def create(request: TemplateCreate, session: SessionPart, actor: Actor = None) -> TemplateView:
-    """In status DRAFT, without versions. Codes: SLUG_INVALID, SLUG_TAKEN."""
-    return _view(await service.create_template(session, request, actor), None)
+async def create(request: TemplateCreate, session: SessionPart, caller: CallerPart) -> TemplateView:
+    """In status DRAFT, without versions. A repetition with the same `Idempotency-Key` is answered with what the first
+    has made. Codes: SLUG_INVALID, SLUG_TAKEN, IDEMPOTENCY_CONFLICT.
+    """
+    template = await service.create_template(session, request, caller.actor, caller.key)
+    return _view(template, await find_active_number(session, template))
 
 
 @router.get("", summary="List templates", name="listTemplates")

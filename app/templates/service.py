@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
+from app.audit.repeating import Asked, find_made, record_made
 from app.audit.words import Action
 from app.db.tables import TemplateStatus, WorkflowTemplate
 from app.errors import Conflict, Invalid, NotFound
@@ -20,15 +21,24 @@ from app.templates.schemas import TemplateCreate
 from app.versions.queries import as_uuid
 
 
-async def create_template(session: AsyncSession, request: TemplateCreate, actor: str | None = None) -> WorkflowTemplate:
-    """A new template, in status DRAFT. Raises SLUG_INVALID, SLUG_TAKEN."""
+async def create_template(
+    session: AsyncSession, request: TemplateCreate, actor: str | None = None, key: str | None = None
+) -> WorkflowTemplate:
+    """A new template, in status DRAFT, or the one that the same request with the same key has made.
+
+    Raises SLUG_INVALID, SLUG_TAKEN, IDEMPOTENCY_CONFLICT.
+    """
     fields = request.model_dump()
+    asked = Asked("CREATE_TEMPLATE", "TEMPLATE", actor, key, request.model_dump(mode="json", by_alias=True))
+    made = await find_made(session, asked)
+    if made is not None:
+        return await get_template(session, made)
     slug = request.slug or slug_of(request.name)
     _refuse_ambiguous_slug(slug)
     template = WorkflowTemplate(**(fields | {"slug": slug}))
     session.add(template)
     await _flush_slug(session, slug)
-    await record_change(session, "CREATE_TEMPLATE", ("TEMPLATE", template.id), actor, None, _facts(template))
+    await record_made(session, asked, template.id, _facts(template))
     return template
 
 

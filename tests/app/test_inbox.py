@@ -1,6 +1,7 @@
 """The inbox: what is stored of events, and what comes of them."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,8 +15,9 @@ from app.db.event_tables import TriggerDelivery
 from app.db.session import Database
 from app.db.statuses import DeliveryStatus, EventStatus, SubscriptionMode
 from app.inbox.delivering import deliver, deliver_due
+from app.inbox.queries import lock_due
 from app.inbox.settling import Delivered
-from app.inbox.storing import Incoming
+from app.inbox.storing import Incoming, store
 from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.inbox_scenes import incoming_event, read_deliveries, read_event, read_execution, store_events, subscribe
@@ -147,6 +149,18 @@ async def test_many_dispatchers_start_each_event_once(
         )
         started = (await session.execute(statement)).scalars().all()
     assert len({*started} - {None}) == len(started) == 60
+
+
+async def test_a_flood_of_one_trigger_leaves_each_other_its_share(database: Database) -> None:
+    flood, *others = (f"{what}-{uuid4().hex}" for what in ("flood", "a", "b"))
+    incoming = [incoming_event(key) for key in (*[flood] * 300, *others)]
+    async with database.driver() as connection, connection.transaction():
+        # Nobody else sees them before the end of the transaction.
+        await store(connection, incoming)
+        taken = Counter(event.trigger_key for event in await lock_due(connection, 60))
+    assert [taken[other] for other in others] == [1, 1]
+    assert 1 < taken[flood] < 58
+    assert taken.total() <= 60
 
 
 async def test_the_apis_dispatcher_delivers_what_is_stored(api: httpx.AsyncClient, database: Database) -> None:

@@ -25,6 +25,10 @@ def _schedule() -> Json:
     return {"name": f"s-{uuid4().hex}", "spec": HOURLY, "target": {"triggerKey": "test.tick"}}
 
 
+def _template() -> Json:
+    return {"name": f"Orders {uuid4().hex}"}
+
+
 def _backfill() -> Json:
     return {"name": uuid4().hex, "entityType": "PRODUCT"}
 
@@ -43,6 +47,7 @@ def _watched() -> Json:
 
 
 MADE: list[Any] = [
+    pytest.param("/templates", _template, {"name": "Other"}, id="template"),
     pytest.param("/schedules", _schedule, {"note": "another"}, id="schedule"),
     pytest.param("/backfills", _backfill, {"rate": 2}, id="backfill"),
     pytest.param("/registry/triggers", _trigger, {"name": "Other"}, id="trigger"),
