@@ -24,8 +24,7 @@ migrate: .venv/.project  ## bring the database of MILLRACE_DATABASE__URL up to d
 	@exec $(BIN)/millrace migrate
 
 test: .venv/.dev  ## every test, on real servers, two files at a time; AT_ONCE=0 one by one
-	@# Tests start hundreds of processes, each of which would compile all modules where bytecode may not be kept.
-	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(or $(AT_ONCE),2) --dist loadfile
+	@exec $(BIN)/python -m pytest --numprocesses $(or $(AT_ONCE),2) --dist loadfile
 
 check: .venv/.dev  ## style, types, who imports whom, sizes
 	@$(BIN)/ruff check .
