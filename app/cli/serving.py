@@ -36,7 +36,8 @@ class _QuietServer(uvicorn.Server):
     """A server that leaves the process's signals to whoever runs it, and ends its event streams before it stops."""
 
     def __init__(self, app: FastAPI) -> None:
-        super().__init__(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+        # Longer than callers and proxies usually keep a connection, so that none is closed while it is used again.
+        super().__init__(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5, timeout_keep_alive=75))
         self._followers: Followers = app.state.followers
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

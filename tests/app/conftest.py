@@ -130,6 +130,7 @@ async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
