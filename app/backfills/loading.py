@@ -16,30 +16,30 @@ from app.executions.starting import StartRequest, check_start
 from app.settings import Settings
 from app.untrusted import made_storable
 
-# A chunk that comes again changes nothing, and of two rows with the same event the one that came first counts. OFFSET 0
-# has each row looked up in an index: without it PostgreSQL may read the whole backfill again for every chunk.
+# A chunk that comes again changes nothing, and of two rows with the same event the one that came first counts. What is
+# there already is found by the unique indexes, not by queries: until a large file is committed PostgreSQL knows nothing
+# of its rows, and may read all of them for each.
 LOAD = """
     WITH incoming AS (
-        SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY number) > 1 AS again
-        FROM jsonb_to_recordset($2::text::jsonb) AS one
+        SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS one
             (number int, event_id text, entity_id text, name text, context jsonb, raw jsonb, code text, message text)
-        WHERE NOT EXISTS (SELECT FROM backfill_row AS old WHERE old.backfill_id = $1 AND old.number = one.number
-            OFFSET 0)
-    ), judged AS (
-        SELECT *, event_id IS NOT NULL AND (
-            again OR EXISTS (SELECT FROM backfill_row AS old WHERE old.backfill_id = $1 AND old.event_id = one.event_id
-                OFFSET 0)
-        ) AS twice
-        FROM incoming AS one
+    ), fresh AS (
+        INSERT INTO backfill_row
+            (backfill_id, number, event_id, entity_id, name, context, raw, status, code, message)
+        SELECT $1, number, event_id, entity_id, name, context, raw,
+            CASE WHEN code IS NULL THEN 'PENDING' ELSE 'INVALID' END, code, message
+        FROM incoming ORDER BY number
+        ON CONFLICT DO NOTHING
+        RETURNING number, status
+    ), twice AS (
+        INSERT INTO backfill_row (backfill_id, number, entity_id, name, context, raw, status, code, message)
+        SELECT $1, number, entity_id, name, context, raw, 'INVALID', 'EVENT_REPEATED',
+            'The event ' || event_id || ' is in another row already.'
+        FROM incoming WHERE event_id IS NOT NULL AND number NOT IN (SELECT number FROM fresh)
+        ON CONFLICT (backfill_id, number) DO NOTHING
+        RETURNING status
     )
-    INSERT INTO backfill_row
-        (backfill_id, number, event_id, entity_id, name, context, raw, status, code, message)
-    SELECT $1, number, CASE WHEN NOT twice THEN event_id END, entity_id, name, context, raw,
-        CASE WHEN twice OR code IS NOT NULL THEN 'INVALID' ELSE 'PENDING' END,
-        CASE WHEN twice THEN 'EVENT_REPEATED' ELSE code END,
-        CASE WHEN twice THEN 'The event ' || event_id || ' is in another row already.' ELSE message END
-    FROM judged
-    RETURNING status
+    SELECT status FROM fresh UNION ALL SELECT status FROM twice
 """
 LOCK = "SELECT status, template_id, entity_type FROM backfill WHERE id = $1 FOR UPDATE"
 # Held until the commit by who makes a backfill and starts it at once: till then nobody can see its row, or wait for it.

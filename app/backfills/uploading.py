@@ -126,12 +126,8 @@ async def _keep(body: AsyncIterator[bytes], file: IO[bytes], most_bytes: int) ->
 def _rows(source: Source, mapping: Mapping, file: IO[bytes]) -> Iterator[Loadable | BadRow]:
     # As for files that the command line reads: what is not UTF-8 becomes a bad row.
     lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    try:
-        columns = mapping.columns()
-        reads = csv_rows(lines, source.delimiter, columns) if source.kind == "csv" else ndjson_rows(lines)
-        yield from mapped_rows(reads, mapping, source.limit)
-    finally:
-        lines.detach()
+    reads = csv_rows(lines, source.delimiter, mapping.columns()) if source.kind == "csv" else ndjson_rows(lines)
+    return mapped_rows(reads, mapping, source.limit)
 
 
 def _chunks(rows: Iterator[Loadable | BadRow]) -> Iterator[list[RowTaken]]:

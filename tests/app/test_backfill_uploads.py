@@ -195,3 +195,31 @@ async def test_a_file_whose_commit_takes_long_is_started_all_the_same(
             break
         await asyncio.sleep(0.1)
     assert (found["status"], found["rows"]["started"]) == ("COMPLETED", 2)
+
+
+READ = """
+    SELECT pg_stat_force_next_flush(), seq_tup_read + idx_tup_fetch AS rows FROM pg_stat_user_tables
+    WHERE relname = 'backfill_row'
+"""
+
+
+async def test_a_row_costs_the_same_however_many_came_before_whatever_postgres_believes_of_them(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    template = await active_template(api)
+    query = {"template": template["slug"], "eventId": "id", "start": "false"}
+    await ok(await upload(api, b"id\n" + b"".join(b"%d\n" % n for n in range(40)), **query), 201)
+    async with database.driver() as connection:
+        await connection.execute("VACUUM ANALYZE backfill_row")
+        before = (await connection.fetchrow(READ))["rows"]
+    text = b"id\n" + b"".join(b"%d\n" % n for n in range(12_000))
+    made = await ok(await upload(api, text, **query), 201)
+    assert made["rows"]["total"] == 12_000
+    async with database.driver() as connection:
+        for _ in range(100):
+            read = (await connection.fetchrow(READ))["rows"] - before
+            if read:
+                break
+            await asyncio.sleep(0.1)
+    # What is read of them afterwards are the counts of the answer.
+    assert 0 < read < 3 * 12_000
