@@ -24,6 +24,7 @@ migrate: .venv/.project  ## bring the database of MILLRACE_DATABASE__URL up to d
 	@exec $(BIN)/millrace migrate
 
 test: .venv/.dev  ## every test, on real servers, two files at a time; AT_ONCE=0 one by one
+	@$(BIN)/python -m compileall -q engine app workflows activities millrace worker.py
 	@exec $(BIN)/python -m pytest --numprocesses $(or $(AT_ONCE),2) --dist loadfile
 
 check: .venv/.dev  ## style, types, who imports whom, sizes
