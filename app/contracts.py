@@ -50,7 +50,7 @@ OWN_ACTIVITIES = (
 )
 
 # What the driver and the engine do changes with it: workflows/revisions.py says how.
-ENGINE_REVISION = 4
+ENGINE_REVISION = 5
 
 # Metadata of payloads. The role says what a payload is; the other is the SHA-256, in hexadecimal, under which it is
 # kept outside history: a payload that has it need not be stored again.

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import select
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
 from app.contracts import TELL_CHILD, ChildOrder, workflow_id
+from app.db.tables import DeadLetter
 from app.run_contracts import COMPLETE_STEP, StepCompletion
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
 from tests.workflows.conftest import SUGGESTED_AFTER
@@ -372,3 +374,19 @@ async def test_a_step_s_calls_are_read_along_the_chain_of_runs(running: Executio
         if cursor is None:
             break
     assert inputs == list(range(29, -1, -1))
+
+
+async def test_a_run_whose_state_is_too_large_for_its_next_run_fails_and_does_not_stand_still(
+    running: Executions,
+) -> None:
+    megabyte = {"n": expr("$pad('', 1000000, 'x')")}
+    items = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1..30]"}}, "concurrency": 10}
+    steps = [action(f"step{number}", parameters=megabyte, forEach=items) for number in range(3)]
+    handle = await running.start(line(*steps, confirm("ask")))
+    failure = await failure_of(handle)
+    assert failure["code"] == "STATE_TOO_LARGE"
+    assert await runs_of(handle, running.client) >= 2, "what fits was passed on before"
+    assert (await running.closed(handle)).closed_as == "FAILED"
+    async with running.database.transaction() as session:
+        [letter] = (await session.execute(select(DeadLetter))).scalars()
+    assert (letter.code, letter.state) == ("STATE_TOO_LARGE", None), "a retry asks the run for it"
