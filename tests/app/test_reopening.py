@@ -225,13 +225,17 @@ class DyingTemporal(Temporal):
 
 
 async def _decided_and_then_died(
-    settings: Settings, database: Database, converter: DataConverter, execution_id: str
+    settings: Settings,
+    database: Database,
+    converter: DataConverter,
+    execution_id: str,
+    headers: dict[str, str] | None = None,
 ) -> None:
     """A process that decides on a retry and then can no longer reach Temporal."""
     temporal = DyingTemporal(settings.temporal, converter)
     async with served(create_app(settings, database, temporal, FakeRepair())) as other:
         temporal.dies_at = 2
-        answer = await ok(await other.post(f"/executions/{execution_id}/retry"), 202)
+        answer = await ok(await other.post(f"/executions/{execution_id}/retry", headers=headers), 202)
         assert answer["runId"] is None
 
 
@@ -314,6 +318,30 @@ async def test_what_temporal_will_never_take_is_closed_again_as_it_was(
     assert [turn["status"] for turn in turns] == ["REFUSED", "REFUSED"]
     # Where the queue has a name that Temporal takes, the same key is free for another try.
     assert (await ok(await api.post(f"/executions/{execution_id}/retry", headers=headers), 202))["runId"]
+
+
+async def test_a_retry_that_temporal_refuses_after_it_was_accepted_is_audited_so_and_leaves_its_key_free(
+    settings: Settings,
+    database: Database,
+    converter: DataConverter,
+    api: httpx.AsyncClient,
+    template: Json,
+    temporal_client: Client,
+) -> None:
+    execution_id = await failed(api, database, template, temporal_client, {"wait": True})
+    headers = {"Idempotency-Key": "late"}
+    await _decided_and_then_died(settings, database, converter, execution_id, headers)
+    odd = settings.model_copy(deep=True)
+    odd.temporal.task_queue = "longer than any queue's name " * 100
+    assert (await reconcile_once(database, Temporal(odd.temporal, converter), NOW)).reopened == 0
+    [event] = await audit(api, execution_id)
+    assert (event["action"], event["result"]) == ("RETRY", "START_REFUSED")
+    assert (await row_of(database, execution_id)).closed_as == "FAILED"
+
+    answer = await ok(await api.post(f"/executions/{execution_id}/retry", headers=headers), 202)
+    assert await ok(await api.post(f"/executions/{execution_id}/retry", headers=headers), 202) == answer
+    results = [one["result"] for one in await audit(api, execution_id)]
+    assert results == ["REPEATED", "DONE", "START_REFUSED"]
 
 
 async def test_two_retries_at_the_same_moment_make_one_run(
