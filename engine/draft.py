@@ -26,7 +26,7 @@ _NO_MOMENT = Moment(0, "")
 _PLAIN = (
     "phase", "context", "outputs", "steps", "arrived", "filled", "regions", "yielded", "work", "fans", "leaving",
     "timers", "answers", "running", "gated", "guarded", "locks", "paused", "paused_at", "paused_by", "signals",
-    "receipts", "undo", "taken", "ending", "lost", "output",
+    "receipts", "named", "undo", "taken", "ending", "lost", "output",
 )  # fmt: skip
 
 
@@ -86,6 +86,7 @@ class Draft:
         self.paused_by = state.paused_by
         self.signals = state.signals
         self.receipts = state.receipts
+        self.named = state.named
         self.undo = state.undo
         self.taken = state.taken
         self.ending = state.ending

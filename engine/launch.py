@@ -26,11 +26,14 @@ from engine.scalars import seconds
 from engine.signals import text_of, waiting_signal
 from engine.state import Stage, Work
 from engine.steps import Retry
-from engine.values import required, resolve
+from engine.values import Const, required, resolve
 from engine.withdrawal import command_key, item_of
 
 # What an action suspended itself with, and what it was resumed with.
 _BOTH = 2
+
+# Of the names that a step has worked out for its signal, which only tell readers what was meant for it.
+_NAMES_KEPT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,9 @@ def _await_signal(draft: Draft, node: SignalNode, key: str, work: Work) -> AtOnc
     wanted: tuple[str, ...] = (text_of(required(node.signal, scope, moment)),)
     if node.correlation_key is not None:
         wanted = (*wanted, text_of(required(node.correlation_key, scope, moment)))
+    if not isinstance(node.signal, Const):
+        others = [name for name in draft.named.get(node.id, ()) if name != wanted[0]]
+        draft.named = draft.named.set(node.id, (*others, wanted[0])[-_NAMES_KEPT:])
     if node.buffer:
         early = waiting_signal(draft, wanted)
         if early is not None:

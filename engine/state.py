@@ -227,7 +227,8 @@ class State:
     under way; `gated` are steps that wait for their mutex or milestone, `guarded` those that go when their milestone
     does, `locks` who holds which mutex; `paused_at` and `paused_by` are those of the pause while it is `paused`;
     `answers` is what people answered, by key; `signals` are buffered ones, `receipts` the ids of those that came;
-    `undo` is what compensates the steps completed so far, in their order.
+    `undo` is what compensates the steps completed so far, in their order; `named` are the names of signals that steps
+    have worked out, the last twenty of each.
     """
 
     run: RunInput
@@ -258,6 +259,7 @@ class State:
     paused_by: str | None = None
     signals: tuple[Buffered, ...] = ()
     receipts: tuple[str, ...] = ()
+    named: Map[str, tuple[str, ...]] = field(default_factory=Map)
     undo: Map[int, Undo] = field(default_factory=Map)
     taken: int = 0
     ending: Ending | None = None
