@@ -247,7 +247,15 @@ class Execution(Desk):
             self._departure.stay()
             self._receive(StateOutgrown(now(), size))
             return
-        carried = self._given.model_copy(update={"state": state, "inbox": inbox, "context": {}, "children": children})
+        carried = self._given.model_copy(
+            update={
+                "state": state,
+                "inbox": inbox,
+                "context": {},
+                "children": children,
+                "recorded_until": effects.records.latest,
+            }
+        )
         workflow.continue_as_new(args=[carried, self._definition])
 
     def _has_urgent(self) -> bool:

@@ -40,6 +40,15 @@ async def short_histories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 
 @pytest.fixture
+async def renewed(short_histories: Client, database_url: str) -> AsyncIterator[Executions]:
+    """Executions with a worker on that server; every history is replayed in the end."""
+    async with executions_on(short_histories, database_url) as subject:
+        async with subject.worker():
+            yield subject
+        await subject.replay_all()
+
+
+@pytest.fixture
 async def executions(temporal_client: Client, database_url: str) -> AsyncIterator[Executions]:
     """Executions without a worker."""
     async with executions_on(temporal_client, database_url) as subject:

@@ -2,17 +2,14 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import select
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
 from app.contracts import TELL_CHILD, ChildOrder, workflow_id
-from app.db.tables import DeadLetter
 from app.run_contracts import COMPLETE_STEP, StepCompletion
 from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, put, split, step
 from tests.workflows.conftest import SUGGESTED_AFTER
@@ -23,12 +20,9 @@ from tests.workflows.test_step_reading import read
 
 
 @pytest.fixture
-async def running(short_histories: Client, database_url: str) -> AsyncIterator[Executions]:
-    """Executions with a worker on that server; every history is replayed in the end."""
-    async with executions_on(short_histories, database_url) as executions:
-        async with executions.worker():
-            yield executions
-        await executions.replay_all()
+def running(renewed: Executions) -> Executions:
+    """Executions with a worker on that server."""
+    return renewed
 
 
 def counting(rounds: int, *before: dict[str, Any]) -> dict[str, Any]:
@@ -374,19 +368,3 @@ async def test_a_step_s_calls_are_read_along_the_chain_of_runs(running: Executio
         if cursor is None:
             break
     assert inputs == list(range(29, -1, -1))
-
-
-async def test_a_run_whose_state_is_too_large_for_its_next_run_fails_and_does_not_stand_still(
-    running: Executions,
-) -> None:
-    megabyte = {"n": expr("$pad('', 1000000, 'x')")}
-    items = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1..30]"}}, "concurrency": 10}
-    steps = [action(f"step{number}", parameters=megabyte, forEach=items) for number in range(3)]
-    handle = await running.start(line(*steps, confirm("ask")))
-    failure = await failure_of(handle)
-    assert failure["code"] == "STATE_TOO_LARGE"
-    assert await runs_of(handle, running.client) >= 2, "what fits was passed on before"
-    assert (await running.closed(handle)).closed_as == "FAILED"
-    async with running.database.transaction() as session:
-        [letter] = (await session.execute(select(DeadLetter))).scalars()
-    assert (letter.code, letter.state) == ("STATE_TOO_LARGE", None), "a retry asks the run for it"
