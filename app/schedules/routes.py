@@ -20,7 +20,7 @@ from app.dependencies import (
 )
 from app.polling.judging import PollJudge
 from app.problem_details import problem_responses
-from app.schedules import carrying, service
+from app.schedules import by_hand, carrying, service
 from app.schedules.queries import RUNS, keys_of, list_schedules
 from app.schedules.schemas import (
     FireTimes,
@@ -163,15 +163,15 @@ async def run(
     temporal: TemporalPart,
     caller: CallerPart,
 ) -> RunReceipt:
-    """Also a paused one, and one that is used up. Two that are asked for within one second are one, and so are those
-    with one `Idempotency-Key`.
+    """Also a paused one, and one that is used up. Each is a tick of its own, with a second of its own; those with one
+    `Idempotency-Key` are one.
 
-    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, SCHEDULE_CROWDED, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
     """
     async with database.transaction() as session:
         row = await service.get_schedule(session, schedule)
     overlap = None if request is None else request.overlap
-    requested_at = await service.run_schedule(database, temporal, row, overlap, caller)
+    requested_at = await by_hand.run_schedule(database, temporal, row, overlap, caller)
     return RunReceipt(id=row.id, requested_at=requested_at)
 
 
