@@ -19,6 +19,7 @@ from app.registry.triggers import get_trigger
 from app.subscriptions.explaining import explained
 from app.subscriptions.matching import read_subscription
 from app.subscriptions.queries import SubscriptionFilter, list_subscriptions
+from app.subscriptions.warning import find_taken, warnings
 from app.webhooks.credentials import without_credentials
 from app.webhooks.queries import list_endpoints_of
 
@@ -30,9 +31,10 @@ async def try_trigger(database: Database, key: str, request: TriggerTest) -> lis
     async with database.transaction() as session:
         payload = await _payload(session, key, request)
         rows = await list_subscriptions(session, SubscriptionFilter(trigger_key=key), before=None, limit=None)
+        taken = await find_taken(session, rows)
     tested = []
     for row, template in rows:
-        view = explained(read_subscription(row), payload)
+        view = explained(read_subscription(row), payload, warnings((row, template), taken))
         is_heard = row.status == SubscriptionStatus.ACTIVE and template.status == TemplateStatus.ACTIVE
         tested.append(
             TestedSubscription(
