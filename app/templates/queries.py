@@ -1,6 +1,6 @@
 """Questions about templates: one function for each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -94,6 +94,15 @@ async def has_executions(session: AsyncSession, template_id: UUID) -> bool:
     """Whether a template was ever run."""
     statement = select(exists().where(col(WorkflowExecution.template_id) == template_id))
     return bool((await session.execute(statement)).scalar_one())
+
+
+async def find_slugs(session: AsyncSession, template_ids: Collection[UUID]) -> dict[UUID, str]:
+    """The slugs of templates; of none without a question."""
+    if not template_ids:
+        return {}
+    statement = select(col(WorkflowTemplate.id), col(WorkflowTemplate.slug))
+    found = await session.execute(statement.where(col(WorkflowTemplate.id).in_(template_ids)))
+    return {row[0]: row[1] for row in found}
 
 
 @dataclass(frozen=True, slots=True)
