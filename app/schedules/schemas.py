@@ -64,14 +64,17 @@ def _checked_zone(name: str) -> str:
 
 
 def _checked_value(raw: Any) -> Any:
-    _, problems = read_event_value(raw, "value")
+    _, problems = read_event_value(raw, "")
     if problems:
-        raise PydanticCustomError("expression_invalid", "{why}", {"why": f"{problems[0].path}: {problems[0].message}"})
+        why = {"why": problems[0].message, "below": tuple(filter(None, problems[0].path.split(".")))}
+        raise PydanticCustomError("expression_invalid", "{why}", why)
     return raw
 
 
 def _checked_expression(text: str) -> str:
-    _checked_value({"type": "expr", "expr": text})
+    _, problems = read_event_value({"type": "expr", "expr": text}, "")
+    if problems:
+        raise PydanticCustomError("expression_invalid", "{why}", {"why": problems[0].message})
     return text
 
 
