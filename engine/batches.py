@@ -13,7 +13,7 @@ from immutables import Map
 from engine.draft import Draft
 from engine.ending import end, tell_children
 from engine.errors import EngineError
-from engine.holding import check_passed_on, counted, with_result
+from engine.holding import LARGEST_AT_ONCE, check_passed_on, counted, with_result
 from engine.json_types import JSON
 from engine.keys import BATCH, Key, role_key
 from engine.plan import ChildNode, EachPlan, WorkNode
@@ -46,6 +46,9 @@ def refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
         return
     lanes = 1 if each.enough is not None else min(LANES, each.concurrency, ceil(len(fan.items) / fan.chunk))
     for numbers in list(_chunks(fan, lanes - fan.open)):
+        if draft.handed > LARGEST_AT_ONCE:
+            draft.later("fan", key)
+            return
         first, last = numbers[0], numbers[-1]
         fan = draft.fans[key]
         following = max(fan.next, last + 1)
@@ -56,7 +59,8 @@ def refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
         state = _state(draft, key, fan, first, last, max(1, each.concurrency // lanes))
         place = f"{first + 1}-{last + 1} of {len(fan.items)}"
         begins_with = state_to_json(state)
-        check_passed_on(draft.run, begins_with, f"a chunk of {node.id}, with context and outputs,", "STATE_TOO_LARGE")
+        what = f"a chunk of {node.id}, with context and outputs,"
+        draft.handed += check_passed_on(draft.run, begins_with, what, "STATE_TOO_LARGE")
         draft.commands.append(SpawnBatch(name, node.id, node.name, place, begins_with))
 
 

@@ -46,12 +46,12 @@ class Draft:
 
     `scope`, `error`, `race` and `data` (what datasources gave) are those of the token or activation whose turn it is;
     what it sends inherits the first two. `reentry` is the number of an activation that is counted already and is now
-    entered.
+    entered; `handed` counts the bytes that this call hands to actions and children.
     """
 
     __slots__ = (
-        *_PLAIN, "_facts", "at", "base", "clock", "commands", "data", "error", "plan", "race", "ready", "reentry",
-        "run", "scope", "todo", "waiting",
+        *_PLAIN, "_facts", "at", "base", "clock", "commands", "data", "error", "handed", "plan", "race", "ready",
+        "reentry", "run", "scope", "todo", "waiting",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, state: State, at: int, clock: Callable[[], None] | None = None) -> None:
@@ -97,6 +97,7 @@ class Draft:
         self.race = ""
         self.data: JSON = None
         self.reentry = 0
+        self.handed = 0
         self._facts: dict[str, JSON] | None = None
 
     def freeze(self) -> Step:

@@ -6,7 +6,7 @@ from engine.batches import chunk_of, finish, refill
 from engine.closing import fail_visit, finish_visit
 from engine.draft import Draft
 from engine.errors import EngineError
-from engine.holding import with_result
+from engine.holding import LARGEST_AT_ONCE, with_result
 from engine.json_types import JSON
 from engine.keys import Key, item_key
 from engine.plan import ChildNode, EachPlan, WorkNode
@@ -101,9 +101,12 @@ def again(draft: Draft, key: str) -> None:
 
 
 def _refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
-    """Begins items until the window is full."""
+    """Begins items until the window is full, or until they have been handed as much as one workflow task may carry."""
     fan = draft.fans[key]
     for index in _to_begin(draft, key, (fan.window or each.concurrency) - fan.open):
+        if draft.handed > LARGEST_AT_ONCE:
+            draft.later("fan", key)
+            return
         fan = draft.fans[key]
         again = tuple(waiting for waiting in fan.again if waiting != index)
         work = _item(fan, index, draft.at)

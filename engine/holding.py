@@ -20,6 +20,10 @@ LARGEST_OF_STEP: Final = 32 * 1024 * 1024
 # What a run passes on when it continues as new, and what a dead letter keeps.
 LARGEST_STATE: Final = 64 * 1024 * 1024
 
+# What one call of the interpreter hands to actions and children before the server takes note of it: that is one
+# workflow task. Whatever is handed over last may be more.
+LARGEST_AT_ONCE: Final = 16 * 1024 * 1024
+
 # The revision of the engine from which on results are counted.
 COUNTS_RESULTS: Final = 5
 
@@ -48,7 +52,14 @@ def with_result(run: RunInput, fan: Fan, item: int, result: JSON) -> Fan:
     return fan._replace(results=fan.results.set(item, result), held=held)
 
 
-def check_passed_on(run: RunInput, value: object, what: str, code: str) -> None:
-    """Raises `EngineError` with the code when what another run is handed, or the output of this one, is too large."""
-    if run.revision >= COUNTS_RESULTS and (size := size_of(value)) > LARGEST_OF_STEP:
+def handed_over(run: RunInput, value: object) -> int:
+    """The bytes of what an action, a child or another run is given; 0 in runs that began before they were counted."""
+    return size_of(value) if run.revision >= COUNTS_RESULTS else 0
+
+
+def check_passed_on(run: RunInput, value: object, what: str, code: str) -> int:
+    """The bytes of what another run is handed, or of the output of this one. Raises `EngineError` with the code."""
+    size = handed_over(run, value)
+    if size > LARGEST_OF_STEP:
         raise EngineError(code, f"{what} would have {size} bytes; there may be {LARGEST_OF_STEP}")
+    return size

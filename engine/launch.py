@@ -8,6 +8,7 @@ from immutables import Map
 from engine.context import plain, written
 from engine.draft import Draft
 from engine.errors import EngineError
+from engine.holding import handed_over
 from engine.json_types import JSON, Undefined
 from engine.keys import DUE, TIMEOUT, Key, role_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, SignalNode, WorkNode
@@ -108,6 +109,7 @@ def _run(draft: Draft, node: ActionNode, key: str, work: Work) -> None:
     resumed = Resumption(*work.suspended) if len(work.suspended) == _BOTH else None
     identity = f"{draft.run.execution_id}/{name}"
     draft.running += 1
+    draft.handed += handed_over(draft.run, parameters)
     draft.change(key, stage=Stage.RUNNING)
     draft.commands.append(
         RunAction(name, node.id, node.name, node.action_key, parameters, retry, node.timeout, identity, resumed)
@@ -186,6 +188,7 @@ def _spawn(draft: Draft, node: ChildNode, key: str, work: Work) -> None:
     scope = seen_by(draft, node, work)
     moment = draft.moment(name)
     context = plain(written(Map(), node.inputs, scope, moment))
+    draft.handed += handed_over(draft.run, context)
     child = ChildSpec(name, context, _child_name(draft, node, work, scope, moment), work.item)
     tries = draft.change(key, stage=Stage.RUNNING, tries=work.tries + 1).tries
     at = _last_but_waits(draft)

@@ -8,7 +8,7 @@ from engine.events import StateOutgrown
 from engine.holding import COUNTS_RESULTS, LARGEST_OF_STEP
 from engine.protocol import Complete, Fail
 from engine.state_json import state_from_json, state_to_json
-from tests.documents import Document, action, batch, expr, line, put
+from tests.documents import Document, action, arrow, batch, document, expr, join, line, put, split
 from tests.engine.test_chunks import chunk_of, report_of
 from tests.engine.test_for_each import over
 from tests.engine.world import World
@@ -122,3 +122,28 @@ def test_a_run_that_cannot_pass_its_state_on_withdraws_what_is_under_way_and_fai
     assert isinstance(world.ended, Fail)
     assert world.ended.failure.code == "STATE_TOO_LARGE"
     assert "70000000" in world.ended.failure.message
+
+
+@pytest.mark.parametrize("kind", ["batch", "forEach"])
+def test_what_many_items_are_given_is_handed_over_bit_by_bit(kind: str) -> None:
+    large = {"large": "x" * (7 * 1024 * 1024)}
+    step = action("all", forEach=over("[1..10]"), parameters=expr("__context__.large"))
+    if kind == "batch":
+        step = batch("all", "[1..10]", inputMapping=[{"targetPath": "v", "value": expr("__context__.large")}])
+    world = World(line(step), large, **BOUNDED)
+    begun = [len(world.outside())]
+    while "yield" in world.open:
+        begun.append(len(world.done("yield").outside()))
+    assert begun == [3, 6, 9, 10]
+    assert len(World(line(step), large).outside()) == 10, "an earlier run goes on as it began"
+
+
+def test_what_branches_are_given_is_handed_over_bit_by_bit() -> None:
+    names = [f"call{number}" for number in range(5)]
+    keys = [f"{name}#1" for name in names]
+    calls = [action(name, parameters=expr("__context__.large")) for name in names]
+    arrows = [arrow(f"{one} -> {other}") for name in names for one, other in (("s", name), (name, "j"))]
+    definition = document(split("s"), *calls, join("j"), arrow("start -> s"), *arrows, arrow("j -> end"))
+    world = World(definition, {"large": "x" * (7 * 1024 * 1024)}, **BOUNDED)
+    assert world.outside() == keys[:3]
+    assert world.done("yield").outside() == keys
