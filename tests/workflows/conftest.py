@@ -50,7 +50,9 @@ async def executions(temporal_client: Client, database_url: str) -> AsyncIterato
 @pytest.fixture
 async def cached(executions: Executions) -> AsyncIterator[Executions]:
     """Executions with a worker that keeps runs in memory, for trees of runs: without a cache the SDK lets a task of
-    one run wait, until it times out, while another one's local activity is under way.
+    one run wait, until it times out, while another one's local activity is under way. And for steps that are steered
+    while their rows are written: it forgets a run in the middle of a local activity, and judges an update beforehand
+    of what has come before it.
     """
     async with executions.worker():
         yield executions
