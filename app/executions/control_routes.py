@@ -291,7 +291,8 @@ async def resume_from(
 ) -> ReopenedView:
     """The same execution goes on from a completed step, with an edited context or output, in a new Temporal run.
 
-    Codes: STEP_NOT_FOUND, STEP_NOT_RUN, ITEM_NOT_FOUND, CONTEXT_NEEDED, OUTPUT_NOT_TAKEN, and those of retry.
+    Codes: STEP_NOT_FOUND, STEP_NOT_RUN, ITEM_NOT_FOUND, CONTEXT_NEEDED, OUTPUT_NOT_TAKEN, OUTPUT_INVALID, and those of
+    retry.
     """
     return await reopen(database, temporal, repair, execution, request, caller, request.reason)
 
