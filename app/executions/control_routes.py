@@ -215,7 +215,7 @@ async def resolve_incident(
 ) -> ControlView:
     """Retry the step (with other parameters, if they are given), complete it by hand with an output, or let it fail.
 
-    Codes: STEP_NOT_FOUND, NO_INCIDENT, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    Codes: STEP_NOT_FOUND, NO_INCIDENT, PARAMETERS_NOT_TAKEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
     what: dict[str, Literal["RETRY_INCIDENT", "COMPLETE_INCIDENT", "FAIL_INCIDENT"]] = {
         "retry": "RETRY_INCIDENT",
