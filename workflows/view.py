@@ -110,8 +110,10 @@ def waits_for_people(plan: Plan, state: State) -> str | None:
 
 
 def details(plan: Plan, state: State) -> str:
-    """Markdown for Temporal's UI: what is waited for, then the steps that have begun."""
+    """Markdown for Temporal's UI: what started the run, what is waited for, then the steps that have begun."""
     lines = [f"**{state.phase.value}{_paused(state)}**", ""]
+    cause = (state.run.trigger or {}).get("summary")
+    lines += [f"Started by {_cell(str(cause))}", ""] if cause else []
     waits = list(waiting_for(plan, state))
     if waits:
         lines += ["| waiting for | kind | since | from | until |", "|---|---|---|---|---|"]

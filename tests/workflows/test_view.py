@@ -25,6 +25,16 @@ def test_a_pause_tells_since_when_and_by_whom() -> None:
     assert run_view(world.resumed().plan, world.state).paused is None
 
 
+def test_temporal_s_ui_says_what_started_the_run_in_one_line() -> None:
+    world = World(line(action("a")), trigger={"source": "webhook", "summary": "POST /hooks/orders | order\npaid"})
+    assert details(world.plan, world.state).splitlines()[:3] == [
+        "**RUNNING**",
+        "",
+        "Started by POST /hooks/orders \\| order paid",
+    ]
+    assert "Started by" not in details(World(line(action("a"))).plan, World(line(action("a"))).state)
+
+
 def test_a_cancel_ends_a_pause() -> None:
     world = World(line(action("a")))
     world.give(PauseRequested(world.tick(), None))
