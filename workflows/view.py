@@ -50,6 +50,9 @@ def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
         yield WaitingFor(step_id="", visit=0, kind="RESUME", since=pause.since)
     alike: dict[tuple[str, int, str], WaitingFor] = {}
     for key, work in sorted(state.work.items()):
+        if work.stage is Stage.READY and state.phase is Phase.RUNNING:
+            # Its turn has not come: nobody has been asked, and an answer would be refused.
+            continue
         wait = _wait(plan, state, key, work)
         group = (work.step_id, work.visit, wait.kind)
         if work.item is None or wait.kind in _ONE_BY_ONE:
