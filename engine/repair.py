@@ -72,6 +72,8 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
         raise EngineError("STEP_NOT_RUN", f"{node.id} was entered {record.visits} times")
     if point.visit not in (None, record.visits) and point.context is None:
         raise EngineError("CONTEXT_NEEDED", f"say with which context to go on from visit {point.visit} of {node.id}")
+    if point.item is not None and point.visit not in (None, record.visits):
+        raise EngineError("ITEM_NOT_FOUND", f"what other items gave in visit {point.visit} of {node.id} is not kept")
     after = plan.beyond([node.index])
     again = {each.id for each in plan.nodes if after >> each.index & 1}
     kept_undone = sorted(_undone_steps(state) - again)

@@ -205,26 +205,6 @@ def test_the_region_around_a_step_is_open_again() -> None:
     assert [one.get("output") for one in world.done("b#2", 2).output] == [1, 2]
 
 
-def test_one_item_is_done_again_and_the_others_keep_what_they_gave() -> None:
-    world = World(line(batch("all", "[1..3]"), output=expr("__steps__.all")))
-    for index in range(3):
-        world.done(f"all#1/item/{index}", index)
-    resumed(world, "all", item=1)
-    assert world.keys() == ["all#2/item/1"]
-    assert world.done("all#2/item/1", "again").output == [0, "again", 2]
-
-
-def test_an_output_that_is_given_takes_the_place_of_doing_one_item_again() -> None:
-    each = {"iterable": {"type": "EXPRESSION", "expr": {"src": "[1..3]"}}}
-    promise = {"outputSchema": {"type": "integer"}}
-    world = World(line(action("all", forEach=each, **promise), output=expr("__steps__.all")))
-    for index in range(3):
-        world.done(f"all#1/item/{index}", index)
-    assert code_of(world, "all", item=1, gives_output=True, output="nine") == "OUTPUT_INVALID"
-    assert resumed(world, "all", item=1, gives_output=True, output=9).output == [0, 9, 2]
-    assert code_of(world, "all", item=3, gives_output=True, output=9) == "ITEM_NOT_FOUND"
-
-
 def test_what_does_not_apply_is_refused() -> None:
     world = World(line(action("a"), action("b"))).done("a#1").failed("b#1")
     assert code_of(world, "nowhere") == "STEP_NOT_FOUND"
