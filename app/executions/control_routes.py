@@ -193,7 +193,8 @@ async def skip_timer(
     temporal: TemporalPart,
     caller: CallerPart,
 ) -> ControlView:
-    """What a step waits for in time has come: a delay, a timeout, a pause between attempts.
+    """What a step waits for in time has come: a delay, a timeout, a pause between attempts of a person, a signal or a
+    child; that of an action is Temporal's own.
 
     Codes: NO_TIMER, STEP_NOT_FOUND, STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
