@@ -10,7 +10,6 @@ from sqlmodel import col
 
 from app.db.event_tables import WebhookEndpoint, WebhookTally
 from app.db.session import Connection
-from app.db.tables import WorkflowTemplate
 
 
 async def find_endpoint(session: AsyncSession, endpoint_id: UUID, *, lock: bool = False) -> WebhookEndpoint | None:
@@ -44,13 +43,6 @@ async def find_keys(session: AsyncSession, stem: str) -> frozenset[str]:
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(stem, 0))))
     key = col(WebhookEndpoint.trigger_key)
     return frozenset((await session.execute(select(key).where(key.startswith(stem, autoescape=True)))).scalars())
-
-
-async def find_slugs(session: AsyncSession, template_ids: Collection[UUID]) -> dict[UUID, str]:
-    """The slugs of templates."""
-    statement = select(col(WorkflowTemplate.id), col(WorkflowTemplate.slug))
-    found = await session.execute(statement.where(col(WorkflowTemplate.id).in_(template_ids)))
-    return {row[0]: row[1] for row in found}
 
 
 async def list_tallies(session: AsyncSession, endpoint_ids: Collection[UUID]) -> Sequence[WebhookTally]:

@@ -1,33 +1,20 @@
 """What operators do, one by one and to many, on the command line."""
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 from temporalio.client import Client
-from temporalio.converter import DataConverter
 
 from app.db.session import Database
-from app.main import create_app
-from app.settings import Settings
-from app.temporal import Temporal
-from tests.app.conftest import served
 from tests.app.scenes import Json, active_template
 from tests.app.steering import FakeRepair, asked, failed, start
 from tests.app.test_cli_subscribing import answered, millrace, said
-from tests.app.tiny_workflow import running_worker
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 @pytest.fixture(scope="module")
-async def api(settings: Settings, database: Database, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(create_app(settings, database, temporal, FakeRepair())) as client:
-        yield client
+def repair() -> FakeRepair:
+    return FakeRepair()
 
 
 @pytest.fixture

@@ -337,6 +337,35 @@ async def test_a_query_that_could_never_be_asked_is_refused_when_it_is_saved(
     refused(await api.patch(f"/schedules/{poll_id}", json={"poll": poll}), 422, code)
 
 
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ({"type": "HTTP"}, "body.poll.source.url"),
+        ({"type": "SQL", "connection": "shop"}, "body.poll.source.query"),
+        ({"type": "SQL", "connection": "shop", "query": "SELECT 1", "more": 1}, "body.poll.source.more"),
+        ({"type": "HTTP", "url": {"type": "expr", "expr": "1 +"}}, "body.poll.source.url.expr"),
+        ({"type": "HTTP", "url": "http://a", "query": {"SQL": {"type": "expr", "expr": "("}}},
+         "body.poll.source.query.SQL.expr"),
+        ({"type": "HTTP", "url": "http://a", "headers": {"Cookie": "x"}}, "body.poll.source"),
+        ({"type": "FTP"}, "body.poll.source"),
+        ("HTTP", "body.poll.source"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_with_a_source_is_told_by_its_place_in_the_body(
+    api: httpx.AsyncClient, source: Any, path: str
+) -> None:
+    poll = {"source": source, "id": "$string(1"}
+    problem = refused(await _save(api, poll), 422, "REQUEST_INVALID")
+    assert [one["path"] for one in problem["problems"]] == [path, "body.poll.id"]
+    assert all("value" not in one["message"] for one in problem["problems"] if one["code"] == "EXPRESSION_INVALID")
+
+
+async def test_a_secret_that_is_not_configured_is_told_by_its_place_in_the_body(api: httpx.AsyncClient) -> None:
+    source = {"type": "HTTP", "url": "http://a.example/", "secretHeaders": {"X-Key": "nobody's"}}
+    problem = refused(await _save(api, {"source": source, "id": "__trigger__.item.id"}), 422, "SECRET_UNKNOWN")
+    assert [one["path"] for one in problem["problems"]] == ["body.poll.source.secretHeaders.X-Key"]
+
+
 async def test_what_a_query_may_be_without_is_not_refused(api: httpx.AsyncClient) -> None:
     guarded = "$exists(__trigger__.items.on) ? __trigger__.items[-1].on : __trigger__.items.x ?? __trigger__.items.id"
     nested = "__trigger__.item.id & __trigger__.item.more.anything"

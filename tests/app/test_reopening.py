@@ -1,7 +1,6 @@
 """Retry and resume-from: one execution, another run, whatever dies in between."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,28 +19,17 @@ from app.main import create_app
 from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.conftest import served
-from tests.app.scenes import Json, active_template, ok, refused
+from tests.app.scenes import Json, ok, refused
 from tests.app.steering import ANN, FakeRepair, audit, close, ended, failed, row_of, start
-from tests.app.tiny_workflow import running_worker
+
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 NOW = timedelta(0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
 @pytest.fixture(scope="module")
-async def api(settings: Settings, database: Database, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(create_app(settings, database, temporal, FakeRepair())) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api, name="Tiny")
+def repair() -> FakeRepair:
+    return FakeRepair()
 
 
 async def test_a_failed_execution_is_retried_from_its_dead_letter_as_the_same_execution(

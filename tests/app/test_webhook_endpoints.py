@@ -11,6 +11,7 @@ from sqlalchemy import text
 from app.db.session import Database
 from app.settings import SecretsSettings, Settings
 from app.temporal import Temporal
+from tests.app.clockwork import until
 from tests.app.conftest import Serve
 from tests.app.scenes import Json, active_template, ok, refused, webhook
 
@@ -95,7 +96,12 @@ async def test_endpoints_with_paths_that_are_alike_have_triggers_of_their_own(ap
     template = await active_template(api)
     await ok(await api.post("/subscriptions", json={"templateId": template["id"], "triggerKey": stem}), 201)
     taken = await ok(await api.post(f"/hooks/{top}/a/b", json={}), 202)
-    event = await ok(await api.get(f"/trigger-events/{taken['eventRecordId']}"))
+
+    async def settled() -> Json | None:
+        event = await ok(await api.get(f"/trigger-events/{taken['eventRecordId']}"))
+        return None if event["status"] == "PENDING" else event
+
+    event = await until(settled)
     assert (event["triggerKey"], event["status"]) == (f"{stem}_2", "UNMATCHED")
     # The trigger stays when its endpoint goes, and is found again with what subscribes to it.
     await api.delete(f"/webhook-endpoints/{made[0]['id']}")

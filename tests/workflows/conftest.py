@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
-from app.embedded import start_temporal
-from app.processes import OwnProcess
+from tests.short_histories import suggesting_early
 from tests.workflows.counterpart import Counterpart, serving_counterpart
 from tests.workflows.harness import Executions, executions_on
 from tests.workflows.killing import Workers
@@ -28,15 +27,8 @@ def _little_garbage() -> Iterator[None]:
 @pytest.fixture(scope="module")
 async def short_histories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A client of a server that suggests to continue as new early."""
-    started: list[OwnProcess] = []
-    home: Path = tmp_path_factory.mktemp("temporal")
-    option = f"limit.historyCount.suggestContinueAsNew={SUGGESTED_AFTER}"
-    try:
-        server = await start_temporal(home, started.append, throwaway=True, options=("--dynamic-config-value", option))
-        yield await Client.connect(server.address)
-    finally:
-        for process in started:
-            await process.stop()
+    async with suggesting_early(tmp_path_factory.mktemp("temporal"), SUGGESTED_AFTER) as address:
+        yield await Client.connect(address)
 
 
 @pytest.fixture
