@@ -170,7 +170,8 @@ async def run(
     """Also a paused one, and one that is used up. Each is a tick of its own, with a second of its own; those with one
     `Idempotency-Key` are one.
 
-    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, SCHEDULE_CROWDED, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, SCHEDULE_CROWDED, SCHEDULE_BUSY, IDEMPOTENCY_CONFLICT,
+    TEMPORAL_UNAVAILABLE.
     """
     async with database.transaction() as session:
         row = await service.get_schedule(session, schedule)
