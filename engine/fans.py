@@ -40,15 +40,16 @@ def spread(draft: Draft, node: WorkNode, key: str) -> None:
     look(draft, node, key)
 
 
-def relisted(draft: Draft, node: WorkNode, key: str, results: dict[int, JSON], again: int) -> None:
-    """A step over its items, all but one of which have their results already. Raises `EngineError`."""
+def relisted(draft: Draft, node: WorkNode, key: str, results: dict[int, JSON], total: int) -> None:
+    """A step over as many items as before, which have their results already or run again. Raises `EngineError`."""
     spread(draft, node, key)
     fan = draft.fans[key]
-    if len(fan.items) != len(results) + 1:
-        raise EngineError("ITEM_NOT_FOUND", f"{node.id} now runs over {len(fan.items)} items, not {len(results) + 1}")
+    if len(fan.items) != total:
+        raise EngineError("ITEM_NOT_FOUND", f"{node.id} now runs over {len(fan.items)} items, not {total}")
     withdraw_items(draft, key)
     fan = draft.fans[key]
-    fan = fan._replace(results=Map(), errors=Map(), next=len(fan.items), again=(again,), open=0, held=0)
+    again = tuple(index for index in range(total) if index not in results)
+    fan = fan._replace(results=Map(), errors=Map(), next=total, again=again, open=0, held=0)
     for index, result in results.items():
         fan = with_result(draft.run, fan, index, result)
     draft.fans = draft.fans.set(key, fan)

@@ -19,6 +19,7 @@ from engine.plan import ChildNode, Node, ParallelJoinNode, Plan, WorkNode
 from engine.regions import enclosing_scope
 from engine.state import Fan, Lost, Phase, Region, Stage, State, StepRecord, StepStatus, Token, Work
 from engine.tasks import node_of
+from engine.units import check_output
 from engine.withdrawal import command_key, with_progress
 
 # What undid a step has had its effect: nothing that builds on the step can go on.
@@ -60,8 +61,8 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
     """The run goes on from a step that it has been through: that step, and all that come after it, are done again.
 
     What waits or runs elsewhere goes on beside it. Raises STEP_NOT_FOUND, STEP_NOT_RUN, CONTEXT_NEEDED (an earlier
-    visit is meant, and the context has moved on since), ITEM_NOT_FOUND, OUTPUT_NOT_TAKEN, and COMPENSATED where a
-    step that would not be done again has been undone.
+    visit is meant, and the context has moved on since), ITEM_NOT_FOUND, OUTPUT_NOT_TAKEN, OUTPUT_INVALID, and
+    COMPENSATED where a step that would not be done again has been undone.
     """
     node = node_of(plan, point.step_id)
     record = state.steps.get(node.id)
@@ -71,6 +72,8 @@ def resume_from(plan: Plan, state: State, point: Point, at: int) -> State:
         raise EngineError("STEP_NOT_RUN", f"{node.id} was entered {record.visits} times")
     if point.visit not in (None, record.visits) and point.context is None:
         raise EngineError("CONTEXT_NEEDED", f"say with which context to go on from visit {point.visit} of {node.id}")
+    if point.item is not None and point.visit not in (None, record.visits):
+        raise EngineError("ITEM_NOT_FOUND", f"what other items gave in visit {point.visit} of {node.id} is not kept")
     after = plan.beyond([node.index])
     again = {each.id for each in plan.nodes if after >> each.index & 1}
     kept_undone = sorted(_undone_steps(state) - again)
@@ -325,10 +328,12 @@ def _enter(draft: Draft, node: Node, point: Point) -> None:
     """The token that goes on: before the step, after it, or at one of its items."""
     draft.scope, draft.error, draft.race = enclosing_scope(draft, node.index), None, ""
     if point.item is not None:
-        _enter_item(draft, node, point.item)
+        _enter_item(draft, node, point, point.item)
     elif point.gives_output:
         if not isinstance(node, WorkNode):
             raise EngineError("OUTPUT_NOT_TAKEN", f"{node.id} is a {node.type}, which has no output")
+        if node.each is None:
+            _check_given(node, point.output)
         visit = draft.enter(node)
         key = draft.open(node, visit, None, StepStatus.IN_PROGRESS, Stage.READY)
         finish_visit(draft, node, key, point.output)
@@ -339,13 +344,25 @@ def _enter(draft: Draft, node: Node, point: Point) -> None:
         draft.ready.append(Token(node.incoming[0].id, draft.scope))
 
 
-def _enter_item(draft: Draft, node: Node, item: int) -> None:
-    """One item is done again; the others keep what they gave."""
+def _enter_item(draft: Draft, node: Node, point: Point, item: int) -> None:
+    """One item is done again, or has the output that is given; the others keep what they gave."""
     before = draft.outputs.get(node.id)
     if not isinstance(node, WorkNode) or node.each is None or not isinstance(before, list):
         raise EngineError("ITEM_NOT_FOUND", f"{node.id} has not run over items")
     if not 0 <= item < len(before):
         raise EngineError("ITEM_NOT_FOUND", f"{node.id} has run over {len(before)} items")
+    results: dict[int, JSON] = dict(enumerate(before))
+    if point.gives_output:
+        _check_given(node, point.output)
+        results[item] = point.output
+    else:
+        del results[item]
     visit = draft.enter(node)
     key = draft.open(node, visit, None, begun_status(node), Stage.READY)
-    relisted(draft, node, key, {index: output for index, output in enumerate(before) if index != item}, item)
+    relisted(draft, node, key, results, len(before))
+
+
+def _check_given(node: WorkNode, output: JSON) -> None:
+    """What is given for one result is held to what the step promises; of iterations the results are in a list."""
+    if node.repeat is None:
+        check_output(node, output)

@@ -48,6 +48,7 @@ from workflows.plans import plan_of
 from workflows.requests import (
     application_error,
     check_awaited,
+    check_parameters,
     check_signal,
     completed,
     control_of,
@@ -187,7 +188,8 @@ class Desk:
         """Refuses what does not apply."""
         if self._state is not None:
             with _refused(request.step_id):
-                control_of(*self._begun(), self._inbox, request, now(), self._given_revision())
+                asked = control_of(*self._begun(), self._inbox, request, now(), self._given_revision())
+                check_parameters(*self._begun(), asked)
 
     @workflow.update(name=MIGRATE)
     async def migrate(self, request: MigrationRequest, definition: RawValue) -> MigrationReport:

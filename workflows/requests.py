@@ -25,7 +25,7 @@ from engine.events import (
     TimerSkipped,
 )
 from engine.keys import Key
-from engine.plan import Plan
+from engine.plan import ActionNode, Plan
 from engine.protocol import Failure
 from engine.signals import fate, growing, taker
 from engine.state import Phase, Stage, State
@@ -226,6 +226,20 @@ def _incident(plan: Plan, state: State, inbox: Collection[Event], request: Contr
         request.actor,
     )
     return Control(event, step_id, work.visit, work.item)
+
+
+def check_parameters(plan: Plan, state: State, asked: Control) -> None:
+    """Raises PARAMETERS_NOT_TAKEN where a parked step is given parameters, and is not one action that would take them.
+
+    Only what has not been recorded yet may be judged by it: runs have taken such requests, and passed that over.
+    """
+    event = asked.event
+    if not isinstance(event, IncidentResolved) or not event.edited or Key.parse(event.key).role is not None:
+        return
+    node = node_of(plan, Key.parse(event.key).step_id)
+    if not isinstance(node, ActionNode) or event.key in state.fans:
+        what = "all its items" if event.key in state.fans else f"a {node.type}"
+        raise EngineError("PARAMETERS_NOT_TAKEN", f"{node.id} is parked as {what}; only one action takes parameters")
 
 
 def _require_running(state: State, inbox: Collection[Event]) -> None:

@@ -50,6 +50,9 @@ def waiting_for(plan: Plan, state: State) -> Iterator[WaitingFor]:
         yield WaitingFor(step_id="", visit=0, kind="RESUME", since=pause.since)
     alike: dict[tuple[str, int, str], WaitingFor] = {}
     for key, work in sorted(state.work.items()):
+        if work.stage is Stage.READY and state.phase is Phase.RUNNING:
+            # Its turn has not come: nobody has been asked, and an answer would be refused.
+            continue
         wait = _wait(plan, state, key, work)
         group = (work.step_id, work.visit, wait.kind)
         if work.item is None or wait.kind in _ONE_BY_ONE:
@@ -110,8 +113,10 @@ def waits_for_people(plan: Plan, state: State) -> str | None:
 
 
 def details(plan: Plan, state: State) -> str:
-    """Markdown for Temporal's UI: what is waited for, then the steps that have begun."""
+    """Markdown for Temporal's UI: what started the run, what is waited for, then the steps that have begun."""
     lines = [f"**{state.phase.value}{_paused(state)}**", ""]
+    cause = (state.run.trigger or {}).get("summary")
+    lines += [f"Started by {_cell(str(cause))}", ""] if cause else []
     waits = list(waiting_for(plan, state))
     if waits:
         lines += ["| waiting for | kind | since | from | until |", "|---|---|---|---|---|"]

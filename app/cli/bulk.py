@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.api_client import ApiUrl, acting, open_api, read_json
+from app.cli.api_client import ApiUrl, acting, open_api
 from app.cli.definitions import find_version_id
 from app.cli.mappings import MappingFile, Pairs, read_mappings
 from app.cli.output import AsJson, out, print_json, print_table
-from app.cli.steering import Compensate, Detached, Key, Reason
+from app.cli.steering import Compensate, Detached, Item, Key, Reason, Visit, documents
 from app.errors import Invalid
 
 PAGE = 200
@@ -25,6 +25,11 @@ class BulkDeed(StrEnum):
     RETRY = "retry"
     SIGNAL = "signal"
     MIGRATE = "migrate"
+    REPLAY = "replay"
+    RESUME_FROM = "resume-from"
+    SKIP_TIMER = "skip-timer"
+    RESUME_STEP = "resume-step"
+    INCIDENT = "incident"
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +51,15 @@ def bulk(
     everything: Annotated[bool, typer.Option("--all", help="All that match, not only the first ones.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most, without --all.")] = 100,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which match.")] = False,
+    step: Annotated[str | None, typer.Option(help="A step's id, where one is meant.")] = None,
+    visit: Visit = None,
+    item: Item = None,
+    action: Annotated[str | None, typer.Option(help="incident: retry, complete or fail.")] = None,
+    parameters: Annotated[str | None, typer.Option(help="incident: retry with these instead, JSON or @FILE.")] = None,
+    output: Annotated[str | None, typer.Option(help="incident, resume-from: an output, JSON or @FILE.")] = None,
+    context: Annotated[str | None, typer.Option(help="resume-from: the context to go on with, JSON or @FILE.")] = None,
+    data: Annotated[str | None, typer.Option(help="resume-step: what the action is told, JSON or @FILE.")] = None,
+    name: Annotated[str | None, typer.Option(help="replay: the name of the new executions.")] = None,
     compensate: Compensate = True,
     include_detached: Detached = False,
     signal: Annotated[str | None, typer.Option(help="signal: its name.")] = None,
@@ -61,34 +75,61 @@ def bulk(
 ) -> None:
     """Do something to all executions that match. Leaves with 1 when any refuses.
 
-    Open ones are meant, for retry failed ones, unless a status or ids are given.
+    Open ones are meant, for retry, replay and resume-from failed ones, unless a status or ids are given; for incident
+    those that are parked at the step.
     """
-    version_id, to_version = _version_ids(api, version_id, to_version)
-    wanted: dict[str, Any] = {
-        "template": template,
-        "versionId": version_id,
-        "status": status,
-        "runtimeStatus": runtime_status,
-        "rootId": root,
-        "createdAfter": created_after,
-        "createdBefore": created_before,
-        "ids": ids or None,
-        "rootOnly": False if children else None,
-    }
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    body = {"filter": wanted, "dryRun": dry_run, "limit": PAGE if everything else limit, "reason": reason}
-    match deed:
-        case BulkDeed.CANCEL:
-            body |= {"compensate": compensate, "includeDetached": include_detached}
-        case BulkDeed.SIGNAL:
-            given = None if payload is None else read_json(payload)
-            body |= {"name": _needed(signal, "--signal"), "payload": given, "correlationKey": correlation_key}
-        case BulkDeed.MIGRATE:
-            body |= {"versionId": _needed(to_version, "--to"), **read_mappings(pairs, mapping)}
-    results = _call(api, deed, body, key, everything=everything)
+    said = locals()
+    said["version_id"], said["to_version"] = _version_ids(api, version_id, to_version)
+    body = {"filter": _filter(said), "dryRun": dry_run, "limit": PAGE if everything else limit, "reason": reason}
+    results = _call(api, deed, body | _what_more(deed, said), key, everything=everything)
     _print(results, as_json, dry_run=dry_run)
     if not all(one["ok"] for one in results):
         raise typer.Exit(1)
+
+
+def _filter(said: dict[str, Any]) -> dict[str, Any]:
+    wanted = {
+        "template": said["template"],
+        "versionId": said["version_id"],
+        "status": said["status"],
+        "runtimeStatus": said["runtime_status"],
+        "rootId": said["root"],
+        "createdAfter": said["created_after"],
+        "createdBefore": said["created_before"],
+        "ids": said["ids"] or None,
+        "rootOnly": False if said["children"] else None,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _what_more(deed: BulkDeed, said: dict[str, Any]) -> dict[str, Any]:
+    """What the deed itself takes. Raises OPTION_MISSING."""
+    match deed:
+        case BulkDeed.CANCEL:
+            return {"compensate": said["compensate"], "includeDetached": said["include_detached"]}
+        case BulkDeed.SIGNAL:
+            signal = {"name": _needed(said, "signal"), "correlationKey": said["correlation_key"]}
+            return signal | documents(payload=said["payload"])
+        case BulkDeed.MIGRATE:
+            return {"versionId": _needed(said, "to_version"), **read_mappings(said["pairs"], said["mapping"])}
+        case BulkDeed.REPLAY:
+            return {"name": said["name"]}
+        case BulkDeed.INCIDENT:
+            resolution = {"action": _needed(said, "action")}
+            return _place(said) | resolution | documents(parameters=said["parameters"], output=said["output"])
+        case BulkDeed.RESUME_FROM:
+            return _place(said) | documents(context=said["context"], output=said["output"])
+        case BulkDeed.RESUME_STEP:
+            return _place(said) | documents(data=said["data"])
+        case BulkDeed.SKIP_TIMER:
+            return _place(said)
+        case _:
+            return {}
+
+
+def _place(said: dict[str, Any]) -> dict[str, Any]:
+    place = {"stepId": _needed(said, "step"), "visit": said["visit"], "item": said["item"]}
+    return {name: value for name, value in place.items() if value is not None}
 
 
 def _call(
@@ -114,17 +155,18 @@ def _version_ids(api: str | None, *references: str | None) -> tuple[str | None, 
         return tuple(None if one is None else find_version_id(calls, one) for one in references)
 
 
-def _needed(value: str | None, option: str) -> str:
+def _needed(said: dict[str, Any], name: str) -> str:
+    value = said[name]
     if value is None:
-        raise Invalid("OPTION_MISSING", f"This deed needs {option}.")
-    return value
+        raise Invalid("OPTION_MISSING", f"This deed needs --{name.removesuffix('_version')}.")
+    return str(value)
 
 
 def _print(results: list[dict[str, Any]], as_json: bool, *, dry_run: bool) -> None:
     if as_json:
         print_json(results)
         return
-    rows = [(one["executionId"], one["name"], one["result"], one["message"]) for one in results]
-    print_table(("execution", "name", "result", "reason"), rows, empty="no execution matches")
+    rows = [(one["executionId"], one["name"], one["result"], one["message"] or one["replayId"]) for one in results]
+    print_table(("execution", "name", "result", "reason or replay"), rows, empty="no execution matches")
     done = sum(one["ok"] for one in results)
     out.print(f"{len(results)} match." if dry_run else f"{done} of {len(results)} done.", style="dim")

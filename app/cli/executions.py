@@ -194,6 +194,7 @@ def complete(
     data: Annotated[str | None, typer.Option(help="The filled form, or the documents by key: JSON, or @FILE.")] = None,
     visit: Annotated[int | None, typer.Option(help="Which visit, where several are open.")] = None,
     item: Annotated[int | None, typer.Option(help="Which item, where several are open.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key completes nothing twice.")] = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -204,7 +205,7 @@ def complete(
         body["data"] = read_json(data)
     with open_api(api) as calls:
         answer = calls.post(
-            f"/executions/{segment(execution_id)}/steps/{segment(step_id)}/complete", body, headers=acting()
+            f"/executions/{segment(execution_id)}/steps/{segment(step_id)}/complete", body, headers=acting(key)
         )
     if as_json:
         print_json(answer)

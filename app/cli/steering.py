@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("retry")(retry)
     app.command("resume-from")(resume_from)
     app.command("migrate")(migrate)
+    app.command("lineage")(lineage)
     app.command("audit")(audit)
 
 
@@ -104,12 +105,13 @@ def resume_step(
     data: Annotated[str | None, typer.Option(help="What the action is told: JSON, or @FILE.")] = None,
     visit: Visit = None,
     item: Item = None,
+    reason: Reason = None,
     key: Key = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Enter a suspended action again."""
-    body = {"visit": visit, "item": item, "data": _given(data)}
+    body = {"visit": visit, "item": item, "reason": reason, "data": _given(data)}
     answer = _post(api, execution_id, f"steps/{segment(step_id)}/resume", body, key)
     _say(answer, as_json, f"Resumed {step_id}.")
 
@@ -144,13 +146,9 @@ def incident(
     as_json: AsJson = False,
 ) -> None:
     """Resolve an incident."""
-    body: dict[str, Any] = {"action": action, "visit": visit, "item": item, "reason": reason}
-    if output is not None:
-        body["output"] = _given(output)
-    given = {name: value for name, value in body.items() if value is not None}
-    if parameters is not None:
-        given["parameters"] = _given(parameters)
-    answer = _post(api, execution_id, f"incidents/{segment(step_id)}", given, key)
+    body = {"action": action, "visit": visit, "item": item, "reason": reason}
+    body |= documents(output=output, parameters=parameters)
+    answer = _post(api, execution_id, f"incidents/{segment(step_id)}", body, key)
     _say(answer, as_json, f"{step_id}: {action}.")
 
 
@@ -188,15 +186,9 @@ def resume_from(
     as_json: AsJson = False,
 ) -> None:
     """Let a closed execution go on from a completed step."""
-    body = {
-        "stepId": step_id,
-        "visit": visit,
-        "item": item,
-        "context": _given(context),
-        "output": _given(output),
-        "reason": reason,
-    }
-    given = {name: value for name, value in body.items() if value is not None}
+    point = {"stepId": step_id, "visit": visit, "item": item, "reason": reason}
+    given = {name: value for name, value in point.items() if value is not None}
+    given |= documents(context=context, output=output)
     answer = _post(api, execution_id, "resume-from", given, key)
     _say(answer, as_json, f"Execution {execution_id} goes on from {step_id}.")
 
@@ -235,6 +227,21 @@ def migrate(
         raise typer.Exit(1)
 
 
+def lineage(execution_id: ExecutionId, api: ApiUrl = None, as_json: AsJson = False) -> None:
+    """Show the retries, resumptions and migrations of an execution, and what it is the replay of."""
+    with open_api(api) as calls:
+        turns = calls.get(f"/executions/{segment(execution_id)}/lineage")["items"]
+    if as_json:
+        print_json(turns)
+        return
+    shown = ("kind", "status", "actor", "stepId", "visit", "item", "sourceId", "closedAs", "runId", "note")
+    print_table(
+        ("at", "turn", "status", "actor", "step", "visit", "item", "replay of", "had ended", "run", "reason"),
+        [(time_of_day(one["at"]), *(one[name] for name in shown)) for one in turns],
+        empty="it has gone its way in one turn",
+    )
+
+
 def audit(
     execution_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Only this execution.", show_default=False)
@@ -269,6 +276,11 @@ def audit(
         ],
         empty="nothing was done",
     )
+
+
+def documents(**texts: str | None) -> dict[str, Any]:
+    """The options that were given, read: an option of null is not one that was left out."""
+    return {name: read_json(text) for name, text in texts.items() if text is not None}
 
 
 def _given(text: str | None) -> Any:

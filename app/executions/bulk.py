@@ -19,20 +19,32 @@ from app.temporal import Temporal
 
 PAGE = 100
 
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The new execution that came of one."""
+
+    execution_id: UUID
+    status: str
+
+
 # Does the deed to one execution, and gives the word for what came of it.
-Act = Callable[[UUID], Awaitable[str]]
+Act = Callable[[UUID], Awaitable[str | Replayed]]
 
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
     """A deed: its name in the audit (BULK_CANCEL), whether it is for closed executions, and how one is done.
 
-    `try_out` is what a dry run does to each; without it, a dry run only finds them.
+    `about_steps` means children as well as roots, because no parent passes it on to them; `parked_at` those that are
+    parked at a step. `try_out` is what a dry run does to each; without it, a dry run only finds them.
     """
 
     action: Action
     act: Act
     for_closed: bool = False
+    about_steps: bool = False
+    parked_at: str | None = None
     try_out: Act | None = None
 
 
@@ -87,9 +99,10 @@ def _wanted(given: BulkFilter, bulk: Bulk) -> ExecutionFilter:
         created_after=given.created_after,
         created_before=given.created_before,
         ids=None if given.ids is None else tuple(given.ids),
-        root_only=given.ids is None if given.root_only is None else given.root_only,
+        root_only=given.ids is None and not bulk.about_steps if given.root_only is None else given.root_only,
         # One that was named is answered for, also when it is closed.
         open_only=not bulk.for_closed and not said and given.ids is None,
+        parked_at=bulk.parked_at if given.ids is None else None,
     )
 
 
@@ -122,12 +135,13 @@ async def _do_each(found: Sequence[ExecutionSummary], act: Act) -> list[BulkResu
             if down:
                 return _refused(execution, down[0])
             try:
-                word = await act(execution.id)
+                came = await act(execution.id)
             except AppError as error:
                 if error.status >= 500:
                     down.append(error)
                 return _refused(execution, error)
-        return BulkResult(execution_id=execution.id, name=execution.name, ok=True, result=word)
+        word, replay_id = (came.status, came.execution_id) if isinstance(came, Replayed) else (came, None)
+        return BulkResult(execution_id=execution.id, name=execution.name, ok=True, result=word, replay_id=replay_id)
 
     return list(await asyncio.gather(*(one(execution) for execution in found)))
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from app.db.tables import RecordStatus
+from app.executions.control_schemas import IncidentResolution, ReplayRequest, ResumePoint, StepChoice, StepResumption
 from app.executions.runs import RuntimeStatus
 from app.wire import Given, Moment, Taken
 
@@ -54,6 +55,28 @@ class BulkSignalRequest(BulkRequest):
     correlation_key: str | None = Field(default=None, max_length=200)
 
 
+class BulkStepRequest(StepChoice, BulkRequest):
+    """What is asked of one step of each."""
+
+    step_id: str = Field(min_length=1, max_length=200)
+
+
+class BulkStepResumption(StepResumption, BulkStepRequest):
+    """See the resumption of one execution's suspended step."""
+
+
+class BulkIncidentResolution(IncidentResolution, BulkStepRequest):
+    """See the resolution of one execution's incident."""
+
+
+class BulkReplayRequest(ReplayRequest, BulkRequest):
+    """See the replay of one execution."""
+
+
+class BulkResumePoint(ResumePoint, BulkRequest):
+    """See how one execution goes on from a step."""
+
+
 class MigrationOverride(Taken):
     """What is different for one execution: its `mapping` goes over the others' (`{"a": "a"}` takes an entry back)."""
 
@@ -81,13 +104,17 @@ class BulkMigrateRequest(BulkRequest):
 
 
 class BulkResult(Given):
-    """What came of one execution: a word such as DONE, APPLIED or MATCHED, or the code of a refusal."""
+    """What came of one execution: a word such as DONE, APPLIED or MATCHED, or the code of a refusal.
+
+    `replayId` is the new execution that a replay has started.
+    """
 
     execution_id: UUID
     name: str
     ok: bool
     result: str
     message: str | None = None
+    replay_id: UUID | None = None
 
 
 class BulkView(Given):

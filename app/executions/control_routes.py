@@ -1,6 +1,6 @@
 """What can be done to one execution: `/executions/{id}/…`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Response
@@ -34,6 +34,7 @@ from app.executions.lineage import list_lineage
 from app.executions.parameters import ExecutionId, StepId
 from app.executions.reading import get_row
 from app.executions.reopening import reopen
+from app.executions.step_requests import incident_request, resumption_request, timer_request
 from app.problem_details import problem_responses
 from app.run_contracts import ControlRequest, SignalDelivery
 from app.temporal import Temporal
@@ -176,8 +177,7 @@ async def resume_step(
 
     Codes: STEP_NOT_FOUND, STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
-    given = request or StepResumption()
-    asked = _about_step("RESUME_STEP", step, given).model_copy(update={"data": given.data})
+    asked = resumption_request(step, request or StepResumption())
     return await _steered(database, temporal, execution, asked, caller)
 
 
@@ -193,11 +193,12 @@ async def skip_timer(
     temporal: TemporalPart,
     caller: CallerPart,
 ) -> ControlView:
-    """What a step waits for in time has come: a delay, a timeout, a pause between attempts.
+    """What a step waits for in time has come: a delay, a timeout, a pause between attempts of a person, a signal or a
+    child; that of an action is Temporal's own.
 
     Codes: NO_TIMER, STEP_NOT_FOUND, STEP_NOT_OPEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
-    asked = _about_step("SKIP_TIMER", step, request or StepChoice())
+    asked = timer_request(step, request or StepChoice())
     return await _steered(database, temporal, execution, asked, caller)
 
 
@@ -215,17 +216,9 @@ async def resolve_incident(
 ) -> ControlView:
     """Retry the step (with other parameters, if they are given), complete it by hand with an output, or let it fail.
 
-    Codes: STEP_NOT_FOUND, NO_INCIDENT, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
+    Codes: STEP_NOT_FOUND, NO_INCIDENT, PARAMETERS_NOT_TAKEN, AMBIGUOUS, EXECUTION_ENDED, WORKER_UNAVAILABLE.
     """
-    what: dict[str, Literal["RETRY_INCIDENT", "COMPLETE_INCIDENT", "FAIL_INCIDENT"]] = {
-        "retry": "RETRY_INCIDENT",
-        "complete": "COMPLETE_INCIDENT",
-        "fail": "FAIL_INCIDENT",
-    }
-    given: dict[str, Any] = {"output": request.output} if request.action == "complete" else {}
-    if request.action == "retry" and "parameters" in request.model_fields_set:
-        given = {"parameters": request.parameters, "edit_parameters": True}
-    asked = _about_step(what[request.action], step, request).model_copy(update=given)
+    asked = incident_request(step, request)
     return await _steered(database, temporal, execution, asked, caller)
 
 
@@ -291,7 +284,8 @@ async def resume_from(
 ) -> ReopenedView:
     """The same execution goes on from a completed step, with an edited context or output, in a new Temporal run.
 
-    Codes: STEP_NOT_FOUND, STEP_NOT_RUN, ITEM_NOT_FOUND, CONTEXT_NEEDED, OUTPUT_NOT_TAKEN, and those of retry.
+    Codes: STEP_NOT_FOUND, STEP_NOT_RUN, ITEM_NOT_FOUND, CONTEXT_NEEDED, OUTPUT_NOT_TAKEN, OUTPUT_INVALID, and those of
+    retry.
     """
     return await reopen(database, temporal, repair, execution, request, caller, request.reason)
 
@@ -323,15 +317,8 @@ async def lineage(execution: ExecutionId, database: DatabasePart) -> LineageList
     return LineageList(items=[LineageView(**one.model_dump(include=fields)) for one in found])
 
 
-Steering = Literal["RESUME_STEP", "SKIP_TIMER", "RETRY_INCIDENT", "COMPLETE_INCIDENT", "FAIL_INCIDENT"]
-
-
 def _reason(request: ReasonGiven | None) -> str | None:
     return None if request is None else request.reason
-
-
-def _about_step(what: Steering, step_id: str, choice: StepChoice) -> ControlRequest:
-    return ControlRequest(what=what, step_id=step_id, visit=choice.visit, item=choice.item, reason=choice.reason)
 
 
 async def _steered(

@@ -16,6 +16,7 @@ from app.db.session import Connection
 from app.db.statuses import EntityType
 from app.db.tables import (
     ClosedAs,
+    Incident,
     RecordStatus,
     WorkflowExecution,
     WorkflowTemplate,
@@ -93,7 +94,7 @@ class ExecutionRow:
 class ExecutionFilter:
     """What a list of executions is narrowed to; `template` is an id or a slug.
 
-    `open_only` means rows that are CREATED or STARTED.
+    `open_only` means rows that are CREATED or STARTED, `parked_at` those with an open incident of that step.
     """
 
     template: str | None = None
@@ -109,6 +110,7 @@ class ExecutionFilter:
     ids: tuple[UUID, ...] | None = None
     root_only: bool = False
     open_only: bool = False
+    parked_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,11 @@ def _more_conditions(wanted: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions.append(col(WorkflowExecution.parent_id).is_(None))
     if wanted.open_only:
         conditions.append(col(WorkflowExecution.status).in_((RecordStatus.CREATED, RecordStatus.STARTED)))
+    if wanted.parked_at is not None:
+        parked = select(col(Incident.execution_id)).where(
+            col(Incident.step_id) == wanted.parked_at, col(Incident.resolved_at).is_(None)
+        )
+        conditions.append(col(WorkflowExecution.id).in_(parked))
     return conditions
 
 

@@ -12,7 +12,13 @@ from engine.errors import EngineError
 from engine.repair import Point, resume_from, retry_failed
 from engine.state_json import state_from_json, state_to_json
 
-_STATUSES = {"STEP_NOT_FOUND": 404, "ITEM_NOT_FOUND": 404, "CONTEXT_NEEDED": 422, "OUTPUT_NOT_TAKEN": 422}
+_STATUSES = {
+    "STEP_NOT_FOUND": 404,
+    "ITEM_NOT_FOUND": 404,
+    "CONTEXT_NEEDED": 422,
+    "OUTPUT_NOT_TAKEN": 422,
+    "OUTPUT_INVALID": 422,
+}
 
 Document = dict[str, Any]
 
@@ -58,7 +64,7 @@ async def repaired(
     """The state to go on from: at a point, or without one where it had failed.
 
     Raises NOTHING_FAILED, STEP_NOT_RUN, COMPENSATED (409), STEP_NOT_FOUND, ITEM_NOT_FOUND (404), CONTEXT_NEEDED,
-    OUTPUT_NOT_TAKEN (422).
+    OUTPUT_NOT_TAKEN, OUTPUT_INVALID (422).
     """
     try:
         # A run of a hundred thousand steps has a state of many megabytes: not on the loop that serves everyone.

@@ -45,7 +45,7 @@ async def replay_execution(
             StartRequest(
                 context=context,
                 # A child was started by its parent and has no trigger of its own.
-                trigger=row.trigger or {"source": "replay"},
+                trigger=row.trigger or {"source": "replay", "summary": f"replay of {execution_id}"},
                 name=request.name or row.name,
                 key=key,
                 version=row.version,

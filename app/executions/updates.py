@@ -45,7 +45,7 @@ _STATUSES = {
     "FORM_INVALID": 422,
     "DOCUMENTS_INVALID": 422,
     "OUTPUT_INVALID": 422,
-    "PARAMETERS_INVALID": 422,
+    "PARAMETERS_NOT_TAKEN": 422,
     "SIGNAL_UNKNOWN": 422,
 }
 # Python's own exceptions have names like KeyError: those are our mistakes, not refusals.

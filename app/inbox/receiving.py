@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.db.session import Connection
-from app.db.statuses import DeliveryKind, SubscriptionMode
+from app.db.statuses import DeliveryKind
 from app.inbox.aims import Aim
 from app.inbox.awaiting import Wait, find_given, find_wait, lock_keys
 from app.inbox.queries import find_correlated
@@ -65,7 +65,7 @@ def _place(aim: Aim) -> tuple[UUID, str] | None:
     when it is the aim's turn.
     """
     subscription = aim.subscription
-    if aim.template_id is None or subscription is None or subscription.mode is SubscriptionMode.START:
+    if aim.template_id is None or subscription is None:
         return None
     try:
         key = subscription.correlation_key(aim.event.payload)

@@ -230,9 +230,11 @@ class Writer:
             raise Conflict("TEMPLATE_GONE", "The template was deleted meanwhile.")
         if aim.target.startswith(SUBSCRIPTION) and subscription is None:
             raise Conflict("SUBSCRIPTION_INACTIVE", "The subscription was deactivated or deleted meanwhile.")
-        if subscription is None or subscription.mode is SubscriptionMode.START:
+        if subscription is None:
             return await self._start(aim, template_id, None)
         key = subscription.correlation_key(aim.event.payload)
+        if subscription.mode is SubscriptionMode.START:
+            return await self._start(aim, template_id, key)
         if key is None:
             raise Invalid("CORRELATION_KEY_INVALID", "The subscription has no correlation key.")
         found = await self._receivers.find(aim, template_id, key)

@@ -8,44 +8,67 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.repeating import fingerprint
 from app.audit.service import Deed, audited_once
 from app.canonical import digest
-from app.db.session import Database
-from app.db.statuses import EventSource, SubscriptionStatus
-from app.db.tables import TemplateStatus, new_id
-from app.errors import Conflict, about_event
+from app.db.session import Connection, Database
+from app.db.statuses import EventSource, SubscriptionMode, SubscriptionStatus
+from app.db.tables import new_id
+from app.errors import AppError, Conflict, about_event
 from app.executions.control import Caller
+from app.executions.queries import find_target_of
+from app.executions.starting import StartRequest, check_start
 from app.inbox.storing import Incoming, store
 from app.registry.trigger_schemas import TestedSubscription, TriggerTest
 from app.registry.triggers import get_trigger
 from app.subscriptions.explaining import explained
 from app.subscriptions.matching import read_subscription
 from app.subscriptions.queries import SubscriptionFilter, list_subscriptions
+from app.subscriptions.schemas import ExplainedView, Warned
 from app.subscriptions.warning import find_taken, warnings
+from app.untrusted import made_storable
 from app.webhooks.credentials import without_credentials
 from app.webhooks.queries import list_endpoints_of
 
 EVENT_OF_KEY = "SELECT id FROM trigger_event WHERE source = $1 AND dedupe_key = $2"
 
 
-async def try_trigger(database: Database, key: str, request: TriggerTest) -> list[TestedSubscription]:
-    """What each subscription would make of an event; nothing happens. Raises TRIGGER_NOT_FOUND."""
+async def try_trigger(database: Database, key: str, request: TriggerTest, most_bytes: int) -> list[TestedSubscription]:
+    """What each subscription would make of an event; nothing happens. A context may have `most_bytes`.
+
+    Raises TRIGGER_NOT_FOUND.
+    """
     async with database.transaction() as session:
         payload = await _payload(session, key, request)
         rows = await list_subscriptions(session, SubscriptionFilter(trigger_key=key), before=None, limit=None)
         taken = await find_taken(session, rows)
     tested = []
-    for row, template in rows:
-        view = explained(read_subscription(row), payload, warnings((row, template), taken))
-        is_heard = row.status == SubscriptionStatus.ACTIVE and template.status == TemplateStatus.ACTIVE
-        tested.append(
-            TestedSubscription(
-                **view.model_dump(),
-                subscription_id=row.id,
-                template=template.slug,
-                status=row.status,
-                delivers=view.holds and is_heard and view.problem is None,
+    async with database.driver() as connection:
+        for row, template in rows:
+            view = explained(read_subscription(row), payload, warnings((row, template), taken))
+            if row.mode == SubscriptionMode.START and view.holds and view.problem is None:
+                view.problem = await _start_problem(connection, row.template_id, view, most_bytes)
+            tested.append(
+                TestedSubscription(
+                    **view.model_dump(),
+                    subscription_id=row.id,
+                    template=template.slug,
+                    status=row.status,
+                    delivers=view.holds and row.status == SubscriptionStatus.ACTIVE and view.problem is None,
+                )
             )
-        )
     return tested
+
+
+async def _start_problem(
+    connection: Connection, template_id: UUID, view: ExplainedView, most_bytes: int
+) -> Warned | None:
+    """What would refuse the start. Whether there is room only the moment itself tells."""
+    target = await find_target_of(connection, template_id, None)
+    if target is None:
+        return None
+    try:
+        check_start(target, StartRequest(made_storable(view.context or {}), {}, view.name, None), most_bytes)
+    except AppError as error:
+        return Warned(code=error.code, message=error.message)
+    return None
 
 
 async def fire_trigger(database: Database, key: str, request: TriggerTest, caller: Caller) -> UUID:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.event_tables import TriggerDefinition
 from app.db.statuses import EventSource, TriggerCategory
-from app.dependencies import Actor, CallerPart, ConnectionsPart, Cursor, DatabasePart, Limit, SessionPart
+from app.dependencies import Actor, CallerPart, ConnectionsPart, Cursor, DatabasePart, Limit, SessionPart, SettingsPart
 from app.forms.fields import Form
 from app.forms.reading import read_form
 from app.problem_details import problem_responses
@@ -118,14 +118,19 @@ async def delete(key: Key, session: SessionPart, actor: Actor = None) -> None:
     name="testTrigger",
 )
 async def test(
-    key: Key, request: TriggerTest, database: DatabasePart, caller: CallerPart, response: Response
+    key: Key,
+    request: TriggerTest,
+    database: DatabasePart,
+    settings: SettingsPart,
+    caller: CallerPart,
+    response: Response,
 ) -> TriggerTestView:
     """With `dryRun`, what each subscription would make of the payload; without, an event. Codes: TRIGGER_NOT_FOUND,
     IDEMPOTENCY_CONFLICT.
     """
     if request.dry_run:
         response.status_code = 200
-        tested = await firing.try_trigger(database, key, request)
+        tested = await firing.try_trigger(database, key, request, settings.api.max_context_bytes)
         return TriggerTestView(dry_run=True, subscriptions=tested)
     event_id = await firing.fire_trigger(database, key, request, caller)
     return TriggerTestView(dry_run=False, event_record_id=event_id)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -36,6 +36,13 @@ async def list_endpoints_of(session: AsyncSession, trigger_key: str) -> Sequence
     """Every endpoint whose events are of a trigger."""
     statement = select(WebhookEndpoint).where(col(WebhookEndpoint.trigger_key) == trigger_key)
     return (await session.execute(statement.order_by(col(WebhookEndpoint.id)))).scalars().all()
+
+
+async def find_keys(session: AsyncSession, stem: str) -> frozenset[str]:
+    """The keys of endpoints' triggers that begin so; until this transaction ends nobody else asks for the same."""
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(stem, 0))))
+    key = col(WebhookEndpoint.trigger_key)
+    return frozenset((await session.execute(select(key).where(key.startswith(stem, autoescape=True)))).scalars())
 
 
 async def list_tallies(session: AsyncSession, endpoint_ids: Collection[UUID]) -> Sequence[WebhookTally]:

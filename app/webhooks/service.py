@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from app.secrets import Vault
 from app.settings import Settings
 from app.templates.service import get_template
 from app.webhooks.paths import read_pattern
-from app.webhooks.queries import find_endpoint
+from app.webhooks.queries import find_endpoint, find_keys
 from app.webhooks.schemas import EndpointCreate, SecretRotation
 from app.webhooks.signatures import secret_problem
 from app.webhooks.values import check_value
@@ -86,7 +87,7 @@ async def create_endpoint(
     fields = request.model_dump(mode="json", exclude={"secret", "template_id", "response", "verification"})
     columns = {
         **fields,
-        "trigger_key": request.trigger_key or _default_key(request.path),
+        "trigger_key": request.trigger_key or await _free_key(session, request.path),
         "template_id": await _template_id(session, request.template_id),
         **_path_columns(request.path),
         **_response_columns(request.response.model_dump(mode="json")),
@@ -275,8 +276,11 @@ async def _flush(session: AsyncSession, endpoint: WebhookEndpoint) -> None:
         raise taken from error
 
 
-def _default_key(path: str) -> str:
-    return "webhook_" + (re.sub(r"[^A-Za-z0-9]+", "_", path).strip("_").lower() or "any")[:190]
+async def _free_key(session: AsyncSession, path: str) -> str:
+    """A key made of the path that no other endpoint has: what subscribes to one is not to hear of another."""
+    stem = "webhook_" + (re.sub(r"[^A-Za-z0-9]+", "_", path).strip("_").lower() or "any")[:180]
+    taken = await find_keys(session, stem)
+    return next(key for number in count(1) if (key := stem if number == 1 else f"{stem}_{number}") not in taken)
 
 
 async def _fingerprint(request: EndpointCreate | SecretRotation, key: str | None) -> dict[str, Any]:

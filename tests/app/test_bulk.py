@@ -3,22 +3,26 @@
 import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.converter import DataConverter
 
 from app.contracts import CloseExecution
 from app.db.session import Database
+from app.db.tables import Incident, WorkflowExecution
 from app.executions.bulk_schemas import BulkMigrateRequest
 from app.executions.lifecycle import close_execution
+from app.main import create_app
 from app.settings import Settings
 from app.temporal import Temporal
-from tests.app.conftest import Serve
+from tests.app.conftest import Serve, served
 from tests.app.scenes import PLAIN, Json, active_template, ok, publish, refused
-from tests.app.steering import ANN, asked, audit, row_of, start
+from tests.app.steering import ANN, FakeRepair, asked, audit, failed, row_of, start
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 
@@ -109,6 +113,122 @@ async def test_failed_executions_are_what_a_bulk_retry_means(
     body = {"filter": {"template": template["slug"]}, "dryRun": True}
     answer = await ok(await api.post("/executions/bulk/retry", json=body))
     assert [one["executionId"] for one in answer["results"]] == [failed]
+
+
+async def test_a_step_of_many_is_steered_and_each_is_audited(api: httpx.AsyncClient, temporal_client: Client) -> None:
+    template, ids = await several(api, 2)
+    body: Json = {"filter": {"template": template["slug"]}, "stepId": "confirm", "reason": "at last"}
+    answer = await ok(await api.post("/executions/bulk/skip-timer", json=body, headers=ANN))
+    assert [(one["executionId"], one["result"]) for one in answer["results"]] == [(one, "APPLIED") for one in ids]
+    answer = await ok(await api.post("/executions/bulk/skip-timer", json={**body, "visit": 2}))
+    assert {one["result"] for one in answer["results"]} == {"NO_TIMER"}
+    data = {"signedBy": "bob"}
+    answer = await ok(await api.post("/executions/bulk/resume-step", json={**body, "data": data}, headers=ANN))
+    assert {one["result"] for one in answer["results"]} == {"APPLIED"}
+    for execution_id in ids:
+        said = await asked(temporal_client, execution_id)
+        assert [(one["what"], one["step_id"], one["data"]) for one in said] == [
+            ("SKIP_TIMER", "confirm", None),
+            ("RESUME_STEP", "confirm", data),
+        ]
+        assert [(one["action"], one["result"]) for one in await audit(api, execution_id)] == [
+            ("RESUME_STEP", "APPLIED"),
+            ("SKIP_TIMER", "NO_TIMER"),
+            ("SKIP_TIMER", "APPLIED"),
+        ]
+    for action, count in (("BULK_SKIP_TIMER", 2), ("BULK_RESUME_STEP", 1)):
+        assert len((await ok(await api.get("/audit", params={"action": action})))["items"]) == count
+
+
+async def park(database: Database, execution_id: str, step_id: str = "confirm") -> None:
+    """Writes down that a step is parked, as its run would."""
+    async with database.transaction() as session:
+        key, at = f"{step_id}#1", datetime.now(UTC)
+        session.add(
+            Incident(
+                execution_id=UUID(execution_id),
+                key=key,
+                step_id=step_id,
+                visit=1,
+                code="DOWN",
+                message="",
+                opened_at=at,
+            )
+        )
+
+
+async def test_incidents_of_many_are_resolved_where_there_are_some(
+    api: httpx.AsyncClient, database: Database, temporal_client: Client
+) -> None:
+    template, [parked, elsewhere, fine] = await several(api, 3)
+    await park(database, parked)
+    await park(database, elsewhere, "other")
+    body: Json = {"filter": {"template": template["slug"]}, "stepId": "confirm", "action": "retry", "parameters": None}
+    found = await ok(await api.post("/executions/bulk/incident", json={**body, "dryRun": True}))
+    assert [one["executionId"] for one in found["results"]] == [parked]
+    answer = await ok(await api.post("/executions/bulk/incident", json=body, headers=ANN))
+    assert [(one["executionId"], one["result"]) for one in answer["results"]] == [(parked, "APPLIED")]
+    [said] = await asked(temporal_client, parked)
+    assert (said["what"], said["edit_parameters"], said["actor"]) == ("RETRY_INCIDENT", True, "ann")
+    assert [await asked(temporal_client, one) for one in (elsewhere, fine)] == [[], []]
+    # Those that are named are asked, whatever the rows say.
+    named: Json = {"filter": {"ids": [fine]}, "stepId": "confirm", "action": "complete", "output": 1}
+    assert (await ok(await api.post("/executions/bulk/incident", json=named)))["done"] == 1
+    misplaced = await api.post("/executions/bulk/incident", json={**named, "action": "fail"})
+    refused(misplaced, 422, "REQUEST_INVALID")
+    assert len((await ok(await api.get("/audit", params={"action": "BULK_RESOLVE_INCIDENT"})))["items"]) == 2
+
+
+async def test_children_are_meant_where_a_step_is(api: httpx.AsyncClient, database: Database) -> None:
+    template, [parent, child] = await several(api, 2)
+    async with database.transaction() as session:
+        change = update(WorkflowExecution).where(col(WorkflowExecution.id) == UUID(child))
+        await session.execute(change.values(parent_id=UUID(parent), root_id=UUID(parent)))
+    body: Json = {"filter": {"template": template["slug"]}, "stepId": "confirm", "dryRun": True}
+    assert (await ok(await api.post("/executions/bulk/skip-timer", json=body)))["matched"] == 2
+    body["filter"]["rootOnly"] = True
+    assert (await ok(await api.post("/executions/bulk/skip-timer", json=body)))["matched"] == 1
+
+
+async def failed_row(api: httpx.AsyncClient, database: Database, temporal_client: Client, template: Json) -> str:
+    return await failed(api, database, template, temporal_client, {"wait": False})
+
+
+async def test_failed_executions_are_replayed_each_once_under_a_key(
+    api: httpx.AsyncClient, database: Database, temporal_client: Client
+) -> None:
+    template, _ = await several(api, 1)
+    ids = [await failed_row(api, database, temporal_client, template) for _ in range(2)][::-1]
+    body: Json = {"filter": {"template": template["slug"], "status": "COMPLETED"}, "name": "again"}
+    keyed = ANN | {"Idempotency-Key": "once more"}
+    answer = await ok(await api.post("/executions/bulk/replay", json=body, headers=keyed))
+    assert [(one["executionId"], one["result"]) for one in answer["results"]] == [(one, "STARTED") for one in ids]
+    again = await ok(await api.post("/executions/bulk/replay", json=body, headers=keyed))
+    replays = {one["executionId"]: one["replayId"] for one in answer["results"]}
+    assert {one["executionId"]: one["replayId"] for one in again["results"] if one["executionId"] in replays} == replays
+    for execution_id, replay_id in replays.items():
+        [turn] = (await ok(await api.get(f"/executions/{replay_id}/lineage")))["items"]
+        assert (turn["kind"], turn["sourceId"]) == ("REPLAY", execution_id)
+        assert (await row_of(database, replay_id)).name == "again"
+    assert len((await ok(await api.get("/audit", params={"action": "BULK_REPLAY"})))["items"]) == 2
+
+
+async def test_failed_executions_go_on_from_a_step(
+    settings: Settings, database: Database, temporal: Temporal, temporal_client: Client
+) -> None:
+    app = create_app(settings, database, temporal, FakeRepair())
+    async with served(app) as api:
+        template, _ = await several(api, 1)
+        ids = [await failed_row(api, database, temporal_client, template) for _ in range(2)][::-1]
+        body: Json = {"filter": {"template": template["slug"]}, "stepId": "note", "output": None, "reason": "by hand"}
+        answer = await ok(await api.post("/executions/bulk/resume-from", json=body, headers=ANN))
+        assert [(one["executionId"], one["result"]) for one in answer["results"]] == [(one, "STARTED") for one in ids]
+        for execution_id in ids:
+            result = await temporal_client.get_workflow_handle(f"execution/{execution_id}").result()
+            assert result["state"]["from"] == {"step_id": "note", "output": None, "reason": "by hand"}
+            [event] = [one for one in await audit(api, execution_id) if one["action"] == "RESUME_FROM"]
+            assert (event["actor"], event["reason"]) == ("ann", "by hand")
+            assert event["request"] == {"stepId": "note", "output": None}
 
 
 async def test_a_bulk_migration_is_tried_out_run_by_run(api: httpx.AsyncClient, database: Database) -> None:

@@ -333,6 +333,15 @@ async def test_a_replay_is_a_new_execution_with_the_same_version_trigger_and_con
     assert [event["after"]["executionId"] for event in events] == [str(new.id)] * 2
 
 
+async def test_a_replay_of_a_child_says_what_it_is(api: httpx.AsyncClient, database: Database, template: Json) -> None:
+    root = await start(api, template)
+    answer = await _children(database, template, root, root, "one", detached=False)
+    child = str(answer.children[0].execution_id)
+    replayed = (await ok(await api.post(f"/executions/{child}/replay"), 202))["executionId"]
+    trigger = (await ok(await api.get(f"/executions/{replayed}")))["trigger"]
+    assert (trigger["source"], trigger["summary"]) == ("replay", f"replay of {child}")
+
+
 async def test_a_replay_of_a_paused_template_is_refused(api: httpx.AsyncClient) -> None:
     template = await active_template(api)
     first = await start(api, template, "finish")

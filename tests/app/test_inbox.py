@@ -230,6 +230,35 @@ async def test_an_event_resumes_the_execution_that_was_started_under_its_key(
     assert subscription.signal == "go"
 
 
+async def test_what_a_subscription_starts_is_found_under_the_key_that_it_names(
+    api: httpx.AsyncClient,
+    database: Database,
+    temporal_address: str,
+    task_queue: str,
+    converter: DataConverter,
+    delivering: Deliver,
+) -> None:
+    placed, paid = f"placed-{uuid4().hex}", f"paid-{uuid4().hex}"
+    template = await active_template(api)
+    keyed = {"correlation_key": {"type": "expr", "expr": {"src": "__trigger__.order"}}}
+    await subscribe(database, template, placed, context={"do": "wait"}, **keyed)
+    await subscribe(database, template, paid, mode=SubscriptionMode.RESUME, signal="go", **keyed)
+    async with running_worker(temporal_address, task_queue, converter):
+        (started,) = await delivering(incoming_event(placed, payload={"order": "a"}))
+        (resumed,) = await delivering(incoming_event(paid, payload={"order": "a"}))
+        assert (resumed.status, resumed.execution_id) == (DeliveryStatus.SIGNALLED, started.execution_id)
+        (elsewhere,) = await delivering(incoming_event(paid, payload={"order": "b"}))
+        assert elsewhere.status is DeliveryStatus.PENDING
+        # Each event of a subscription that starts is an execution of its own, whatever runs under the key.
+        (another,) = await delivering(incoming_event(placed, payload={"order": "a"}))
+        assert (another.status, another.execution_id != started.execution_id) == (DeliveryStatus.STARTED, True)
+    trigger = (await read_execution(database, started.execution_id)).trigger
+    assert trigger is not None
+    assert trigger["correlationKey"] == "a"
+    (keyless,) = await delivering(incoming_event(placed, payload={}))
+    assert keyless.status is DeliveryStatus.REFUSED
+
+
 async def test_an_event_that_resumes_waits_for_its_execution_and_gives_up_in_the_end(
     api: httpx.AsyncClient, database: Database, temporal: Temporal, settings: Settings
 ) -> None:

@@ -14,7 +14,7 @@ from app.db.session import Database
 from app.db.statuses import EventSource, TriggerCategory
 from app.registry.trigger_schemas import TriggerCreate
 from app.registry.triggers import ensure_trigger
-from tests.app.scenes import Json, active_template, create_template, ok, refused
+from tests.app.scenes import Json, active_template, create_template, ok, refused, with_input_schema
 from tests.app.test_changes_audited import audited
 
 ANN = {"X-Millrace-Actor": "ann"}
@@ -164,6 +164,28 @@ async def test_a_dry_run_tells_which_subscriptions_would_match_and_why_not(api: 
     assert found[resting["id"]]["holds"]
     lost = await ok(await api.post(path, json={"dryRun": True, "payload": {"after": {"status": "lost"}}}))
     assert next(one for one in lost["subscriptions"] if one["subscriptionId"] == other["id"])["delivers"]
+
+
+async def test_a_dry_run_says_what_would_refuse_the_start(api: httpx.AsyncClient) -> None:
+    made = await create(api)
+    strict = await active_template(api, with_input_schema({"type": "object", "required": ["amount"]}))
+    paused, queueing = await active_template(api), await active_template(api, whenPaused="QUEUE")
+    for template in (paused, queueing):
+        await ok(await api.post(f"/templates/{template['id']}/pause"))
+    templates = (strict, paused, queueing, await create_template(api))
+    ids = [(await subscribe(api, template, made["key"]))["id"] for template in templates]
+    keyed = {"mode": "RESUME", "signal": "go", "correlationKey": "{{after.status}}"}
+    ids.append((await subscribe(api, paused, made["key"], **keyed))["id"])
+    body = {"dryRun": True}
+    answer = await ok(await api.post(f"/registry/triggers/{made['key']}/test", json=body))
+    found = {one["subscriptionId"]: one for one in answer["subscriptions"]}
+    assert [(found[one]["delivers"], found[one].get("problem", {}).get("code")) for one in ids] == [
+        (False, "CONTEXT_INVALID"),
+        (False, "TEMPLATE_PAUSED"),
+        (True, None),
+        (False, "TEMPLATE_NOT_ACTIVE"),
+        (True, None),
+    ]
 
 
 async def stored(database: Database, key: str) -> list[TriggerEvent]:

@@ -170,6 +170,29 @@ async def test_with_skip_nothing_comes_while_what_was_started_runs(api: httpx.As
 
 
 @pytest.mark.usefixtures("working")
+@pytest.mark.parametrize(
+    ("overlap", "at_once", "in_turn"), [("BUFFER_ONE", 1, 2), ("BUFFER_ALL", 1, 4), ("ALLOW_ALL", 4, 4)]
+)
+async def test_what_comes_while_the_last_one_runs_waits_or_does_not(
+    api: httpx.AsyncClient, database: Database, overlap: str, at_once: int, in_turn: int
+) -> None:
+    template = await active_template(api, WAITING)
+    schedule = await create_schedule(api, NEVER, {"templateId": template["id"], "context": {}}, overlap=overlap)
+    for _ in range(4):
+        await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
+        # Nominal times are whole seconds.
+        await asyncio.sleep(1.1)
+    assert len(await until_events(database, schedule, at_once)) == at_once
+    for count in range(at_once, in_turn):
+        execution = await _started(api, schedule, count)
+        await ok(await api.post(f"/executions/{execution}/steps/ask/complete", json={}))
+        await until_events(database, schedule, count + 1)
+    await asyncio.sleep(1)
+    assert len(await events_of(database, schedule)) == in_turn
+    await api.delete(f"/schedules/{schedule['id']}")
+
+
+@pytest.mark.usefixtures("working")
 @pytest.mark.parametrize(("overlap", "ended"), [("CANCEL_OTHER", "CANCELLED"), ("TERMINATE_OTHER", "TERMINATED")])
 async def test_the_next_time_ends_what_the_last_one_started(
     api: httpx.AsyncClient, database: Database, overlap: str, ended: str

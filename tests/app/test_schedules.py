@@ -171,6 +171,47 @@ async def test_a_change_of_the_clock_is_gone_through_as_the_manual_says(
     assert (await ok(asked))["items"] == expected
 
 
+CALENDAR = {"hour": [9], "minute": [30]}
+WORKDAYS = [{"start": 1, "end": 5}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            {"calendars": [CALENDAR | {"dayOfWeek": WORKDAYS}], "exclude": [CALENDAR | {"dayOfMonth": [5]}]},
+            ["2027-01-01T09:30:00Z", "2027-01-04T09:30:00Z", "2027-01-06T09:30:00Z"],
+        ),
+        ({"calendars": [CALENDAR | {"month": [2], "dayOfMonth": [29]}]}, ["2028-02-29T09:30:00Z"]),
+        (
+            {"calendars": [CALENDAR], "startAt": "2027-01-03T00:00:00Z", "endAt": "2027-01-04T23:00:00Z"},
+            ["2027-01-03T09:30:00Z", "2027-01-04T09:30:00Z"],
+        ),
+        (
+            {"calendars": [{"hour": [{"start": 8, "end": 16, "step": 4}]}], "timeZone": "Asia/Kolkata"},
+            ["2027-01-01T02:30:00Z", "2027-01-01T06:30:00Z", "2027-01-01T10:30:00Z"],
+        ),
+        ({"cron": ["0 12 1 1 *"], "intervals": [{"every": "P365D", "offset": "PT1H"}]}, ["2027-01-01T12:00:00Z"]),
+        ({"intervals": [{"every": "PT1H", "offset": "PT5M"}]}, ["2027-01-01T00:05:00Z", "2027-01-01T01:05:00Z"]),
+    ],
+    ids=["workdays but one", "leap days", "from and until", "steps in a zone", "cron and interval", "offset"],
+)
+async def test_calendars_intervals_and_what_they_leave_out_come_when_they_say(
+    api: httpx.AsyncClient, spec: Json, expected: list[str]
+) -> None:
+    count = 10 if "endAt" in spec else len(expected)
+    asked = await api.post(f"/schedules/preview?count={count}&after=2026-12-31T23:59:00Z", json=spec)
+    assert (await ok(asked))["items"] == expected
+
+
+async def test_jitter_puts_each_time_off_by_a_part_of_it(api: httpx.AsyncClient) -> None:
+    asked = await api.post("/schedules/preview?count=20&after=2027-01-01T00:00:00Z", json=HOURLY | {"jitter": "PT10M"})
+    times = [datetime.fromisoformat(time) for time in (await ok(asked))["items"]]
+    late = [time - time.replace(minute=0, second=0, microsecond=0) for time in times]
+    assert max(late) <= timedelta(minutes=10)
+    assert len(set(late)) > 1
+
+
 async def test_an_interval_does_not_mind_a_change_of_the_clock(api: httpx.AsyncClient) -> None:
     spec = {"intervals": [{"every": "PT6H"}], "timeZone": "Europe/Berlin"}
     asked = await api.post("/schedules/preview?count=8&after=2027-03-27T12:00:00Z", json=spec)

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from app.db.session import Database
 from app.settings import SecretsSettings, Settings
 from app.temporal import Temporal
+from tests.app.clockwork import until
 from tests.app.conftest import Serve
 from tests.app.scenes import Json, active_template, ok, refused, webhook
 
@@ -84,6 +85,27 @@ async def test_an_endpoint_brings_its_trigger_unless_there_is_one(api: httpx.Asy
         triggers = {row.key: row.name for row in found}
     assert triggers[key] == "First"
     assert {f"{key}_2", unnamed["triggerKey"]} <= triggers.keys()
+
+
+async def test_endpoints_with_paths_that_are_alike_have_triggers_of_their_own(api: httpx.AsyncClient) -> None:
+    top = uuid4().hex
+    paths = (f"{top}/*", f"{top}/**", f"{top}/id", f"{top}-id", f"{top}_id")
+    made = [await webhook(api, path=path) for path in paths]
+    stem = f"webhook_{top}"
+    assert [one["triggerKey"] for one in made] == [stem, f"{stem}_2", f"{stem}_id", f"{stem}_id_2", f"{stem}_id_3"]
+    template = await active_template(api)
+    await ok(await api.post("/subscriptions", json={"templateId": template["id"], "triggerKey": stem}), 201)
+    taken = await ok(await api.post(f"/hooks/{top}/a/b", json={}), 202)
+
+    async def settled() -> Json | None:
+        event = await ok(await api.get(f"/trigger-events/{taken['eventRecordId']}"))
+        return None if event["status"] == "PENDING" else event
+
+    event = await until(settled)
+    assert (event["triggerKey"], event["status"]) == (f"{stem}_2", "UNMATCHED")
+    # The trigger stays when its endpoint goes, and is found again with what subscribes to it.
+    await api.delete(f"/webhook-endpoints/{made[0]['id']}")
+    assert (await webhook(api, path=paths[0]))["triggerKey"] == stem
 
 
 async def test_subscriptions_to_an_endpoint_can_be_narrowed_by_method_and_path(api: httpx.AsyncClient) -> None:

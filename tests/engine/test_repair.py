@@ -169,6 +169,12 @@ def test_an_output_that_is_given_takes_the_place_of_doing_the_step_again() -> No
     assert world.done("b#2", "3").output == "93"
 
 
+def test_an_output_that_is_given_is_held_to_what_the_step_promises() -> None:
+    world = World(line(action("a", outputSchema={"type": "integer"}), output=expr("__steps__.a"))).done("a#1", 1)
+    assert code_of(world, "a", gives_output=True, output="one") == "OUTPUT_INVALID"
+    assert resumed(world, "a", gives_output=True, output=2).output == 2
+
+
 def test_a_context_that_is_given_takes_the_place_of_the_one_there_was() -> None:
     world = World(line(action("a"), put("b", x=expr("__context__.n + 1"))), {"n": 1}).done("a#1")
     assert world.output == {"n": 1, "x": 2}
@@ -197,15 +203,6 @@ def test_the_region_around_a_step_is_open_again() -> None:
     resumed(world, "b")
     assert world.keys() == ["b#2"]
     assert [one.get("output") for one in world.done("b#2", 2).output] == [1, 2]
-
-
-def test_one_item_is_done_again_and_the_others_keep_what_they_gave() -> None:
-    world = World(line(batch("all", "[1..3]"), output=expr("__steps__.all")))
-    for index in range(3):
-        world.done(f"all#1/item/{index}", index)
-    resumed(world, "all", item=1)
-    assert world.keys() == ["all#2/item/1"]
-    assert world.done("all#2/item/1", "again").output == [0, "again", 2]
 
 
 def test_what_does_not_apply_is_refused() -> None:

@@ -175,6 +175,27 @@ async def test_a_condition_that_cannot_be_evaluated_is_parked_and_decided_by_han
 
 
 @pytest.mark.parametrize(
+    "step_of_its_kind",
+    [
+        put("it", way=expr("__context__.missing")),
+        confirm("it", timeout=1),
+        action("it", forEach={"iterable": {"type": "EXPRESSION", "expr": {"src": "[1, 2]"}}}, actionKey="test.nobody"),
+    ],
+    ids=["set", "person", "items"],
+)
+async def test_parameters_are_refused_where_no_action_would_take_them(
+    cached: Executions, step_of_its_kind: dict[str, Any]
+) -> None:
+    handle = await cached.start(line(step_of_its_kind, onFailure="INCIDENT"))
+    await incident(cached, handle)
+    edited = {"edit_parameters": True, "parameters": {"n": 3}}
+    assert await refused(cached.control(handle, "RETRY_INCIDENT", "it", **edited)) == "PARAMETERS_NOT_TAKEN"
+    assert "workflow_execution_update_accepted" not in await event_types(handle)
+    assert await cached.control(handle, "RETRY_INCIDENT", "it") == "APPLIED"
+    await handle.terminate()
+
+
+@pytest.mark.parametrize(
     ("what", "step_id", "code"),
     [
         ("SKIP_TIMER", "nowhere", "STEP_NOT_FOUND"),

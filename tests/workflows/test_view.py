@@ -2,6 +2,8 @@
 
 from engine.draft import iso
 from engine.events import CancelRequested, PauseRequested
+from engine.interpreter import resume
+from engine.repair import retry_failed
 from engine.state_json import state_from_json, state_to_json
 from tests.documents import action, arrow, batch, confirm, document, join, line, split
 from tests.engine.world import World
@@ -23,6 +25,25 @@ def test_a_pause_tells_since_when_and_by_whom() -> None:
     again = state_from_json(state_to_json(world.state))
     assert run_view(world.plan, again).paused == paused
     assert run_view(world.resumed().plan, world.state).paused is None
+
+
+def test_temporal_s_ui_says_what_started_the_run_in_one_line() -> None:
+    world = World(line(action("a")), trigger={"source": "webhook", "summary": "POST /hooks/orders | order\npaid"})
+    assert details(world.plan, world.state).splitlines()[:3] == [
+        "**RUNNING**",
+        "",
+        "Started by POST /hooks/orders \\| order paid",
+    ]
+    assert "Started by" not in details(World(line(action("a"))).plan, World(line(action("a"))).state)
+
+
+def test_a_person_who_is_about_to_be_asked_is_not_waited_for_yet() -> None:
+    world = World(line(confirm("ask"))).cancelled(compensate=False)
+    taken_up = retry_failed(world.plan, world.state, world.tick())
+    about_to_ask = resume(world.plan, taken_up, world.tick()).state
+    assert run_view(world.plan, about_to_ask).waiting_for == [], "a completion would be refused"
+    world.taken_up(taken_up)
+    assert [wait.kind for wait in run_view(world.plan, world.state).waiting_for] == ["PERSON"]
 
 
 def test_a_cancel_ends_a_pause() -> None:
