@@ -50,7 +50,7 @@ OWN_ACTIVITIES = (
 )
 
 # What the driver and the engine do changes with it: workflows/revisions.py says how.
-ENGINE_REVISION = 4
+ENGINE_REVISION = 5
 
 # Metadata of payloads. The role says what a payload is; the other is the SHA-256, in hexadecimal, under which it is
 # kept outside history: a payload that has it need not be stored again.
@@ -155,7 +155,8 @@ class ExecutionStart(Contract):
     behaviour of the engine that the run began with. `has_search_attributes` tells whether the server knows Millrace's
     search attributes. A child that `reports` gives `{output, compensations}` to its parent instead of the output
     alone; one that is `detached` has a parent that does not wait for it. `children` are those that were open when the
-    run continued as new, by command key. A `batch` is no execution of its own: it runs some items of one.
+    run continued as new, by command key; `recorded_until` is the time of the last row that it has written, in
+    milliseconds since the epoch. A `batch` is no execution of its own: it runs some items of one.
     `local_actions` are the keys of the actions that run as local activities, `long_actions` those that heartbeat, as
     they were registered when the root was accepted: what a run does depends on its input, not on the worker it is on.
     """
@@ -183,6 +184,7 @@ class ExecutionStart(Contract):
     detached: bool = False
     children: dict[str, "OpenChild"] = {}
     batch: bool = False
+    recorded_until: int = 0
 
 
 class OpenChild(Contract):

@@ -78,10 +78,12 @@ class Postponed(AppError):
 
 
 @contextmanager
-def about_event(event_id: UUID) -> Iterator[None]:
-    """What is refused in the block names the event that was stored, so that it can be found and delivered again."""
+def about_event(event_id: UUID | None) -> Iterator[None]:
+    """What is refused in the block names the event that was stored, if one was, so that it can be found and delivered
+    again.
+    """
     try:
         yield
     except AppError as error:
-        error.event_record_id = event_id
+        error.event_record_id = error.event_record_id or event_id
         raise

@@ -84,7 +84,7 @@ def answer_with_problems(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return problem_response(_invalid_request(error.errors()))
+        return problem_response(_invalid_request(error.errors(), error.body))
 
     async def by_framework(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -97,11 +97,11 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, by_framework)
 
 
-def _invalid_request(errors: Sequence[Any]) -> AppError:
+def _invalid_request(errors: Sequence[Any], body: Any) -> AppError:
     findings = [
         # Pydantic puts the kind of exception before what a validator of ours says.
         {
-            "path": location(error["loc"]),
+            "path": location(_place(error, body)),
             "message": str(error["msg"]).removeprefix("Value error, "),
             "code": str(error["type"]).upper(),
         }
@@ -110,6 +110,30 @@ def _invalid_request(errors: Sequence[Any]) -> AppError:
     if any(finding["code"] == "JSON_INVALID" for finding in findings):
         return AppError("JSON_INVALID", 400, "The body is not JSON.", findings)
     return AppError("REQUEST_INVALID", 422, "The request is not valid.", findings)
+
+
+def _place(error: Mapping[str, Any], body: Any) -> list[str | int]:
+    """Where in the request something is wrong. Where a shape is one of several, pydantic says after its place which one
+    it was taken for, and that is no part of the body. What is wrong inside a value is said by its check, as `below`.
+    """
+    parts = list(error["loc"])
+    below = error.get("ctx", {}).get("below", ())
+    if parts[:1] != ["body"]:
+        return [*parts, *below]
+    kept, here = parts[:1], body
+    for at, part in enumerate(parts[1:], 1):
+        there = isinstance(part, int) or (isinstance(here, Mapping) and part in here)
+        if there or (error["type"] == "missing" and at == len(parts) - 1):
+            kept.append(part)
+            here = _member(here, part)
+    return [*kept, *below]
+
+
+def _member(here: Any, part: str | int) -> Any:
+    try:
+        return here[part]
+    except (TypeError, LookupError):
+        return None
 
 
 def location(parts: Sequence[str | int]) -> str:

@@ -147,7 +147,8 @@ class ItemCounts(Reply):
 
 class StepView(Reply):
     """A step of a run as users read it; times are ISO 8601. `items` are those of a step over items while it is open:
-    of those that a chunk has in hand all are open until the chunk has ended.
+    of those that a chunk has in hand all are open until the chunk has ended. `signal_names` are names of signals that
+    the step has worked out, the last twenty.
     """
 
     id: str
@@ -159,6 +160,7 @@ class StepView(Reply):
     ended_at: str | None = None
     error: FailureView | None = None
     items: ItemCounts | None = None
+    signal_names: list[str] = []
 
 
 class WaitingFor(Reply):

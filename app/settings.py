@@ -227,7 +227,9 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     backfills: BackfillSettings = BackfillSettings()
     connections: dict[str, SecretStr] = Field(
-        default_factory=dict, description="PostgreSQL URLs of other databases, by name: MILLRACE_CONNECTIONS__<NAME>"
+        default_factory=dict,
+        description="PostgreSQL URLs of other databases, by name: MILLRACE_CONNECTIONS__<NAME>; of the name MILLRACE,"
+        " of Millrace's own for a user that may read what people may ask for",
     )
     log: LogSettings = LogSettings()
 
@@ -235,10 +237,8 @@ class Settings(BaseSettings):
     @classmethod
     def _name_databases(cls, connections: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for name, url in connections.items():
-            if not _CONNECTION_NAME.fullmatch(name) or name == OWN_CONNECTION:
-                raise ValueError(
-                    f"a connection's name has up to 40 letters, digits and underscores, and is not {OWN_CONNECTION}"
-                )
+            if not _CONNECTION_NAME.fullmatch(name):
+                raise ValueError("a connection's name has up to 40 letters, digits and underscores")
             if not url.get_secret_value().startswith(_POSTGRES):
                 raise ValueError(f"the URL of connection {name} begins with postgresql://")
         return connections

@@ -12,6 +12,8 @@ from immutables import Map
 
 from engine.draft import Draft
 from engine.ending import end, tell_children
+from engine.errors import EngineError
+from engine.holding import LARGEST_AT_ONCE, check_passed_on, counted, with_result
 from engine.json_types import JSON
 from engine.keys import BATCH, Key, role_key
 from engine.plan import ChildNode, EachPlan, WorkNode
@@ -34,13 +36,19 @@ def chunk_of(node: WorkNode, each: EachPlan, count: int) -> int:
 
 
 def refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
-    """Begins chunks until all lanes are taken. With a condition that may end the step early there is one lane."""
+    """Begins chunks until all lanes are taken. With a condition that may end the step early there is one lane.
+
+    Raises STATE_TOO_LARGE when a chunk would begin with too much.
+    """
     fan = draft.fans[key]
     if fan.again and any(Key.parse(name).visit_key == key for name in draft.leaving):
         # What is begun again may be what has been withdrawn and has not answered: the keys would be the same.
         return
     lanes = 1 if each.enough is not None else min(LANES, each.concurrency, ceil(len(fan.items) / fan.chunk))
     for numbers in list(_chunks(fan, lanes - fan.open)):
+        if draft.handed > LARGEST_AT_ONCE:
+            draft.later("fan", key)
+            return
         first, last = numbers[0], numbers[-1]
         fan = draft.fans[key]
         following = max(fan.next, last + 1)
@@ -50,7 +58,10 @@ def refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
         draft.work = draft.work.set(name, fan.work._replace(stage=Stage.RUNNING, item=first, since=draft.at))
         state = _state(draft, key, fan, first, last, max(1, each.concurrency // lanes))
         place = f"{first + 1}-{last + 1} of {len(fan.items)}"
-        draft.commands.append(SpawnBatch(name, node.id, node.name, place, state_to_json(state)))
+        begins_with = state_to_json(state)
+        what = f"a chunk of {node.id}, with context and outputs,"
+        draft.handed += check_passed_on(draft.run, begins_with, what, "STATE_TOO_LARGE")
+        draft.commands.append(SpawnBatch(name, node.id, node.name, place, begins_with))
 
 
 def _chunks(fan: Fan, room: int) -> Iterator[range]:
@@ -103,6 +114,8 @@ def finish(draft: Draft, key: str, *, withdrawn: bool = False) -> None:
     }
     if fan.left:
         output["left"] = to_json(fan.left)
+    if fan.held:
+        output["held"] = fan.held
     draft.output = output
     end(draft, Ending(Phase.COMPLETED))
 
@@ -118,10 +131,13 @@ def withdraw(draft: Draft, compensate: bool) -> None:
 
 
 def add_result(draft: Draft, item: int, result: JSON) -> None:
-    """An item of a chunk that is ending has succeeded after all."""
+    """An item of a chunk that is ending has succeeded after all. Raises RESULT_TOO_LARGE."""
     output: Any = draft.output
     if isinstance(output, dict):
+        held = counted(draft.run, output.get("held", 0), result, f"with item {item} the results of the chunk")
         draft.output = {**output, "results": {**output["results"], str(item): result}}
+        if held:
+            draft.output["held"] = held
 
 
 def add_progress(draft: Draft, item: int, following: Work) -> None:
@@ -136,31 +152,42 @@ def is_partial(output: JSON) -> bool:
     return isinstance(output, dict) and output.get("withdrawn") is True
 
 
-def with_results(fan: Fan, output: JSON) -> Fan:
+def with_results(draft: Draft, fan: Fan, output: JSON) -> Fan:
     """A step over items that has what a chunk had come to when it was withdrawn; what it has not done is still to do.
 
     Chunks of earlier revisions, which do not say whether they were withdrawn, leave nothing.
     """
     if not isinstance(output, dict) or "withdrawn" not in output:
         return fan
-    results = fan.results.update(from_json(Map[int, JSON], output["results"]))
-    left = fan.left.update(from_json(Map[int, Work], output.get("left", {})))
-    again = tuple(number for number in fan.again if number not in results)
-    return fan._replace(results=results, left=left, again=again)
+    given: Any = output
+    fan, _ = _taken(draft, fan, given["results"])
+    left = fan.left.update(from_json(Map[int, Work], given.get("left", {})))
+    again = tuple(number for number in fan.again if number not in fan.results)
+    return fan._replace(left=left, again=again)
+
+
+def _taken(draft: Draft, fan: Fan, results: dict[str, JSON]) -> tuple[Fan, Map[int, Failure]]:
+    """A step with the results of a chunk, as many as it may hold; the others fail their items."""
+    errors: Map[int, Failure] = Map()
+    for number, result in from_json(Map[int, JSON], results).items():
+        try:
+            fan = with_result(draft.run, fan, number, result)
+        except EngineError as error:
+            errors = errors.set(number, Failure(error.code, str(error), fan.work.step_id, retryable=False))
+    return fan, errors
 
 
 def merge(draft: Draft, key: str, output: JSON) -> None:
     """Takes what the items of a chunk have come to over into the step."""
     fan = draft.fans[key]
     given: Any = output
-    results, errors, tries = fan.results, fan.errors, fan.tries
-    for number, result in from_json(Map[int, JSON], given["results"]).items():
-        results = results.set(number, result)
+    fan, too_large = _taken(draft, fan, given["results"])
+    errors, tries = fan.errors.update(too_large), fan.tries
     for number, failure in from_json(Map[int, Failure], given["errors"]).items():
         errors = errors.set(number, failure)
     for number, count in from_json(Map[int, int], given["tries"]).items():
         tries = tries.set(number, count)
     left = fan.left.update(from_json(Map[int, Work], given.get("left", {})))
-    fan = fan._replace(results=results, errors=errors, tries=tries, left=left, open=fan.open - 1)
+    fan = fan._replace(errors=errors, tries=tries, left=left, open=fan.open - 1)
     draft.fans = draft.fans.set(key, fan)
     draft.later("fan", key)

@@ -26,7 +26,7 @@ _NO_MOMENT = Moment(0, "")
 _PLAIN = (
     "phase", "context", "outputs", "steps", "arrived", "filled", "regions", "yielded", "work", "fans", "leaving",
     "timers", "answers", "running", "gated", "guarded", "locks", "paused", "paused_at", "paused_by", "signals",
-    "receipts", "undo", "taken", "ending", "lost", "output",
+    "receipts", "named", "undo", "taken", "ending", "lost", "output",
 )  # fmt: skip
 
 
@@ -46,12 +46,12 @@ class Draft:
 
     `scope`, `error`, `race` and `data` (what datasources gave) are those of the token or activation whose turn it is;
     what it sends inherits the first two. `reentry` is the number of an activation that is counted already and is now
-    entered.
+    entered; `handed` counts the bytes that this call hands to actions and children.
     """
 
     __slots__ = (
-        *_PLAIN, "_facts", "at", "base", "clock", "commands", "data", "error", "plan", "race", "ready", "reentry",
-        "run", "scope", "todo", "waiting",
+        *_PLAIN, "_facts", "at", "base", "clock", "commands", "data", "error", "handed", "plan", "race", "ready",
+        "reentry", "run", "scope", "todo", "waiting",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, state: State, at: int, clock: Callable[[], None] | None = None) -> None:
@@ -86,6 +86,7 @@ class Draft:
         self.paused_by = state.paused_by
         self.signals = state.signals
         self.receipts = state.receipts
+        self.named = state.named
         self.undo = state.undo
         self.taken = state.taken
         self.ending = state.ending
@@ -96,6 +97,7 @@ class Draft:
         self.race = ""
         self.data: JSON = None
         self.reentry = 0
+        self.handed = 0
         self._facts: dict[str, JSON] | None = None
 
     def freeze(self) -> Step:

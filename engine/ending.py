@@ -8,6 +8,7 @@ from engine import compensation
 from engine.context import plain
 from engine.draft import Draft
 from engine.errors import EngineError
+from engine.holding import check_passed_on
 from engine.keys import COMPENSATE, DEADLINE
 from engine.plan import ChildNode, Node
 from engine.protocol import Cancel, Complete, Fail, Failure, TellChildren, Withdraw
@@ -123,11 +124,16 @@ def complete_if_done(draft: Draft) -> None:
 
 
 def complete(draft: Draft) -> None:
-    """The run is complete, with the definition's output. Raises `ExpressionError` from that."""
+    """The run is complete, with the definition's output, which is its context when it has none.
+
+    Raises `ExpressionError` from that, and RESULT_TOO_LARGE.
+    """
     output = draft.plan.output
     draft.scope, draft.error, draft.data = "", None, None
     if output is None:
-        draft.output = plain(draft.context)
+        output_of_run = plain(draft.context)
+        check_passed_on(draft.run, output_of_run, "the output, which is the context,", "RESULT_TOO_LARGE")
+        draft.output = output_of_run
     else:
         draft.output = required(output, draft.seen(), draft.moment("output"))
     end(draft, Ending(Phase.COMPLETED))

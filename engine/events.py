@@ -179,6 +179,15 @@ class ChunkWithdrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class StateOutgrown:
+    """The run was to go on as a new one, but its state has more bytes than can be passed on."""
+
+    at: int
+    size: int
+    type: Literal["StateOutgrown"] = "StateOutgrown"
+
+
+@dataclass(frozen=True, slots=True)
 class Yielded:
     """The server took note; the interpreter may go on."""
 
@@ -202,6 +211,7 @@ Event = (
     | ResumeRequested
     | CancelRequested
     | ChunkWithdrawn
+    | StateOutgrown
     | Yielded
 )
 

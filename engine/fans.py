@@ -6,6 +6,7 @@ from engine.batches import chunk_of, finish, refill
 from engine.closing import fail_visit, finish_visit
 from engine.draft import Draft
 from engine.errors import EngineError
+from engine.holding import LARGEST_AT_ONCE, with_result
 from engine.json_types import JSON
 from engine.keys import Key, item_key
 from engine.plan import ChildNode, EachPlan, WorkNode
@@ -47,9 +48,10 @@ def relisted(draft: Draft, node: WorkNode, key: str, results: dict[int, JSON], a
         raise EngineError("ITEM_NOT_FOUND", f"{node.id} now runs over {len(fan.items)} items, not {len(results) + 1}")
     withdraw_items(draft, key)
     fan = draft.fans[key]
-    draft.fans = draft.fans.set(
-        key, fan._replace(results=Map(results), errors=Map(), next=len(fan.items), again=(again,), open=0)
-    )
+    fan = fan._replace(results=Map(), errors=Map(), next=len(fan.items), again=(again,), open=0, held=0)
+    for index, result in results.items():
+        fan = with_result(draft.run, fan, index, result)
+    draft.fans = draft.fans.set(key, fan)
     draft.commands.clear()
     draft.later("fan", key)
 
@@ -99,9 +101,12 @@ def again(draft: Draft, key: str) -> None:
 
 
 def _refill(draft: Draft, node: WorkNode, each: EachPlan, key: str) -> None:
-    """Begins items until the window is full."""
+    """Begins items until the window is full, or until they have been handed as much as one workflow task may carry."""
     fan = draft.fans[key]
     for index in _to_begin(draft, key, (fan.window or each.concurrency) - fan.open):
+        if draft.handed > LARGEST_AT_ONCE:
+            draft.later("fan", key)
+            return
         fan = draft.fans[key]
         again = tuple(waiting for waiting in fan.again if waiting != index)
         work = _item(fan, index, draft.at)
@@ -138,7 +143,11 @@ def _item(fan: Fan, index: int, at: int) -> Work:
     if before is None:
         return fresh
     return fresh._replace(
-        round=before.round, results=before.results, previous=before.previous, deadlines=before.deadlines
+        round=before.round,
+        results=before.results,
+        previous=before.previous,
+        deadlines=before.deadlines,
+        held=before.held,
     )
 
 

@@ -20,6 +20,7 @@ from engine.events import (
     Event,
 )
 from engine.fans import look, spread
+from engine.holding import LARGEST_AT_ONCE
 from engine.keys import DEADLINE, Key
 from engine.launch import arm
 from engine.plan import (
@@ -163,12 +164,14 @@ class _Turns:
         self.take(consequence.act, fail, node.id)
 
     def go_on(self) -> None:
-        """Moves every token as far as it goes without waiting, at most PURE_STEPS_PER_CALL of them."""
+        """Moves every token as far as it goes without waiting, at most PURE_STEPS_PER_CALL of them, and not on when
+        others have been handed as much as one workflow task may carry.
+        """
         draft, ready, nodes, edges = self._draft, self._draft.ready, self._draft.plan.nodes, self._draft.plan.edges
         first, last = self._turn, self._turn + PURE_STEPS_PER_CALL
         while draft.phase is Phase.RUNNING and not draft.paused and not draft.yielded:
             if ready or draft.todo:
-                if self._turn >= last:
+                if self._turn >= last or draft.handed > LARGEST_AT_ONCE:
                     draft.ask_for_breath()
                     return
                 # One token at least, or a call that is late from the start would never get anywhere.

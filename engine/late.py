@@ -6,6 +6,7 @@ again (`State.lost`) learns of it.
 
 from engine import batches
 from engine.draft import Draft
+from engine.holding import with_result
 from engine.json_types import JSON
 from engine.keys import Key
 from engine.plan import WorkNode
@@ -25,23 +26,24 @@ def succeed_late(draft: Draft, node: WorkNode, key: str, work: Work, output: JSO
         return
     visit = Key(work.step_id, work.visit).visit_key
     if visit in draft.fans:
-        draft.fans = draft.fans.set(visit, _with_item(draft.fans[visit], key, work.item, following, result))
+        fan = _with_item(draft, draft.fans[visit], key, work.item, following, result)
+        draft.fans = draft.fans.set(visit, fan)
     elif draft.base.batch and following is None:
         batches.add_result(draft, work.item, result)
     elif draft.base.batch and following is not None:
         batches.add_progress(draft, work.item, following)
     elif draft.lost is not None and visit in draft.lost.fans:
-        fan = _with_item(draft.lost.fans[visit], key, work.item, following, result)
+        fan = _with_item(draft, draft.lost.fans[visit], key, work.item, following, result)
         draft.lost = _without_work(draft.lost._replace(fans=draft.lost.fans.set(visit, fan)), key)
 
 
 def keep_chunk(draft: Draft, visit: str, output: JSON) -> None:
     """The run of a chunk of a step over items was withdrawn: what its items had come to by then is kept."""
     if visit in draft.fans:
-        draft.fans = draft.fans.set(visit, batches.with_results(draft.fans[visit], output))
+        draft.fans = draft.fans.set(visit, batches.with_results(draft, draft.fans[visit], output))
     elif draft.lost is not None and visit in draft.lost.fans:
         # The chunk itself stays in `lost.work`: a retry learns by it which children have had their ids.
-        fan = batches.with_results(draft.lost.fans[visit], output)
+        fan = batches.with_results(draft, draft.lost.fans[visit], output)
         draft.lost = draft.lost._replace(fans=draft.lost.fans.set(visit, fan))
 
 
@@ -55,11 +57,11 @@ def _note_visit(draft: Draft, key: str, work: Work, following: Work | None, resu
         draft.lost = lost._replace(work=lost.work.set(key, following), rounds=(*lost.rounds, key))
 
 
-def _with_item(fan: Fan, key: str, item: int, following: Work | None, result: JSON) -> Fan:
+def _with_item(draft: Draft, fan: Fan, key: str, item: int, following: Work | None, result: JSON) -> Fan:
     if following is not None:
         return with_progress(fan, key, following)
     again = tuple(index for index in fan.again if index != item)
-    return fan._replace(again=again, results=fan.results.set(item, result))
+    return with_result(draft.run, fan._replace(again=again), item, result)
 
 
 def _without_work(lost: Lost, key: str) -> Lost:

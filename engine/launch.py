@@ -8,6 +8,7 @@ from immutables import Map
 from engine.context import plain, written
 from engine.draft import Draft
 from engine.errors import EngineError
+from engine.holding import handed_over
 from engine.json_types import JSON, Undefined
 from engine.keys import DUE, TIMEOUT, Key, role_key
 from engine.plan import ActionNode, ChildNode, HumanNode, Node, SignalNode, WorkNode
@@ -26,11 +27,14 @@ from engine.scalars import seconds
 from engine.signals import text_of, waiting_signal
 from engine.state import Stage, Work
 from engine.steps import Retry
-from engine.values import required, resolve
+from engine.values import Const, required, resolve
 from engine.withdrawal import command_key, item_of
 
 # What an action suspended itself with, and what it was resumed with.
 _BOTH = 2
+
+# Of the names that a step has worked out for its signal, which only tell readers what was meant for it.
+_NAMES_KEPT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,7 @@ def _run(draft: Draft, node: ActionNode, key: str, work: Work) -> None:
     resumed = Resumption(*work.suspended) if len(work.suspended) == _BOTH else None
     identity = f"{draft.run.execution_id}/{name}"
     draft.running += 1
+    draft.handed += handed_over(draft.run, parameters)
     draft.change(key, stage=Stage.RUNNING)
     draft.commands.append(
         RunAction(name, node.id, node.name, node.action_key, parameters, retry, node.timeout, identity, resumed)
@@ -160,6 +165,9 @@ def _await_signal(draft: Draft, node: SignalNode, key: str, work: Work) -> AtOnc
     wanted: tuple[str, ...] = (text_of(required(node.signal, scope, moment)),)
     if node.correlation_key is not None:
         wanted = (*wanted, text_of(required(node.correlation_key, scope, moment)))
+    if not isinstance(node.signal, Const):
+        others = [name for name in draft.named.get(node.id, ()) if name != wanted[0]]
+        draft.named = draft.named.set(node.id, (*others, wanted[0])[-_NAMES_KEPT:])
     if node.buffer:
         early = waiting_signal(draft, wanted)
         if early is not None:
@@ -180,6 +188,7 @@ def _spawn(draft: Draft, node: ChildNode, key: str, work: Work) -> None:
     scope = seen_by(draft, node, work)
     moment = draft.moment(name)
     context = plain(written(Map(), node.inputs, scope, moment))
+    draft.handed += handed_over(draft.run, context)
     child = ChildSpec(name, context, _child_name(draft, node, work, scope, moment), work.item)
     tries = draft.change(key, stage=Stage.RUNNING, tries=work.tries + 1).tries
     at = _last_but_waits(draft)

@@ -23,7 +23,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """What an execution is started with. `parent_id` is None and `root_id` is its own id for a root."""
+    """What an execution is started with. `parent_id` is None and `root_id` is its own id for a root; `revision` is that
+    of the engine, 0 where it was not noted yet.
+    """
 
     execution_id: str
     name: str
@@ -37,6 +39,7 @@ class RunInput:
     trigger: dict[str, JSON] | None
     at: int
     depth: int = 0
+    revision: int = 0
 
 
 # Commands

@@ -20,11 +20,13 @@ from engine.events import (
     PauseRequested,
     ResumeRequested,
     SignalReceived,
+    StateOutgrown,
     StepResumed,
     TimerFired,
     TimerSkipped,
     Yielded,
 )
+from engine.holding import LARGEST_STATE
 from engine.keys import DEADLINE
 from engine.protocol import Failure, Withdraw
 from engine.state import Phase
@@ -47,7 +49,7 @@ def receive(draft: Draft, event: Event) -> Consequence | None:
 
 
 def _heard(
-    draft: Draft, event: HumanCompleted | SignalReceived | TimerFired | TimerSkipped | StepResumed
+    draft: Draft, event: HumanCompleted | SignalReceived | TimerFired | TimerSkipped | StepResumed | StateOutgrown
 ) -> Consequence | None:
     match event:
         case HumanCompleted():
@@ -62,6 +64,9 @@ def _heard(
             return _fire(draft, key)
         case StepResumed():
             return answers.resumed(draft, event)
+        case StateOutgrown(size=size):
+            fail_run(draft, None, Failure("STATE_TOO_LARGE", _outgrown(size), retryable=False))
+            return None
         case _:
             assert_never(event)
 
@@ -80,6 +85,10 @@ def _steer(draft: Draft, event: Steering) -> None:
             draft.yielded = False
         case _:
             assert_never(event)
+
+
+def _outgrown(size: int) -> str:
+    return f"context, outputs and results have {size} bytes; a run may pass on {LARGEST_STATE} to its next run"
 
 
 def _fire(draft: Draft, key: str) -> Consequence | None:

@@ -108,12 +108,17 @@ def _lost(plan: Plan, state: State) -> Lost:
 
 
 def _deadlines(plan: Plan, key: str, work: Work, timers: Map[str, int]) -> Map[str, int]:
-    """When what an activation waits for is due; not a child's timeout, for another child is spawned."""
+    """When what an activation waits for is due; not a child's timeout, for another child is spawned.
+
+    Whoever did not answer in time, and so failed, is asked anew and has all the time again.
+    """
     if isinstance(plan.node(work.step_id), ChildNode):
         return Map()
     armed = {role: timers[name] for role in (DELAY, TIMEOUT, DUE) if (name := role_key(key, role)) in timers}
+    if work.due is None or work.stage is not Stage.RUNNING:
+        return Map(armed)
     # What is due and goes to nobody else has no timer.
-    return Map(armed if work.due is None else {DUE: work.due, **armed})
+    return Map({DUE: work.due, **armed})
 
 
 def _undone_steps(state: State) -> set[str]:

@@ -116,7 +116,7 @@ def _adds_items(plan: Plan, name: str) -> bool:
     return isinstance(node, WorkNode) and node.each is not None
 
 
-def _names(plan: Plan) -> list[str] | None:
+def names_taken(plan: Plan) -> list[str] | None:
     """The names of all signals that steps of this process take; None when one is worked out only when it is reached."""
     found = set()
     for node in plan.nodes:
@@ -146,7 +146,7 @@ def fate(
         return "DELIVERED"
     if not any(isinstance(node, SignalNode) for node in plan.nodes) and not _adds_items(plan, name):
         raise EngineError("SIGNAL_UNKNOWN", "no step of this process waits for a signal")
-    names = _names(plan) if by_name else None
+    names = names_taken(plan) if by_name else None
     if names is not None and name not in names:
         raise EngineError("SIGNAL_UNKNOWN", f"no step of this process takes a signal {name}, but: {', '.join(names)}")
     alive = sum(signal.expires > at for signal in state.signals)

@@ -84,14 +84,14 @@ class Work(NamedTuple):
     """An open activation of a step, or of one of its items.
 
     `edge` is the transition that it was entered by; `attempt` counts towards the retry policy, `tries` every child
-    ever spawned for it; `round` counts the iterations of a `repeat`, whose `results` are here with what the last one
-    fed back (`previous`); `data` is what its datasources gave, `reads` those that have not answered; `edited` are
-    parameters that an operator gave instead (in a tuple, so that null can be one); `each` is the item of one that was
-    withdrawn, in a tuple too, because its step may go on and forget the list; `begun` tells that an attempt has
-    been made; `suspended` is what an action suspended itself with and, after it, what it was resumed with; `signal` is
-    the name (and the correlation key) of the signal it waits for; `due` is when a person should have answered, in
-    milliseconds since the epoch; `deadlines` are when the timers of its next attempt are due, by role, where they were
-    armed before the run was taken up again.
+    ever spawned for it; `round` counts the iterations of a `repeat`, whose `results` (of `held` bytes) are here with
+    what the last one fed back (`previous`); `data` is what its datasources gave, `reads` those that have not answered;
+    `edited` are parameters that an operator gave instead (in a tuple, so that null can be one); `each` is the item of
+    one that was withdrawn, in a tuple too, because its step may go on and forget the list; `begun` tells that an
+    attempt has been made; `suspended` is what an action suspended itself with and, after it, what it was resumed with;
+    `signal` is the name (and the correlation key) of the signal it waits for; `due` is when a person should have
+    answered, in milliseconds since the epoch; `deadlines` are when the timers of its next attempt are due, by role,
+    where they were armed before the run was taken up again.
     """
 
     step_id: str
@@ -119,11 +119,13 @@ class Work(NamedTuple):
     signal: tuple[str, ...] = ()
     due: int | None = None
     deadlines: Map[str, int] = Map()
+    held: int = 0
 
 
 class Fan(NamedTuple):
     """A step over items: the next one to begin, the ones to begin `again`, and what became of those that have ended.
-    `left` is how far those had come that had been tried, where they repeat or had a deadline.
+    `left` is how far those had come that had been tried, where they repeat or had a deadline; `held` is how many bytes
+    the results have.
 
     `work` is the step's own activation; its items have activations besides. With a `chunk` they are run by so many at
     a time in runs of their own (`engine.batches`). In such a run `items` are those of the chunk, `offset` is the
@@ -144,6 +146,7 @@ class Fan(NamedTuple):
     offset: int = 0
     window: int = 0
     before: tuple[int, ...] = ()
+    held: int = 0
 
 
 class Region(NamedTuple):
@@ -224,7 +227,8 @@ class State:
     under way; `gated` are steps that wait for their mutex or milestone, `guarded` those that go when their milestone
     does, `locks` who holds which mutex; `paused_at` and `paused_by` are those of the pause while it is `paused`;
     `answers` is what people answered, by key; `signals` are buffered ones, `receipts` the ids of those that came;
-    `undo` is what compensates the steps completed so far, in their order.
+    `undo` is what compensates the steps completed so far, in their order; `named` are the names of signals that steps
+    have worked out, the last twenty of each.
     """
 
     run: RunInput
@@ -255,6 +259,7 @@ class State:
     paused_by: str | None = None
     signals: tuple[Buffered, ...] = ()
     receipts: tuple[str, ...] = ()
+    named: Map[str, tuple[str, ...]] = field(default_factory=Map)
     undo: Map[int, Undo] = field(default_factory=Map)
     taken: int = 0
     ending: Ending | None = None

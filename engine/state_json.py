@@ -64,7 +64,7 @@ def _object(value: Any, names: Sequence[str], defaults: Mapping[str, Any]) -> di
 _DEFAULTS = {
     "batch": "", "todo": (), "yielded": False, "regions": Map(), "fans": Map(), "leaving": Map(), "waiting": (),
     "gated": (), "guarded": (), "locks": Map(), "paused": False, "paused_at": 0, "paused_by": None, "signals": (),
-    "receipts": (), "undo": Map(), "ending": None, "lost": None,
+    "receipts": (), "named": Map(), "undo": Map(), "ending": None, "lost": None,
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from engine.closing import TIMED_OUT, fail_visit, finish_visit
 from engine.draft import Draft, iso
 from engine.errors import EngineError
 from engine.events import ActionDone, ActionFailed, ActionSuspended, ChildDone, ChildFailed, HumanCompleted
+from engine.holding import counted, with_result
 from engine.json_types import JSON
 from engine.keys import DATA, RETRY, Key, role_key
 from engine.launch import AtOnce, arm, launch, policy, seen_by
@@ -128,6 +129,7 @@ def iterated(draft: Draft, node: WorkNode, repeat: RepeatPlan, work: Work, key: 
     return work._replace(
         round=work.round + 1,
         results=(*work.results, output),
+        held=counted(draft.run, work.held, output, f"the results of {node.id}"),
         previous=output if repeat.feedback is None else required(repeat.feedback, scope, draft.moment(name)),
         attempt=1,
         stage=Stage.READY,
@@ -198,16 +200,16 @@ def fail_unit(draft: Draft, node: Node, key: str, failure: Failure) -> None:
 
 
 def _finish(draft: Draft, node: WorkNode, key: str, output: JSON) -> None:
-    """An activation or item has ended well."""
+    """An activation or item has ended well. Raises `EngineError`."""
     work = draft.work[key]
     if work.item is None:
         finish_visit(draft, node, key, output)
         return
     visit = Key(work.step_id, work.visit).visit_key
+    fan = with_result(draft.run, draft.fans[visit], work.item, output)
     disarm(draft, key)
     draft.work = draft.work.delete(key)
-    fan = draft.fans[visit]
-    draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1, results=fan.results.set(work.item, output)))
+    draft.fans = draft.fans.set(visit, fan._replace(open=fan.open - 1))
     draft.later("fan", visit)
 
 

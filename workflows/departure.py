@@ -29,12 +29,13 @@ class Departure:
     def __init__(self) -> None:
         self._long_since: int | None = None
         self._waited_for: frozenset[str] = frozenset()
+        self._stays = False
 
     def is_due(self, has_children: bool, children_survive: bool, under_way: Callable[[], set[str]]) -> bool:
         """Whether history is long, no child is open (or that has been put off long enough), and all has ended by now
         that had taken too long. `under_way` gives the keys of what the run would lose.
         """
-        if not _is_long():
+        if self._stays or not _is_long():
             return False
         length = workflow.info().get_current_history_length()
         self._long_since = length if self._long_since is None else self._long_since
@@ -47,6 +48,10 @@ class Departure:
         if _is_full():
             return None
         return asyncio.create_task(workflow.sleep(_PATIENCE, summary="what is under way"), name="patience")
+
+    def stay(self) -> None:
+        """The run ends as the one that it is: it has more than it could pass on."""
+        self._stays = True
 
     def put_off(self, under_way: Collection[str]) -> None:
         """This has taken too long: the run goes on as it is until all of it has ended."""

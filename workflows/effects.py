@@ -339,7 +339,15 @@ class Effects:
     async def _run_batch(self, command: SpawnBatch) -> Event:
         """The run of a chunk of items; it begins with a state and answers like a child."""
         start = self._run.model_copy(
-            update={"state": command.state, "inbox": [], "context": {}, "children": {}, "batch": True, "reports": True}
+            update={
+                "state": command.state,
+                "inbox": [],
+                "context": {},
+                "children": {},
+                "batch": True,
+                "reports": True,
+                "recorded_until": 0,
+            }
         )
         name = f"{command.step_name} {command.place}"
         try:

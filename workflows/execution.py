@@ -32,10 +32,12 @@ from engine.events import (
     Event,
     PauseRequested,
     ResumeRequested,
+    StateOutgrown,
     TimerFired,
     events_from_json,
     events_to_json,
 )
+from engine.holding import LARGEST_STATE, size_of
 from engine.interpreter import Overdue, Pace, advance, resume, start
 from engine.keys import DEADLINE
 from engine.migration import migrate, with_version
@@ -51,7 +53,7 @@ from workflows.moment import now
 from workflows.plans import plan_of
 from workflows.policies import LOCAL, ROW
 from workflows.requests import application_error
-from workflows.revisions import AWAITS, SURVIVES
+from workflows.revisions import AWAITS, BOUNDED, SURVIVES
 from workflows.search import VERSION, WAITING_FOR
 from workflows.view import details, waits_for_people
 
@@ -188,6 +190,7 @@ class Execution(Desk):
             trigger=given.trigger,
             at=now(),
             depth=given.depth,
+            revision=given.engine_revision,
         )
         return self._call(partial(start, plan, run))
 
@@ -220,7 +223,8 @@ class Execution(Desk):
     async def _continue_as_new(self, effects: Effects) -> None:
         """Drains what is under way without applying it, then goes on as a new run with state and inbox.
 
-        Comes back without having done so when something must be applied at once, or when that takes long.
+        Comes back without having done so when something must be applied at once, when that takes long, or when there is
+        more than can be passed on.
         """
         self._urgent = self._has_urgent()
         patience = None
@@ -239,7 +243,19 @@ class Execution(Desk):
             return
         inbox = events_to_json(self._inbox)
         state, children = state_to_json(self._state), effects.open_children
-        carried = self._given.model_copy(update={"state": state, "inbox": inbox, "context": {}, "children": children})
+        if self._given_revision() >= BOUNDED and (size := size_of(state) + size_of(inbox)) > LARGEST_STATE:
+            self._departure.stay()
+            self._receive(StateOutgrown(now(), size))
+            return
+        carried = self._given.model_copy(
+            update={
+                "state": state,
+                "inbox": inbox,
+                "context": {},
+                "children": children,
+                "recorded_until": effects.records.latest,
+            }
+        )
         workflow.continue_as_new(args=[carried, self._definition])
 
     def _has_urgent(self) -> bool:
@@ -294,12 +310,14 @@ class Execution(Desk):
         """What is kept of a run that failed for good, unless its parent is there to be told."""
         if self._state is None or (given.parent_id is not None and not given.detached):
             return None
+        state = state_to_json(self._state)
         return DeadLetterRecord(
             step_id=failure.step_id,
             code=failure.code,
             message=readable(failure.message),
             attempts=failure.attempts,
-            state=state_to_json(self._state),
+            # One that is larger is asked of the run itself where somebody wants to retry it.
+            state=state if size_of(state) <= LARGEST_STATE else None,
         )
 
 

@@ -50,7 +50,8 @@ class StepRecords:
         self._run = started_with
         self._look_at = look_at
         self._pending: list[Record] = []
-        self._latest = 0
+        # Where very many rows were written at once, the run before this one is ahead of the clock.
+        self._latest = started_with.recorded_until
         self._writing: asyncio.Task[None] | None = None
         self._insisting = False
 
@@ -58,6 +59,11 @@ class StepRecords:
     def busy(self) -> bool:
         """Whether something is still to be written."""
         return bool(self._pending) or self._writing is not None
+
+    @property
+    def latest(self) -> int:
+        """The time of the last row, in milliseconds since the epoch; those of the next run must be later."""
+        return self._latest
 
     def note(self, command: Recorded, at: int) -> None:
         """Writes a row as soon as those before it are written; `at` is in milliseconds since the epoch."""

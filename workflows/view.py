@@ -156,6 +156,7 @@ def _step_view(plan: Plan, state: State, step_id: str, still_open: bool) -> Step
         if error is None
         else FailureView(code=error.code, message=error.message, step_id=error.step_id, attempts=error.attempts),
         items=None if fan is None else _counts(fan),
+        signal_names=list(state.named.get(step_id, ())),
     )
 
 

@@ -80,7 +80,8 @@ def _go_on(calls: Api, backfill_id: str, detach: bool, bad_rows: Path | None, as
 def _rows(source: Source) -> Generator[Loadable | BadRow, None, None]:
     """The rows of a source; those of a query in Millrace's own database also while it is a `millrace dev`'s."""
     settings = Settings()
-    if source.kind == "sql" and (source.connection or OWN_CONNECTION) == OWN_CONNECTION:
+    own = source.kind == "sql" and (source.connection or OWN_CONNECTION) == OWN_CONNECTION
+    if own and OWN_CONNECTION not in settings.connections:
         settings = with_own_database(settings)
     return read_source(source, settings)
 

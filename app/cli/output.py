@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -132,6 +133,12 @@ def print_problem(problem: Mapping[str, Any], to: Console = out) -> None:
 def time_of_day(text: str | None) -> str | None:
     """An ISO 8601 time as people read it, in their own zone."""
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else None
+
+
+def time_in_zone(text: str, zone: str) -> str:
+    """An ISO 8601 time as it is in a time zone, with how far that is from UTC then."""
+    there = datetime.fromisoformat(text).astimezone(ZoneInfo(zone))
+    return f"{there:%Y-%m-%d %H:%M:%S} {there.isoformat()[-6:]}"
 
 
 def duration(started: str | None, ended: str | None) -> str | None:

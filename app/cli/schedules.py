@@ -7,7 +7,7 @@ import typer
 
 from app.cli.api_client import ApiUrl, acting, open_api, read_json_object, segment
 from app.cli.changing import ChangeFile, changed, print_gone
-from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_of_day
+from app.cli.output import AsJson, out, print_fields, print_json, print_table, time_in_zone, time_of_day
 from app.cli.steering import Key
 
 app = typer.Typer(help="Schedules and polls: what happens by the clock.", no_args_is_help=True)
@@ -42,7 +42,7 @@ def list_(
                 one["kind"],
                 _when(one["spec"]),
                 one["spec"].get("timeZone", "UTC"),
-                one["target"]["triggerKey"] or one["target"]["templateId"],
+                one["target"]["triggerKey"] or one["template"],
                 time_of_day(one["lastRunAt"]),
                 _state(one),
             )
@@ -71,7 +71,7 @@ def show(schedule: Schedule, api: ApiUrl = None, as_json: AsJson = False) -> Non
             "overlap": found["overlap"],
             "limit": found["maxExecutions"],
             "left": found["remaining"],
-            "template": found["target"]["templateId"],
+            "template": found["template"],
             "trigger key": found["target"]["triggerKey"],
             "context": found["target"]["context"],
             "execution's name": found["target"]["name"],
@@ -157,12 +157,12 @@ def preview(
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show when a specification would come; nothing is stored."""
+    """Show when a specification would come, in its own time zone; nothing is stored."""
     options = {"cron": cron or None, "timeZone": time_zone}
     spec = changed(file, options, needed="say what is to be previewed: a FILE with a `spec`, or --cron")
     query = {"count": str(count)} | ({} if after is None else {"after": after})
     with open_api(api) as calls:
-        _print_times(calls.post("/schedules/preview", spec, query=query)["items"], as_json)
+        _print_times(calls.post("/schedules/preview", spec, query=query), as_json)
 
 
 @app.command("run")
@@ -214,18 +214,18 @@ def next_(
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show when a schedule comes next, as Temporal works it out; in your own time zone."""
+    """Show when a schedule comes next, as Temporal works it out, in its own time zone."""
     with open_api(api) as calls:
-        _print_times(calls.get(f"/schedules/{segment(schedule)}/next", count=count, after=after)["items"], as_json)
+        _print_times(calls.get(f"/schedules/{segment(schedule)}/next", count=count, after=after), as_json)
 
 
-def _print_times(times: list[str], as_json: bool) -> None:
+def _print_times(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(times)
+        print_json(found["items"])
         return
-    for time in times:
-        out.print(time_of_day(time))
-    if not times:
+    for time in found["items"]:
+        out.print(time_in_zone(time, found["timeZone"]))
+    if not found["items"]:
         out.print("It does not come any more.")
 
 

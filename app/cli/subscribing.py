@@ -16,6 +16,9 @@ subscriptions = typer.Typer(help="Templates that hear of triggers.", no_args_is_
 Trigger = Annotated[str, typer.Argument(metavar="KEY", help="The trigger's key.", show_default=False)]
 Subscription = Annotated[str, typer.Argument(metavar="ID", help="The subscription's id.", show_default=False)]
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+Mode = Annotated[str | None, typer.Option(help="START, RESUME or START_OR_RESUME.")]
+Signal = Annotated[str | None, typer.Option(help="The signal that events are handed over as.")]
+CorrelationKey = Annotated[str | None, typer.Option(help="What names the execution to resume, as {{ body.id }}.")]
 Payload = Annotated[str | None, typer.Option(help="The payload as JSON, or @FILE.")]
 
 
@@ -162,6 +165,8 @@ def fire(
             ],
             empty="no subscriptions",
         )
+        for one in answer["subscriptions"]:
+            _warn(one["warnings"])
 
 
 @subscriptions.command("list")
@@ -201,6 +206,9 @@ def create_subscription(
         Path | None, typer.Option("--file", help="JSON: filter, properties, context, name, mode, signal …")
     ] = None,
     filter_: Annotated[str | None, typer.Option("--filter", help="The filter as JSON, or @FILE.")] = None,
+    mode: Mode = None,
+    signal: Signal = None,
+    correlation_key: CorrelationKey = None,
     inactive: Annotated[bool, typer.Option("--inactive", help="It does not hear of events yet.")] = False,
     idempotency_key: Key = None,
     api: ApiUrl = None,
@@ -208,6 +216,8 @@ def create_subscription(
 ) -> None:
     """Let a template hear of a trigger."""
     body = {} if file is None else read_json_object(file)
+    options = {"mode": mode and mode.upper(), "signal": signal, "correlationKey": correlation_key}
+    body |= {name: value for name, value in options.items() if value is not None}
     if filter_ is not None:
         body["filter"] = read_json(filter_)
     if inactive:
@@ -224,13 +234,15 @@ def change_subscription(
     file: ChangeFile = None,
     filter_: Annotated[str | None, typer.Option("--filter", help="The filter as JSON, or @FILE; or null.")] = None,
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
-    mode: Annotated[str | None, typer.Option(help="START, RESUME or START_OR_RESUME.")] = None,
-    signal: Annotated[str | None, typer.Option(help="The signal that events are handed over as.")] = None,
+    mode: Mode = None,
+    signal: Signal = None,
+    correlation_key: CorrelationKey = None,
     api: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a subscription; what is left out stays."""
     options = {"description": description, "mode": mode and mode.upper(), "signal": signal, "filter": filter_}
+    options["correlationKey"] = correlation_key
     body = changed(file, options)
     if filter_ is not None:
         body["filter"] = read_json(filter_)
@@ -282,8 +294,7 @@ def explain(
     out.print("It matches." if found["holds"] else "It does not match.")
     rows = [(one["property"], _yes(one["holds"]), None, None, one["reason"]) for one in found["properties"]]
     print_table(("condition", "holds", "left", "right", "why not"), rows + _conditions(found["filter"]))
-    if found["problem"]:
-        out.print(f"{found['problem']['code']}: {found['problem']['message']}")
+    _warn([*([found["problem"]] if found["problem"] else []), *found["warnings"]])
 
 
 def _conditions(finding: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -310,7 +321,11 @@ def _answer(found: dict[str, Any], as_json: bool) -> None:
     shown = ("id", "template", "triggerKey", "status", "mode", "signal", "description")
     print_fields({name: found[name] for name in shown} | {"filter": found["filterText"]})
     print_fields({name: found[name] for name in ("properties", "context", "name", "correlationKey")})
-    for warning in found["warnings"]:
+    _warn(found["warnings"])
+
+
+def _warn(warnings: list[dict[str, Any]]) -> None:
+    for warning in warnings:
         out.print(f"{warning['code']}: {warning['message']}")
 
 

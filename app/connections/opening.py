@@ -28,12 +28,18 @@ _SETTINGS: Final = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in 
 
 
 class Connections:
-    """The databases that are configured by name; `millrace` is Millrace's own, at `own` where that is known."""
+    """The databases that are configured by name; `millrace` is Millrace's own, at `own` where that is known.
+
+    What is configured by that name is how people's queries read it: as a user that may see less than Millrace. Only
+    PostgreSQL can judge that, since a query reads what functions in it read, too.
+    """
 
     def __init__(self, own: str | None, configured: Mapping[str, SecretStr]) -> None:
         self._urls = {name: url.get_secret_value() for name, url in configured.items()}
+        self._reading = {**self._urls}
         if own is not None:
             self._urls[OWN_CONNECTION] = driver_url(own)
+            self._reading.setdefault(OWN_CONNECTION, self._urls[OWN_CONNECTION])
 
     def check(self, name: str) -> None:
         """Raises `Invalid` CONNECTION_UNKNOWN."""
@@ -47,7 +53,7 @@ class Connections:
         Raises CONNECTION_UNKNOWN, CONNECTION_INVALID, CONNECTION_UNREACHABLE, CONNECTION_NOT_PERMITTED.
         """
         limit = str(int((longest + _GRACE) * 1000))
-        return await self._connect(name, STATEMENT_WITHIN, {**SESSION, "statement_timeout": limit})
+        return await self._connect(name, self._urls, STATEMENT_WITHIN, {**SESSION, "statement_timeout": limit})
 
     @asynccontextmanager
     async def opened(self, name: str) -> AsyncIterator[Connection]:
@@ -66,7 +72,7 @@ class Connections:
         All that is set is set for the transaction: behind a pooler the next one is somebody else's. Raises what `open`
         raises, and QUERY_TIMED_OUT.
         """
-        connection = await self._connect(name, within + _GRACE, {})
+        connection = await self._connect(name, self._reading, within + _GRACE, {})
         try:
             with told(name):
                 timeout = f"SET LOCAL statement_timeout = {int(within * 1000)}"
@@ -76,12 +82,14 @@ class Connections:
             # Nothing was written, so the transaction may end with its connection.
             await close(connection)
 
-    async def _connect(self, name: str, within: float, settings: Mapping[str, str]) -> Connection:
+    async def _connect(
+        self, name: str, urls: Mapping[str, str], within: float, settings: Mapping[str, str]
+    ) -> Connection:
         self.check(name)
         with told(name):
             try:
                 return await asyncpg.connect(
-                    **_options(self._urls[name]),
+                    **_options(urls[name]),
                     timeout=CONNECT_WITHIN,
                     command_timeout=within,
                     server_settings={**_NAME, **settings},

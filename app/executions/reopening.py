@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from app.audit.service import REPEATED, Deed, audited_once, of_execution
-from app.contracts import ExecutionStart
+from app.contracts import ExecutionStart, readable
 from app.db.session import Database
 from app.db.statuses import LineageKind, LineageStatus
 from app.db.tables import ClosedAs, DeadLetter, ExecutionLineage, RecordStatus, WorkflowExecution, new_id
@@ -45,6 +45,11 @@ CLOSE_AGAIN = """
     UPDATE workflow_execution
     SET status = 'COMPLETED', closed_as = $2, ended_at = $3, status_reason = $4, updated_at = now()
     WHERE id = $1 AND status = 'STARTED'
+"""
+# It was accepted, and whoever asked has been told so: the audit says what came of it, and the key is free again.
+AUDIT_REFUSED = """
+    UPDATE audit_event SET result = 'START_REFUSED', reason = coalesce(reason, $3)
+    WHERE execution_id = $1 AND result = 'DONE' AND after->>'lineageId' = $2
 """
 KEEP_LETTER = "UPDATE dead_letter SET retried_at = NULL WHERE execution_id = $1"
 
@@ -92,7 +97,7 @@ async def reopen(
             await _decide(session, row, ended, lineage)
         run_id = await _begin_now(database, temporal, lineage.id)
         deed.before |= {"runId": ended.run_id}
-        deed.after = {"status": RecordStatus.STARTED, "runId": run_id}
+        deed.after = {"status": RecordStatus.STARTED, "runId": run_id, "lineageId": str(lineage.id)}
     log.info("execution_reopened", execution_id=str(execution_id), kind=kind, run_id=run_id)
     return ReopenedView(execution_id=execution_id, kind=kind, previous_run_id=ended.run_id, run_id=run_id)
 
@@ -236,6 +241,7 @@ async def begin(database: Database, temporal: Temporal, lineage_id: UUID) -> str
             previous = (found["closed_as"], found["ended_at"], found["status_reason"])
             await connection.execute(CLOSE_AGAIN, found["execution_id"], *previous)
             await connection.execute(KEEP_LETTER, found["execution_id"])
+            await connection.execute(AUDIT_REFUSED, found["execution_id"], str(lineage_id), readable(refusal))
     if refusal is not None:
         log.error("reopening_refused", lineage_id=str(lineage_id), reason=refusal)
         raise Invalid("START_REFUSED", f"Temporal does not take the run: {refusal}")

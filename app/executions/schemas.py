@@ -240,7 +240,8 @@ class StepDetail(Given):
 
     `status`, `visitCount` and the times are the run's own and null when no worker could be asked; `problem` then says
     why. `items` counts those of an open step over items. A visit may go on in the next page. `signals` are signals of
-    the step's name that no receipt ties to a visit: those that waited in the buffer, and plain Temporal signals.
+    the step's name that no receipt ties to a visit: those that waited in the buffer, and plain Temporal signals. Where
+    an expression gives that name, `signalNames` are those that it has given, the last twenty.
     `runs` are the runs that the page was read from. `truncated` tells that the page ended early for its cost, or that
     Temporal has forgotten the earlier part of the history.
     """
@@ -255,6 +256,7 @@ class StepDetail(Given):
     ended_at: datetime | None
     error: ErrorView | None
     items: ItemCounts | None
+    signal_names: list[str] = []
     visits: list[StepVisit]
     signals: list[StepCall]
     runs: list[StepRun]

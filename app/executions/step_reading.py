@@ -67,13 +67,17 @@ async def read_step(
         view = StepView(id=step["id"], name=step["name"], type=step["type"], status="NOT_STARTED", visits=0)
         return _detail(execution_id, step, RunView(steps=[view], waiting_for=[]), wanted, _NOTHING)
     asking = asyncio.create_task(_view(temporal, execution_id))
+    names = _signal_names(step)
     try:
+        if names is not None and _works_its_signal_out(step):
+            # Only the run knows by which names.
+            names |= _worked_out(wanted, (await _patiently(asking))[0])
         reader = Reader(
             temporal,
             await temporal.client(),
             _workflow_id(execution_id, wanted),
             {turn.run_id: turn for turn in lineage if turn.run_id is not None and turn.previous_run_id is not None},
-            _signal_names(step),
+            names,
         )
         page = await _calls(reader, wanted, after, limit)
         await _count_open_chunks(temporal, execution_id, wanted, page)
@@ -101,12 +105,28 @@ def _signal_names(step: dict[str, Any]) -> frozenset[str] | None:
     None for a step that takes no signals.
     """
     signal = step.get("signal")
-    if isinstance(signal, dict) and signal.get("type") == "const":
-        signal = signal.get("value")
-    names = {signal} if isinstance(signal, str) else set()
+    constant = _constant(signal)
+    names = set() if constant is None else {constant}
     if step.get("forEach") or step.get("iterable"):
         names.add(f"{step['id']}{ADD}")
     return frozenset(names) if names or signal is not None else None
+
+
+def _works_its_signal_out(step: dict[str, Any]) -> bool:
+    signal = step.get("signal")
+    return signal is not None and _constant(signal) is None
+
+
+def _constant(signal: Any) -> str | None:
+    """The name of a signal where it is always the same."""
+    value = signal.get("value") if isinstance(signal, dict) and signal.get("type") == "const" else signal
+    return value if isinstance(value, str) else None
+
+
+def _worked_out(wanted: Wanted, run: RunView | None) -> frozenset[str]:
+    """The names of signals that a run says that a step has waited for."""
+    views = [] if run is None else [one for one in run.steps if one.id == wanted.step_id]
+    return frozenset(name for view in views for name in view.signal_names)
 
 
 async def _count_open_chunks(temporal: Temporal, execution_id: UUID, wanted: Wanted, page: _Page) -> None:
@@ -142,7 +162,7 @@ async def _patiently(
     """What the run says if it says it soon: a worker that no longer holds it has to replay it first."""
     try:
         async with asyncio.timeout(_PATIENCE):
-            return await asking
+            return await asyncio.shield(asking)
     except TimeoutError:
         error = worker_unavailable()
         return None, ReadingProblem(code=error.code, message="No worker answered soon enough.")
@@ -179,6 +199,7 @@ def _detail(execution_id: UUID, step: dict[str, Any], run: RunView | None, wante
         ended_at=None if view is None else view.ended_at,
         error=None if error is None else ErrorView(code=error.code, message=error.message),
         items=None if view is None or view.items is None else _with_chunks(view.items, page),
+        signal_names=[] if view is None else view.signal_names,
         visits=visits,
         signals=[call for key, call in page.shown if not key.visit],
         runs=list(page.runs),

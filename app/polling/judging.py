@@ -60,9 +60,10 @@ class PollJudge:
         return None
 
     async def _judge_address(self, source: HttpSource) -> str | None:
-        for name in source.secret_headers.values():
+        for header, name in source.secret_headers.items():
             if name not in self._settings.polling.secrets:
-                raise Invalid("SECRET_UNKNOWN", f"No secret {name} is configured for polling.")
+                unknown = Invalid("SECRET_UNKNOWN", f"No secret {name} is configured for polling.")
+                raise _at(unknown, f"source.secretHeaders.{header}")
         written = read_event_value(source.url, "url")[0].value
         if not isinstance(written, Const):
             return None

@@ -51,15 +51,22 @@ STATE = problem_responses(404, 409)
 
 @router.post("", status_code=201, summary="Create a trigger", responses=problem_responses(409), name="createTrigger")
 async def create(
-    request: TriggerCreate, session: SessionPart, connections: ConnectionsPart, caller: CallerPart
+    request: TriggerCreate,
+    database: DatabasePart,
+    session: SessionPart,
+    connections: ConnectionsPart,
+    caller: CallerPart,
 ) -> SavedTrigger:
     """Tables that options are read from are looked at; when their database is away, `warnings` say so. A repetition
     with the same `Idempotency-Key` is answered with what the first has made.
 
     Codes: TRIGGER_EXISTS, PROPERTY_FORM_INVALID, IDEMPOTENCY_CONFLICT.
     """
-    # Before the first statement: while a database is asked no connection of ours is held.
-    warnings = await judge_sources(connections, read_form(request.properties))
+    async with database.transaction() as first:
+        repeated = await triggers.is_repeated(first, request, caller.key)
+    # Before the session's first statement: while a database is asked no connection of ours is held. Of what has been
+    # made nothing is asked: its tables may have gone meanwhile.
+    warnings = [] if repeated else await judge_sources(connections, read_form(request.properties))
     return _saved(await triggers.create_trigger(session, request, caller.actor, caller.key), warnings)
 
 

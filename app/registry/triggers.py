@@ -39,6 +39,16 @@ async def get_trigger(session: AsyncSession, key: str, *, lock: bool = False) ->
     return trigger
 
 
+def _asked(request: TriggerCreate, actor: str | None, key: str | None) -> Asked:
+    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return Asked("CREATE_TRIGGER", "TRIGGER", actor, key, said)
+
+
+async def is_repeated(session: AsyncSession, request: TriggerCreate, key: str | None) -> bool:
+    """Whether the same request with the same key has made its trigger before. Raises IDEMPOTENCY_CONFLICT."""
+    return await find_made(session, _asked(request, None, key)) is not None
+
+
 async def create_trigger(
     session: AsyncSession, request: TriggerCreate, actor: str | None = None, key: str | None = None
 ) -> TriggerDefinition:
@@ -46,8 +56,7 @@ async def create_trigger(
 
     Raises TRIGGER_EXISTS, PROPERTY_FORM_INVALID, IDEMPOTENCY_CONFLICT.
     """
-    said = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    asked = Asked("CREATE_TRIGGER", "TRIGGER", actor, key, said)
+    asked = _asked(request, actor, key)
     made = await find_made(session, asked)
     if made is not None:
         return await get_trigger(session, made)

@@ -175,17 +175,18 @@ async def remove(temporal: Temporal, schedule_id: str) -> None:
 
 
 async def trigger(
-    temporal: Temporal, trigger_id: UUID, overlap: OverlapPolicy | None, request_id: str | None = None
+    temporal: Temporal, trigger_id: UUID, overlap: OverlapPolicy | None, at: datetime, request_id: str | None = None
 ) -> None:
-    """Asks for a tick now; requests of one id are one. Raises SCHEDULE_NOT_SYNCED when Temporal does not have the
-    schedule, `Unavailable`.
+    """Asks for a tick now, which is the one of the second `at`; requests of one id are one. Raises SCHEDULE_NOT_SYNCED
+    when Temporal does not have the schedule, `Unavailable`.
     """
     client = await temporal.client()
     how = 0 if overlap is None else ScheduleOverlapPolicy[overlap.value].value
+    asked = TriggerImmediatelyRequest(overlap_policy=how, scheduled_time=_timestamp(at))  # type: ignore[arg-type]
     request = PatchScheduleRequest(
         namespace=client.namespace,
         schedule_id=schedule_id_of(trigger_id),
-        patch=SchedulePatch(trigger_immediately=TriggerImmediatelyRequest(overlap_policy=how)),  # type: ignore[arg-type]
+        patch=SchedulePatch(trigger_immediately=asked),
         identity=client.identity,
         request_id=request_id or str(new_id()),
     )
@@ -215,6 +216,16 @@ async def next_times(temporal: Temporal, schedule_id: str, count: int, after: da
     return found[:count]
 
 
+async def times_between(temporal: Temporal, trigger_id: UUID, begin: datetime, end: datetime) -> list[datetime]:
+    """The times between two moments as Temporal works them out. Raises SCHEDULE_NOT_SYNCED, `Unavailable`."""
+    client = await temporal.client()
+    try:
+        with translated():
+            return await _matching(client, temporal, schedule_id_of(trigger_id), begin, end)
+    except RPCError as error:
+        raise _missing(error) from error
+
+
 @asynccontextmanager
 async def preview(temporal: Temporal, spec: Spec) -> AsyncIterator[str]:
     """The id of a schedule, paused, that is there as long as the block: Temporal can only be asked about one it has.
@@ -242,15 +253,18 @@ async def preview(temporal: Temporal, spec: Spec) -> AsyncIterator[str]:
 async def _matching(
     client: Client, temporal: Temporal, schedule_id: str, begin: datetime, end: datetime
 ) -> list[datetime]:
-    first, last = Timestamp(), Timestamp()
-    first.FromDatetime(begin.astimezone(UTC))
-    last.FromDatetime(end.astimezone(UTC))
     request = ListScheduleMatchingTimesRequest(
-        namespace=client.namespace, schedule_id=schedule_id, start_time=first, end_time=last
+        namespace=client.namespace, schedule_id=schedule_id, start_time=_timestamp(begin), end_time=_timestamp(end)
     )
     answer = await client.workflow_service.list_schedule_matching_times(request, timeout=temporal.timeout)
     times = (time.ToDatetime(UTC) for time in answer.start_time)
     return [time for time in times if time > begin]
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    found = Timestamp()
+    found.FromDatetime(moment.astimezone(UTC))
+    return found
 
 
 def _schedule(temporal: Temporal, row: ScheduleTrigger) -> Schedule:

@@ -1,8 +1,10 @@
 """`/schedules`: what happens by the clock, and polls."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.contracts import schedule_id_of
 from app.db.schedule_tables import ScheduleTrigger
@@ -20,7 +22,7 @@ from app.dependencies import (
 )
 from app.polling.judging import PollJudge
 from app.problem_details import problem_responses
-from app.schedules import carrying, service
+from app.schedules import by_hand, carrying, service
 from app.schedules.queries import RUNS, keys_of, list_schedules
 from app.schedules.schemas import (
     FireTimes,
@@ -33,6 +35,7 @@ from app.schedules.schemas import (
     ScheduleView,
     Spec,
 )
+from app.templates.queries import find_slugs
 from app.wire import Moment, Page, encode_cursor, read_id_cursor
 
 router = APIRouter(prefix="/schedules", tags=["schedules"], responses=problem_responses(422, 503))
@@ -71,7 +74,7 @@ async def create(
     QUERY_REFUSED, COLUMN_UNKNOWN, SECRET_UNKNOWN, HTTP_URL_INVALID, HTTP_ADDRESS_REFUSED, IDEMPOTENCY_CONFLICT.
     """
     unchecked = await service.judge_new(database, judge, request, caller)
-    return _view(await service.create_schedule(session, temporal, request, unchecked, caller))
+    return await _answer(session, await service.create_schedule(session, temporal, request, unchecked, caller))
 
 
 @router.get("", summary="List schedules", name="listSchedules")
@@ -85,7 +88,7 @@ async def list_(
     """The newest first."""
     before = read_id_cursor(cursor)
     rows = await list_schedules(session, kind=kind, paused=paused, before=before, limit=limit + 1)
-    items = [_view(row) for row in rows[:limit]]
+    items = await _views(session, rows[:limit])
     following = encode_cursor(str(items[-1].id)) if len(rows) > limit else None
     return Page(items=items, next_cursor=following)
 
@@ -94,13 +97,14 @@ async def list_(
 async def preview(request: Spec, temporal: TemporalPart, count: Count = 10, after: After = None) -> FireTimes:
     """As Temporal works it out; nothing is stored. Codes: SCHEDULE_SPEC_INVALID, TEMPORAL_UNAVAILABLE."""
     async with carrying.preview(temporal, request) as schedule_id:
-        return FireTimes(items=await carrying.next_times(temporal, schedule_id, count, after))
+        times = await carrying.next_times(temporal, schedule_id, count, after)
+        return FireTimes(items=times, time_zone=request.time_zone)
 
 
 @router.get("/{schedule}", summary="Read a schedule", name="getSchedule", responses=NOT_FOUND)
 async def get(schedule: Reference, session: SessionPart) -> ScheduleView:
     """By id or name. Codes: SCHEDULE_NOT_FOUND."""
-    return _view(await service.get_schedule(session, schedule))
+    return await _answer(session, await service.get_schedule(session, schedule))
 
 
 @router.patch("/{schedule}", summary="Change a schedule", name="changeSchedule", responses=STATE)
@@ -115,7 +119,7 @@ async def change(
 ) -> ScheduleView:
     """What is left out stays; what was read can be sent back. Codes: KIND_FIXED, and those of creating one."""
     unchecked = await service.judge_change(database, judge, schedule, request)
-    return _view(await service.change_schedule(session, temporal, schedule, request, unchecked, actor))
+    return await _answer(session, await service.change_schedule(session, temporal, schedule, request, unchecked, actor))
 
 
 @router.delete("/{schedule}", status_code=204, summary="Delete a schedule", name="deleteSchedule", responses=NOT_FOUND)
@@ -137,7 +141,7 @@ async def pause(
 ) -> ScheduleView:
     """Times that come meanwhile are let go; what was started goes on. Codes: SCHEDULE_NOT_FOUND."""
     note = None if request is None else request.note
-    return _view(await service.pause_schedule(session, temporal, schedule, True, note, actor))
+    return await _answer(session, await service.pause_schedule(session, temporal, schedule, True, note, actor))
 
 
 @router.post("/{schedule}/resume", summary="Resume a schedule", name="resumeSchedule", responses=NOT_FOUND)
@@ -151,7 +155,7 @@ async def resume(
 ) -> ScheduleView:
     """It comes again at its next time. Codes: SCHEDULE_NOT_FOUND."""
     note = None if request is None else request.note
-    return _view(await service.pause_schedule(session, temporal, schedule, False, note, actor))
+    return await _answer(session, await service.pause_schedule(session, temporal, schedule, False, note, actor))
 
 
 @router.post("/{schedule}/run", status_code=202, summary="Run a schedule now", name="runSchedule", responses=STATE)
@@ -163,15 +167,16 @@ async def run(
     temporal: TemporalPart,
     caller: CallerPart,
 ) -> RunReceipt:
-    """Also a paused one, and one that is used up. Two that are asked for within one second are one, and so are those
-    with one `Idempotency-Key`.
+    """Also a paused one, and one that is used up. Each is a tick of its own, with a second of its own; those with one
+    `Idempotency-Key` are one.
 
-    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, IDEMPOTENCY_CONFLICT, TEMPORAL_UNAVAILABLE.
+    Codes: SCHEDULE_NOT_FOUND, SCHEDULE_NOT_SYNCED, SCHEDULE_CROWDED, SCHEDULE_BUSY, IDEMPOTENCY_CONFLICT,
+    TEMPORAL_UNAVAILABLE.
     """
     async with database.transaction() as session:
         row = await service.get_schedule(session, schedule)
     overlap = None if request is None else request.overlap
-    requested_at = await service.run_schedule(database, temporal, row, overlap, caller)
+    requested_at = await by_hand.run_schedule(database, temporal, row, overlap, caller)
     return RunReceipt(id=row.id, requested_at=requested_at)
 
 
@@ -185,7 +190,8 @@ async def next_(
     """
     async with database.transaction() as session:
         row = await service.get_schedule(session, schedule)
-    return FireTimes(items=await carrying.next_times(temporal, schedule_id_of(row.id), count, after))
+    times = await carrying.next_times(temporal, schedule_id_of(row.id), count, after)
+    return FireTimes(items=times, time_zone=row.spec.get("timeZone", "UTC"))
 
 
 @router.get("/{schedule}/runs", summary="List what a schedule brought in", name="listScheduleRuns", responses=NOT_FOUND)
@@ -202,8 +208,17 @@ async def runs(
     return Page(items=items, next_cursor=following)
 
 
-def _view(row: ScheduleTrigger) -> ScheduleView:
+async def _answer(session: AsyncSession, row: ScheduleTrigger) -> ScheduleView:
+    return (await _views(session, [row]))[0]
+
+
+async def _views(session: AsyncSession, rows: Sequence[ScheduleTrigger]) -> list[ScheduleView]:
+    slugs = await find_slugs(session, {row.template_id for row in rows if row.template_id is not None})
+    return [_view(row, None if row.template_id is None else slugs.get(row.template_id)) for row in rows]
+
+
+def _view(row: ScheduleTrigger, template: str | None) -> ScheduleView:
     return ScheduleView.model_validate(
         row.model_dump(include=set(ScheduleView.model_fields))
-        | {"catch_up_window": row.catch_up_seconds, "target": service.target_of(row)}
+        | {"catch_up_window": row.catch_up_seconds, "target": service.target_of(row), "template": template}
     )

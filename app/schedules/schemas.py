@@ -22,7 +22,18 @@ DAY = 86_400.0
 
 # What an answer says beside the configuration.
 ANSWERED_ONLY = frozenset(
-    {"id", "remaining", "cursor", "lastRunAt", "lastError", "lastErrorAt", "failures", "synced", "syncError"}
+    {
+        "id",
+        "template",
+        "remaining",
+        "cursor",
+        "lastRunAt",
+        "lastError",
+        "lastErrorAt",
+        "failures",
+        "synced",
+        "syncError",
+    }
     | {"createdAt", "updatedAt"}
 )
 # What is sometimes looked for beside the target, or under the name of the column that holds it.
@@ -53,14 +64,17 @@ def _checked_zone(name: str) -> str:
 
 
 def _checked_value(raw: Any) -> Any:
-    _, problems = read_event_value(raw, "value")
+    _, problems = read_event_value(raw, "")
     if problems:
-        raise PydanticCustomError("expression_invalid", "{why}", {"why": f"{problems[0].path}: {problems[0].message}"})
+        why = {"why": problems[0].message, "below": tuple(filter(None, problems[0].path.split(".")))}
+        raise PydanticCustomError("expression_invalid", "{why}", why)
     return raw
 
 
 def _checked_expression(text: str) -> str:
-    _checked_value({"type": "expr", "expr": text})
+    _, problems = read_event_value({"type": "expr", "expr": text}, "")
+    if problems:
+        raise PydanticCustomError("expression_invalid", "{why}", {"why": problems[0].message})
     return text
 
 
@@ -215,6 +229,10 @@ class _Shape(Taken):
             if name in body:
                 message = "there is no {name} here: write {instead} instead"
                 raise PydanticCustomError("member_elsewhere", message, {"name": name, "instead": instead})
+        if "template" in body and "target" not in body:
+            # No answer that is sent back, but somebody who means what it would do there.
+            message = "there is no {name} here: write {instead} instead"
+            raise PydanticCustomError("member_elsewhere", message, {"name": "template", "instead": "target.templateId"})
         return {name: value for name, value in body.items() if name not in ANSWERED_ONLY}
 
 
@@ -293,7 +311,8 @@ class TargetView(Given):
 
 
 class ScheduleView(Given):
-    """A schedule as users read it, in the shape in which it is sent; durations are seconds.
+    """A schedule as users read it, in the shape in which it is sent; durations are seconds. `template` is the slug of
+    the target's.
 
     Until Temporal has it as it stands here it is not `synced`; `syncError` says why.
     """
@@ -310,6 +329,7 @@ class ScheduleView(Given):
     paused: bool
     note: str | None
     target: TargetView
+    template: str | None
     poll: JsonObject | None
     cursor: Any
     last_run_at: datetime | None
@@ -323,9 +343,12 @@ class ScheduleView(Given):
 
 
 class FireTimes(Given):
-    """When a schedule comes next, as Temporal has it; fewer than asked for when there are no more."""
+    """When a schedule comes next, as Temporal has it, in UTC; fewer than asked for when there are no more. `timeZone`
+    is the specification's.
+    """
 
     items: list[datetime]
+    time_zone: str
 
 
 class ScheduleRun(Given):

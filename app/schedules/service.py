@@ -12,9 +12,7 @@ from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
 from app.audit.repeating import Asked, find_made, record_made
-from app.audit.service import Deed, audited_once
 from app.audit.words import Action
-from app.canonical import digest
 from app.contracts import schedule_id_of
 from app.db.schedule_tables import PollItem, ScheduleTrigger
 from app.db.session import Database
@@ -187,24 +185,6 @@ async def forget(temporal: Temporal, schedule_id: UUID) -> None:
         await carrying.remove(temporal, schedule_id_of(schedule_id))
     except Unavailable as error:
         log.warning("schedule_left_in_temporal", schedule_id=str(schedule_id), code=error.code)
-
-
-async def run_schedule(
-    database: Database, temporal: Temporal, row: ScheduleTrigger, overlap: OverlapPolicy | None, caller: Caller
-) -> datetime:
-    """Asks Temporal for a tick now, also of a paused schedule; when it was asked for. A repetition with the caller's
-    key asks for nothing more. Raises SCHEDULE_NOT_SYNCED, IDEMPOTENCY_CONFLICT, `Unavailable`.
-    """
-    key = caller.update_id(f"RUN_SCHEDULE {row.id}")
-    deed = Deed("RUN_SCHEDULE", "SCHEDULE", str(row.id), caller.actor, request={"overlap": overlap}, key=key)
-    requested_at = datetime.now(UTC)
-    async with audited_once(database, deed) as done:
-        if done is not None and done.after is not None:
-            return datetime.fromisoformat(done.after["requestedAt"])
-        # Temporal takes two that come together for one, by the same id.
-        await carrying.trigger(temporal, row.id, overlap, None if key is None else digest(key))
-        deed.after = {"requestedAt": requested_at.isoformat()}
-    return requested_at
 
 
 async def sync(

@@ -1,5 +1,6 @@
 """Why an event matches a subscription or not, and what would be made of it, for people to read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from app.subscriptions.matching import ReadSubscription
@@ -8,8 +9,8 @@ from engine.errors import EngineError
 from engine.filters.matching import Finding
 
 
-def explained(subscription: ReadSubscription, payload: Any) -> ExplainedView:
-    """What the subscription makes of an event, also of one that does not match."""
+def explained(subscription: ReadSubscription, payload: Any, warned: Sequence[Warned]) -> ExplainedView:
+    """What the subscription makes of an event, also of one that does not match; `warned` is what is known before."""
     found = subscription.explain(payload)
     view = ExplainedView(
         holds=found.holds,
@@ -17,6 +18,7 @@ def explained(subscription: ReadSubscription, payload: Any) -> ExplainedView:
             PropertyFinding(property=each.property, holds=each.holds, reason=each.reason) for each in found.properties
         ],
         filter=_condition(found.filter),
+        warnings=list(warned),
     )
     try:
         view.context = subscription.context(payload)

@@ -4,10 +4,10 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.addresses import id_of
 from app.db.statuses import SubscriptionStatus
-from app.db.tables import TemplateStatus
 from app.dependencies import Actor, CallerPart, Cursor, Limit, SessionPart
 from app.problem_details import problem_responses
 from app.subscriptions import service
@@ -19,8 +19,8 @@ from app.subscriptions.schemas import (
     SubscriptionChange,
     SubscriptionCreate,
     SubscriptionView,
-    Warned,
 )
+from app.subscriptions.warning import Taken, find_taken, warnings
 from app.templates.service import get_template
 from app.trigger_keys import DESCRIPTION as TRIGGER_KEY
 from app.wire import Page, encode_cursor, read_id_cursor
@@ -42,9 +42,9 @@ async def create(request: SubscriptionCreate, session: SessionPart, caller: Call
     """A repetition with the same `Idempotency-Key` is answered with what the first has made.
 
     Codes: TEMPLATE_NOT_FOUND, TEMPLATE_ARCHIVED, TRIGGER_NOT_FOUND, FILTER_INVALID, PROPERTIES_INVALID,
-    EXPRESSION_INVALID, SUBSCRIPTION_INVALID, IDEMPOTENCY_CONFLICT.
+    EXPRESSION_INVALID, SUBSCRIPTION_INVALID, IDEMPOTENCY_CONFLICT. `warnings`: TEMPLATE_NOT_ACTIVE, SIGNAL_UNKNOWN.
     """
-    return _view(await service.create_subscription(session, request, caller.actor, caller.key))
+    return await _answer(session, await service.create_subscription(session, request, caller.actor, caller.key))
 
 
 @router.get("", summary="List subscriptions", name="listSubscriptions")
@@ -62,7 +62,8 @@ async def list_(
     owner = None if template is None else await get_template(session, template)
     wanted = SubscriptionFilter(None if owner is None else owner.id, trigger_key, status)
     rows = await list_subscriptions(session, wanted, before=read_id_cursor(cursor), limit=limit + 1)
-    items = [_view(row) for row in rows[:limit]]
+    taken = await find_taken(session, rows[:limit])
+    items = [_view(row, taken) for row in rows[:limit]]
     following = encode_cursor(str(items[-1].id)) if len(rows) > limit else None
     return Page(items=items, next_cursor=following)
 
@@ -70,7 +71,7 @@ async def list_(
 @router.get("/{subscription}", summary="Read a subscription", name="getSubscription")
 async def get(subscription: Id, session: SessionPart) -> SubscriptionView:
     """Codes: SUBSCRIPTION_NOT_FOUND."""
-    return _view(await service.get_subscription(session, subscription))
+    return await _answer(session, await service.get_subscription(session, subscription))
 
 
 @router.patch("/{subscription}", summary="Change a subscription", name="changeSubscription")
@@ -79,7 +80,7 @@ async def change(
 ) -> SubscriptionView:
     """What is left out stays. Codes as for a new one."""
     changes = request.model_dump(exclude_unset=True)
-    return _view(await service.change_subscription(session, subscription, changes, actor))
+    return await _answer(session, await service.change_subscription(session, subscription, changes, actor))
 
 
 @router.delete("/{subscription}", status_code=204, summary="Delete a subscription", name="deleteSubscription")
@@ -91,13 +92,13 @@ async def delete(subscription: Id, session: SessionPart, actor: Actor = None) ->
 @router.post("/{subscription}/activate", summary="Let a subscription hear of events", name="activateSubscription")
 async def activate(subscription: Id, session: SessionPart, actor: Actor = None) -> SubscriptionView:
     """It is checked anew. A template that is not active is a warning. Codes as for a new one."""
-    return _view(await service.set_status(session, subscription, SubscriptionStatus.ACTIVE, actor))
+    return await _answer(session, await service.set_status(session, subscription, SubscriptionStatus.ACTIVE, actor))
 
 
 @router.post("/{subscription}/deactivate", summary="Let a subscription rest", name="deactivateSubscription")
 async def deactivate(subscription: Id, session: SessionPart, actor: Actor = None) -> SubscriptionView:
     """It hears of nothing until it is activated. Codes: SUBSCRIPTION_NOT_FOUND."""
-    return _view(await service.set_status(session, subscription, SubscriptionStatus.INACTIVE, actor))
+    return await _answer(session, await service.set_status(session, subscription, SubscriptionStatus.INACTIVE, actor))
 
 
 @router.post("/{subscription}/explain", summary="Say why an event matches or not", name="explainSubscription")
@@ -108,15 +109,15 @@ async def explain(subscription: Id, request: ExplainRequest, session: SessionPar
     return await service.explain_subscription(session, subscription, request)
 
 
-def _view(found: SubscriptionAndTemplate) -> SubscriptionView:
+async def _answer(session: AsyncSession, found: SubscriptionAndTemplate) -> SubscriptionView:
+    return _view(found, await find_taken(session, [found]))
+
+
+def _view(found: SubscriptionAndTemplate, taken: Taken) -> SubscriptionView:
     row, template = found
-    warnings = []
-    if row.status == SubscriptionStatus.ACTIVE and template.status != TemplateStatus.ACTIVE:
-        message = f"{template.slug} is {template.status}: an event that matches is refused until it is active."
-        warnings.append(Warned(code="TEMPLATE_NOT_ACTIVE", message=message))
     return SubscriptionView(
         **row.model_dump(exclude={"trigger_id"}),
         template=template.slug,
         filter_text=describe(read_subscription(row).filter),
-        warnings=warnings,
+        warnings=warnings(found, taken),
     )

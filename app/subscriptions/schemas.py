@@ -96,7 +96,9 @@ class ConditionFinding(Given):
 
 
 class ExplainedView(Given):
-    """Whether an event matches, and why; and what would be made of it. `problem` says what could not be worked out."""
+    """Whether an event matches, and why; and what would be made of it. `problem` says what could not be worked out,
+    `warnings` are the subscription's.
+    """
 
     holds: bool
     properties: list[PropertyFinding]
@@ -105,3 +107,4 @@ class ExplainedView(Given):
     name: str | None = None
     correlation_key: str | None = None
     problem: Warned | None = None
+    warnings: list[Warned] = []

@@ -22,6 +22,7 @@ from app.subscriptions.explaining import explained
 from app.subscriptions.matching import read_subscription
 from app.subscriptions.queries import SubscriptionAndTemplate, find_event, find_subscription
 from app.subscriptions.schemas import ExplainedView, ExplainRequest, SubscriptionCreate
+from app.subscriptions.warning import find_taken, warnings
 from app.templates.service import get_template, refuse_archived
 from engine.event_values import EventValue, read_event_value
 from engine.filters.faults import FilterError
@@ -105,15 +106,16 @@ async def delete_subscription(session: AsyncSession, subscription_id: UUID, acto
 
 async def explain_subscription(session: AsyncSession, subscription_id: UUID, request: ExplainRequest) -> ExplainedView:
     """Why an event matches or not. Raises SUBSCRIPTION_NOT_FOUND, TRIGGER_EVENT_NOT_FOUND, EXPLAIN_INVALID."""
-    row, _ = await get_subscription(session, subscription_id)
+    found = await get_subscription(session, subscription_id)
+    row, warned = found[0], warnings(found, await find_taken(session, [found]))
     if (request.event_record_id is None) == ("payload" not in request.model_fields_set):
         raise Invalid("EXPLAIN_INVALID", "Give a `payload` or an `eventRecordId`, and not both.")
     if request.event_record_id is None:
-        return explained(read_subscription(row), request.payload)
+        return explained(read_subscription(row), request.payload, warned)
     event = await find_event(session, request.event_record_id)
     if event is None:
         raise NotFound("trigger event", request.event_record_id)
-    return explained(read_subscription(row), event.payload)
+    return explained(read_subscription(row), event.payload, warned)
 
 
 async def _trigger(session: AsyncSession, key: str) -> TriggerDefinition:

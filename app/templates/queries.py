@@ -1,6 +1,6 @@
 """Questions about templates: one function for each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,10 +8,13 @@ from sqlalchemy import exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from app.db.event_tables import Subscription, WebhookEndpoint
+from app.db.schedule_tables import ScheduleTrigger
 from app.db.tables import (
     TemplateStatus,
     WorkflowExecution,
     WorkflowTemplate,
+    WorkflowTemplateLink,
     WorkflowTemplateVersion,
 )
 from app.versions.queries import as_uuid
@@ -91,3 +94,44 @@ async def has_executions(session: AsyncSession, template_id: UUID) -> bool:
     """Whether a template was ever run."""
     statement = select(exists().where(col(WorkflowExecution.template_id) == template_id))
     return bool((await session.execute(statement)).scalar_one())
+
+
+async def find_slugs(session: AsyncSession, template_ids: Collection[UUID]) -> dict[UUID, str]:
+    """The slugs of templates; of none without a question."""
+    if not template_ids:
+        return {}
+    statement = select(col(WorkflowTemplate.id), col(WorkflowTemplate.slug))
+    found = await session.execute(statement.where(col(WorkflowTemplate.id).in_(template_ids)))
+    return {row[0]: row[1] for row in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """What would start a template: ids, and links as type and id of their entity."""
+
+    schedules: Sequence[UUID]
+    subscriptions: Sequence[UUID]
+    endpoints: Sequence[UUID]
+    links: Sequence[tuple[str, str]]
+
+
+async def find_what_starts(session: AsyncSession, template_id: UUID) -> Starting:
+    """All that names a template to be started, the earliest first."""
+    links = (
+        select(col(WorkflowTemplateLink.entity_type), col(WorkflowTemplateLink.entity_id))
+        .where(col(WorkflowTemplateLink.template_id) == template_id)
+        .order_by(col(WorkflowTemplateLink.id))
+    )
+    return Starting(
+        schedules=await _ids(session, ScheduleTrigger, template_id),
+        subscriptions=await _ids(session, Subscription, template_id),
+        endpoints=await _ids(session, WebhookEndpoint, template_id),
+        links=[(row[0], row[1]) for row in await session.execute(links)],
+    )
+
+
+async def _ids(
+    session: AsyncSession, table: type[ScheduleTrigger | Subscription | WebhookEndpoint], template_id: UUID
+) -> Sequence[UUID]:
+    statement = select(col(table.id)).where(col(table.template_id) == template_id).order_by(col(table.id))
+    return (await session.execute(statement)).scalars().all()

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import TemplateStatus, WorkflowTemplate
-from app.dependencies import Actor, CallerPart, Cursor, Limit, SessionPart
+from app.dependencies import Actor, CallerPart, Cursor, DatabasePart, Limit, SessionPart, TemporalPart
 from app.problem_details import problem_responses
 from app.templates import service
+from app.templates.deleting import delete_template
 from app.templates.queries import TemplateFilter, find_active_number, list_templates
 from app.templates.schemas import TemplateChange, TemplateCreate, TemplateView
 from app.wire import Page, encode_cursor, read_id_cursor
@@ -65,9 +66,11 @@ async def change(
 
 
 @router.delete("/{template}", status_code=204, summary="Delete a template", responses=STATE, name="deleteTemplate")
-async def delete(template: Reference, session: SessionPart, actor: Actor = None) -> None:
-    """With its versions and links. Codes: TEMPLATE_IN_USE when it has executions."""
-    await service.delete_template(session, template, actor)
+async def delete(template: Reference, database: DatabasePart, temporal: TemporalPart, actor: Actor = None) -> None:
+    """With its versions, and its links, subscriptions, schedules and webhook endpoints. Codes: TEMPLATE_IN_USE when it
+    has executions.
+    """
+    await delete_template(database, temporal, template, actor)
 
 
 @router.post("/{template}/pause", summary="Pause a template", responses=STATE, name="pauseTemplate")

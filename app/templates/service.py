@@ -5,10 +5,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, text
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 
 from app.audit.changes import Facts, record_change
 from app.audit.repeating import Asked, find_made, record_made
@@ -16,7 +15,7 @@ from app.audit.words import Action
 from app.db.tables import TemplateStatus, WorkflowTemplate
 from app.errors import Conflict, Invalid, NotFound
 from app.inbox.storing import NOTIFY
-from app.templates.queries import find_template, has_been_published, has_executions
+from app.templates.queries import find_template, has_been_published
 from app.templates.schemas import TemplateCreate
 from app.versions.queries import as_uuid
 
@@ -38,7 +37,7 @@ async def create_template(
     template = WorkflowTemplate(**(fields | {"slug": slug}))
     session.add(template)
     await _flush_slug(session, slug)
-    await record_made(session, asked, template.id, _facts(template))
+    await record_made(session, asked, template.id, facts(template))
     return template
 
 
@@ -60,26 +59,13 @@ async def change_template(
         _refuse_ambiguous_slug(slug)
         if await has_been_published(session, template.id):
             raise Conflict("SLUG_FIXED", f"{template.slug} has been published: its slug stays.")
-    before = _facts(template)
+    before = facts(template)
     for name, value in changes.items():
         setattr(template, name, value)
     await _flush_slug(session, slug)
     await _call_queued(session)
-    await record_change(session, "CHANGE_TEMPLATE", ("TEMPLATE", template.id), actor, before, _facts(template))
+    await record_change(session, "CHANGE_TEMPLATE", ("TEMPLATE", template.id), actor, before, facts(template))
     return template
-
-
-async def delete_template(session: AsyncSession, reference: str, actor: str | None = None) -> None:
-    """Deletes a template with its versions and links. Raises TEMPLATE_IN_USE when it was ever run."""
-    template = await get_template(session, reference, lock=True)
-    in_use = Conflict("TEMPLATE_IN_USE", f"{template.slug} has executions; archive it instead.")
-    if await has_executions(session, template.id):
-        raise in_use
-    try:
-        await session.execute(delete(WorkflowTemplate).where(col(WorkflowTemplate.id) == template.id))
-    except IntegrityError as error:
-        raise in_use from error
-    await record_change(session, "DELETE_TEMPLATE", ("TEMPLATE", template.id), actor, _facts(template), None)
 
 
 async def pause_template(session: AsyncSession, reference: str, actor: str | None = None) -> WorkflowTemplate:
@@ -137,11 +123,11 @@ async def _flush_slug(session: AsyncSession, slug: str) -> None:
 async def _set_status(
     session: AsyncSession, template: WorkflowTemplate, action: Action, actor: str | None, status: TemplateStatus
 ) -> WorkflowTemplate:
-    before = _facts(template)
+    before = facts(template)
     template.status = status
     await session.flush()
     await _call_queued(session)
-    await record_change(session, action, ("TEMPLATE", template.id), actor, before, _facts(template))
+    await record_change(session, action, ("TEMPLATE", template.id), actor, before, facts(template))
     return template
 
 
@@ -150,6 +136,6 @@ async def _call_queued(session: AsyncSession) -> None:
     await session.execute(text(NOTIFY))
 
 
-def _facts(template: WorkflowTemplate) -> Facts:
+def facts(template: WorkflowTemplate) -> Facts:
     """What the audit says of a template."""
     return template.model_dump(mode="json", exclude={"id", "created_at", "updated_at"})

@@ -10,7 +10,6 @@ from sqlmodel import col
 
 from app.db.event_tables import WebhookEndpoint, WebhookTally
 from app.db.session import Connection
-from app.db.tables import WorkflowTemplate
 
 
 async def find_endpoint(session: AsyncSession, endpoint_id: UUID, *, lock: bool = False) -> WebhookEndpoint | None:
@@ -37,13 +36,6 @@ async def list_endpoints_of(session: AsyncSession, trigger_key: str) -> Sequence
     """Every endpoint whose events are of a trigger."""
     statement = select(WebhookEndpoint).where(col(WebhookEndpoint.trigger_key) == trigger_key)
     return (await session.execute(statement.order_by(col(WebhookEndpoint.id)))).scalars().all()
-
-
-async def find_slugs(session: AsyncSession, template_ids: Collection[UUID]) -> dict[UUID, str]:
-    """The slugs of templates."""
-    statement = select(col(WorkflowTemplate.id), col(WorkflowTemplate.slug))
-    found = await session.execute(statement.where(col(WorkflowTemplate.id).in_(template_ids)))
-    return {row[0]: row[1] for row in found}
 
 
 async def list_tallies(session: AsyncSession, endpoint_ids: Collection[UUID]) -> Sequence[WebhookTally]:

@@ -12,10 +12,11 @@ from app.addresses import id_of
 from app.db.event_tables import WebhookEndpoint, WebhookTally
 from app.dependencies import Actor, CallerPart, Cursor, Limit, SessionPart, SettingsPart, VaultPart
 from app.problem_details import problem_responses
+from app.templates.queries import find_slugs
 from app.trigger_keys import DESCRIPTION as TRIGGER_KEY
 from app.webhooks import service
 from app.webhooks.paths import HOOKS_ADDRESS
-from app.webhooks.queries import find_slugs, list_endpoints, list_tallies
+from app.webhooks.queries import list_endpoints, list_tallies
 from app.webhooks.receiving import ACCEPTED, REPEATED
 from app.webhooks.schemas import Deliveries, EndpointChange, EndpointCreate, EndpointView, SecretRotation
 from app.wire import Page, encode_cursor, read_id_cursor
@@ -106,7 +107,7 @@ async def _views(session: AsyncSession, endpoints: Sequence[WebhookEndpoint]) ->
     for tally in await list_tallies(session, [endpoint.id for endpoint in endpoints]):
         tallies[tally.endpoint_id].append(tally)
     owners = {endpoint.template_id for endpoint in endpoints if endpoint.template_id is not None}
-    slugs = await find_slugs(session, owners) if owners else {}
+    slugs = await find_slugs(session, owners)
     return [_view(endpoint, slugs, tallies[endpoint.id]) for endpoint in endpoints]
 
 

@@ -15,11 +15,14 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 
 from app.db.session import Database
+from app.executions.repair import Repair
 from app.main import create_app
 from app.payloads.storage import PayloadStorage
 from app.settings import ApiSettings, ChangeSettings, ReconcilerSettings, SecretsSettings, Settings, TemporalSettings
 from app.temporal import Temporal
+from tests.app.scenes import Json, active_template
 from tests.app.shop import ORDERS, Shop, opened_shop, shop_settings
+from tests.app.tiny_workflow import running_worker
 from tests.conftest import MakeDatabase
 from worker import build_worker
 
@@ -66,7 +69,13 @@ async def temporal(settings: Settings, converter: DataConverter) -> Temporal:
 
 
 @pytest.fixture(scope="module")
-async def serve(database: Database, converter: DataConverter) -> AsyncIterator[Serve]:
+def repair() -> Repair | None:
+    """What mends states of runs that are taken up again; the engine does unless a module has another one."""
+    return None
+
+
+@pytest.fixture(scope="module")
+async def serve(database: Database, converter: DataConverter, repair: Repair | None) -> AsyncIterator[Serve]:
     """Serves an application on a free port of loopback until the module ends.
 
     It asks for what applications stand on, so that it ends before that does: their background tasks would open
@@ -75,7 +84,7 @@ async def serve(database: Database, converter: DataConverter) -> AsyncIterator[S
     async with AsyncExitStack() as stack:
 
         async def start(settings: Settings, database: Database, temporal: Temporal) -> httpx.AsyncClient:
-            return await stack.enter_async_context(serving(settings, database, temporal))
+            return await stack.enter_async_context(served(create_app(settings, database, temporal, repair)))
 
         yield start
 
@@ -106,6 +115,19 @@ async def shop(shop_of_module: Shop) -> AsyncIterator[Shop]:
 @pytest.fixture(scope="module")
 async def worker_client(temporal_address: str, converter: DataConverter) -> Client:
     return await Client.connect(temporal_address, data_converter=converter)
+
+
+@pytest.fixture(scope="module")
+async def stand_in(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
+    """A worker for the module that has the stand-in for the workflow, which does what its context says."""
+    async with running_worker(temporal_address, task_queue, converter):
+        yield
+
+
+@pytest.fixture(scope="module")
+async def template(api: httpx.AsyncClient) -> Json:
+    """A template that can be started, the same for the module."""
+    return await active_template(api, name="Tiny")
 
 
 @pytest.fixture

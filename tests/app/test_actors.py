@@ -1,22 +1,15 @@
 """Who does something, and with which key, in whatever script it is written."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from temporalio.converter import DataConverter
 
 from app.cli.api_client import Api
 from tests.app.scenes import active_template, ok, refused
 from tests.app.steering import audit, start
-from tests.app.tiny_workflow import running_worker
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 @pytest.mark.parametrize("actor", ["ann", "Zoë", "李"])

@@ -1,7 +1,6 @@
 """One deed on many executions."""
 
 import copy
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -20,13 +19,8 @@ from app.temporal import Temporal
 from tests.app.conftest import Serve
 from tests.app.scenes import PLAIN, Json, active_template, ok, publish, refused
 from tests.app.steering import ANN, asked, audit, row_of, start
-from tests.app.tiny_workflow import running_worker
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 async def several(api: httpx.AsyncClient, count: int) -> tuple[Json, list[str]]:

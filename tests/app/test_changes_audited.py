@@ -1,10 +1,16 @@
 """Every change of a template, a version or a link is in the audit: who, what, and what was there before and after."""
 
 from typing import Any
+from uuid import uuid4
 
 import httpx
+import pytest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
-from tests.app.scenes import PLAIN, Json, ok, refused
+from app.contracts import schedule_id_of
+from tests.app.clockwork import HOURLY, create_schedule
+from tests.app.scenes import PLAIN, Json, active_template, link, ok, refused
 
 ANN = {"X-Millrace-Actor": "ann"}
 
@@ -36,6 +42,48 @@ async def test_the_life_of_a_template_is_audited(api: httpx.AsyncClient) -> None
     assert archived == ("ARCHIVE_TEMPLATE", "ann", {"status": "DRAFT"}, {"status": "ARCHIVED"})
     assert resumed == ("RESUME_TEMPLATE", "ann", {"status": "ARCHIVED"}, {"status": "DRAFT"})
     assert (deleted[0], deleted[2]["name"], deleted[3]) == ("DELETE_TEMPLATE", "Other", None)
+
+
+async def test_what_goes_with_a_template_is_audited_and_gone_from_temporal(
+    api: httpx.AsyncClient, worker_client: Client
+) -> None:
+    template = await active_template(api)
+    mine = {"templateId": template["id"]}
+    schedules = [await create_schedule(api, HOURLY, mine | {"context": {}}) for _ in range(2)]
+    kept = await create_schedule(api, HOURLY)
+    body = mine | {"triggerKey": "test.tick"}
+    subscription = await ok(await api.post("/subscriptions", json=body), 201)
+    entity = await link(api, template)
+    hook = {
+        "name": "In",
+        "path": f"in-{uuid4().hex}",
+        "verification": {"scheme": "TOKEN"},
+        "secret": "a secret of ours",
+    }
+    hook |= mine
+    endpoint = await ok(await api.post("/webhook-endpoints", json=hook), 201)
+    assert (await api.delete(f"/templates/{template['id']}", headers=ANN)).status_code == 204
+    went = [("SCHEDULE", one["id"], "DELETE_SCHEDULE") for one in schedules]
+    went += [("SUBSCRIPTION", subscription["id"], "DELETE_SUBSCRIPTION"), ("LINK", entity, "UNLINK")]
+    went += [("WEBHOOK_ENDPOINT", endpoint["id"], "DELETE_WEBHOOK_ENDPOINT")]
+    for kind, subject, action in went:
+        deleted = (await audited(api, kind, subject))[-1]
+        assert (deleted[:2], deleted[3]) == ((action, "ann"), None), kind
+        assert template["id"] in str(deleted[2])
+    for one in schedules:
+        with pytest.raises(RPCError) as missing:
+            await worker_client.get_schedule_handle(schedule_id_of(one["id"])).describe()
+        assert missing.value.status == RPCStatusCode.NOT_FOUND
+    await worker_client.get_schedule_handle(schedule_id_of(kept["id"])).describe()
+
+
+async def test_what_goes_with_a_template_stays_when_it_does(api: httpx.AsyncClient) -> None:
+    template = await active_template(api)
+    schedule = await create_schedule(api, HOURLY, {"templateId": template["id"], "context": {}})
+    await ok(await api.post(f"/templates/{template['id']}/execute", json={"context": {}}), 202)
+    refused(await api.delete(f"/templates/{template['id']}", headers=ANN), 409, "TEMPLATE_IN_USE")
+    assert [one[0] for one in await audited(api, "SCHEDULE", schedule["id"])] == ["CREATE_SCHEDULE"]
+    await ok(await api.get(f"/schedules/{schedule['id']}/next"))
 
 
 async def test_the_life_of_a_version_is_audited(api: httpx.AsyncClient) -> None:

@@ -66,3 +66,16 @@ async def test_a_trigger_is_created_subscribed_to_tried_and_deleted(api: httpx.A
     await said(api, "triggers", "delete", key)
     code, _, err = await millrace(api, "triggers", "show", key)
     assert (code, "TRIGGER_NOT_FOUND" in err) == (1, True)
+
+
+async def test_a_subscription_that_resumes_is_made_by_options_and_warned_of(api: httpx.AsyncClient) -> None:
+    template, key = await active_template(api), "webhook_generic"
+    how = ("--mode", "resume", "--signal", "paid", "--correlation-key", "{{ body.id }}")
+    made = await answered(api, "subscriptions", "create", template["slug"], key, *how)
+    assert (made["mode"], made["signal"], made["correlationKey"]) == ("RESUME", "paid", "{{ body.id }}")
+    told = await said(api, "subscriptions", "change", made["id"], "--correlation-key", "{{ body.order }}")
+    assert "{{ body.order }}" in told
+    assert "SIGNAL_UNKNOWN" in told
+    payload = '{"body": {"order": 1}}'
+    assert "SIGNAL_UNKNOWN" in await said(api, "subscriptions", "explain", made["id"], "--payload", payload)
+    assert "SIGNAL_UNKNOWN" in await said(api, "triggers", "fire", key, "--dry-run", "--payload", payload)

@@ -79,7 +79,6 @@ def test_a_connection_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) 
     ("name", "url", "said"),
     [
         ("SHOP", "mysql://reader:hunter2@db/shop", "begins with postgresql://"),
-        ("MILLRACE", "postgresql://reader:hunter2@db/shop", "is not millrace"),
         ("9TO5", "postgresql://reader:hunter2@db/shop", "letters, digits and underscores"),
     ],
 )
@@ -180,6 +179,33 @@ async def test_a_query_that_its_user_may_not_ask_is_told_as_that(
             await try_query(connection, "shop", read_query("SELECT * FROM goods WHERE at > :cursor"))
     assert refused.value.code == "CONNECTION_NOT_PERMITTED"
     await admin.execute("DROP ROLE stranger")
+
+
+async def test_millraces_own_database_is_read_as_the_user_that_is_configured_for_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, admin: Connection
+) -> None:
+    await admin.execute("CREATE TABLE IF NOT EXISTS webhook (secret text)")
+    await admin.execute("DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; GRANT SELECT ON goods TO reader")
+    monkeypatch.setenv("MILLRACE_CONNECTIONS__MILLRACE", dsn(url).replace("postgres@", "reader@"))
+    own = Connections(url, Settings().connections)
+    async with own.reading("millrace") as connection:
+        assert await try_query(connection, "millrace", read_query("SELECT id FROM goods")) == ["id"]
+    # Also where no plan of PostgreSQL's names the table.
+    for text in (
+        "SELECT secret FROM webhook",
+        "SELECT query_to_xml('SELECT secret FROM webhook', true, true, '') AS x",
+    ):
+        with pytest.raises(AppError) as refused:
+            async with (
+                own.reading("millrace") as connection,
+                aclosing(rows_of(connection, "millrace", read_query(text))) as rows,
+            ):
+                await anext(rows)
+        assert refused.value.code == "CONNECTION_NOT_PERMITTED"
+    # What Millrace does there itself it does as itself.
+    async with own.opened("millrace") as connection:
+        assert await connection.fetchval("SELECT current_user") == "postgres"
+    await admin.execute("DROP OWNED BY reader; DROP ROLE reader; DROP TABLE webhook")
 
 
 @pytest.mark.parametrize(

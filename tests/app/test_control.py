@@ -1,7 +1,6 @@
 """Steering one execution, with a worker that speaks the contracts; each deed is in the audit."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -19,18 +18,8 @@ from app.temporal import Temporal
 from tests.app.conftest import Serve
 from tests.app.scenes import Json, active_template, ok, publish, refused
 from tests.app.steering import ANN, asked, audit, row_of, start
-from tests.app.tiny_workflow import running_worker
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api, name="Tiny")
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 @pytest.mark.parametrize(("name", "status"), [("go", "DELIVERED"), ("later", "BUFFERED")])

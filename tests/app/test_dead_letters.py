@@ -1,30 +1,18 @@
 """Dead letters: listed, narrowed, purged by people and by age."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
 import pytest
 from temporalio.client import Client
-from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.executions.reconciler import reconcile_once
 from app.temporal import Temporal
 from tests.app.scenes import Json, active_template, ok, refused
 from tests.app.steering import ANN, failed
-from tests.app.tiny_workflow import running_worker
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api, name="Tiny")
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 async def test_dead_letters_are_listed_narrowed_and_purged(

@@ -1,7 +1,6 @@
 """Reading, completing and cancelling executions, with a worker that speaks the contracts."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -10,25 +9,14 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.converter import DataConverter
 
 from app.contracts import ChildToRegister, CloseExecution, RegisterChildren
 from app.db.session import Database
 from app.db.tables import WorkflowExecution
 from app.executions.lifecycle import close_execution, register_children
 from tests.app.scenes import Json, active_template, link, ok, purchase, refused
-from tests.app.tiny_workflow import running_worker
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api, name="Tiny")
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 async def _start(api: httpx.AsyncClient, template: Json, do: str = "wait") -> str:

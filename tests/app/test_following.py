@@ -22,14 +22,9 @@ from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.conftest import Serve, served
 from tests.app.scenes import Json, active_template, ok, refused
-from tests.app.tiny_workflow import running_worker
 from tests.wire_cutter import relayed
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Lists by runtime status: full pages, in order, of closed rows and of runs that ended without saying so."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -18,19 +17,9 @@ from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.conftest import Serve
 from tests.app.scenes import Json, active_template, ok
-from tests.app.tiny_workflow import running_worker
 from tests.wire_cutter import relayed
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api)
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 async def _close(database: Database, execution_id: str, closed_as: str) -> None:

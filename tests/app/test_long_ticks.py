@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -10,26 +9,18 @@ from temporalio.client import Client
 
 from app.contracts import TICK_WORKFLOW, schedule_id_of
 from app.db.session import Database
-from app.embedded import start_temporal
-from app.processes import OwnProcess
 from tests.app.clockwork import NEVER, create_schedule, events_of, until, until_events
 from tests.app.scenes import Json, active_template, ok
 from tests.app.test_schedule_ticks import WAITING
+from tests.short_histories import suggesting_early
 
 SUGGESTED_AFTER = 12
 
 
 @pytest.fixture(scope="module")
 async def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    started: list[OwnProcess] = []
-    home: Path = tmp_path_factory.mktemp("temporal")
-    option = f"limit.historyCount.suggestContinueAsNew={SUGGESTED_AFTER}"
-    try:
-        server = await start_temporal(home, started.append, throwaway=True, options=("--dynamic-config-value", option))
-        yield server.address
-    finally:
-        for process in started:
-            await process.stop()
+    async with suggesting_early(tmp_path_factory.mktemp("temporal"), SUGGESTED_AFTER) as address:
+        yield address
 
 
 async def _running_tick(api: httpx.AsyncClient, client: Client, schedule: Json) -> str:
@@ -48,8 +39,6 @@ async def _running_tick(api: httpx.AsyncClient, client: Client, schedule: Json) 
         return any(one.id.startswith(wanted) for one in [each async for each in client.list_workflows(query)])
 
     await until(continued)
-    # Two that are asked for within one second are one.
-    await asyncio.sleep(1.1)
     return execution
 
 

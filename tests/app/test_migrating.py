@@ -1,31 +1,19 @@
 """Going on with another version: tried out, made, refused, and settled when the answer was lost."""
 
 import copy
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from temporalio.converter import DataConverter
 
 from app.db.session import Database
 from app.executions.reconciler import reconcile_once
 from app.temporal import Temporal
 from tests.app.scenes import PLAIN, Json, active_template, ok, publish, refused
 from tests.app.steering import ANN, audit, row_of, start
-from tests.app.tiny_workflow import running_worker
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api, name="Tiny")
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 async def test_a_migration_is_tried_out_then_made_and_remembered(

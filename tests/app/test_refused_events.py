@@ -1,25 +1,18 @@
 """Events that are stored and refused: the refusal names the event, so that it can be found and delivered again."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import httpx
 import pytest
-from temporalio.converter import DataConverter
 
 from tests.app.scenes import Json, activate, active_template, create_template, link, ok, publish, purchase, refused
 from tests.app.scenes import webhook as create_webhook
-from tests.app.tiny_workflow import running_worker
+
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 PURCHASES = "/triggers/product-purchases"
 REQUESTS = "/triggers/service-requests"
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
 
 
 @pytest.mark.parametrize(("path", "entity_type"), [(PURCHASES, "PRODUCT"), (REQUESTS, "SERVICE_CATALOG")])

@@ -203,6 +203,21 @@ async def test_firing_again_with_the_same_key_is_the_same_event(api: httpx.Async
     assert [event.payload for event in await stored(database, made["key"])] == [{"a": 1}]
 
 
+async def test_firing_again_with_the_same_key_is_the_same_event_whatever_has_become_of_the_trigger(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    made = await create(api)
+    path, headers = f"/registry/triggers/{made['key']}", ANN | {"Idempotency-Key": "once"}
+    first = await ok(await api.post(f"{path}/test", json={}, headers=headers), 202)
+    await ok(await api.patch(path, json={"samplePayload": {"another": 1}}))
+    assert await ok(await api.post(f"{path}/test", json={}, headers=headers), 202) == first
+    assert (await api.delete(path)).status_code == 204
+    assert await ok(await api.post(f"{path}/test", json={}, headers=headers), 202) == first
+    again = await api.post(f"{path}/test", json={"payload": 1}, headers=headers)
+    assert refused(again, 409, "IDEMPOTENCY_CONFLICT")["eventRecordId"] == first["eventRecordId"]
+    assert len(await stored(database, made["key"])) == 1
+
+
 async def test_a_trigger_that_is_not_there_cannot_be_fired(api: httpx.AsyncClient) -> None:
     refused(await api.post("/registry/triggers/nobody/test", json={}), 404, "TRIGGER_NOT_FOUND")
     refused(await api.post("/registry/triggers/nobody/test", json={"dryRun": True}), 404, "TRIGGER_NOT_FOUND")

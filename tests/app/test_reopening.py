@@ -1,7 +1,6 @@
 """Retry and resume-from: one execution, another run, whatever dies in between."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,28 +19,17 @@ from app.main import create_app
 from app.settings import Settings
 from app.temporal import Temporal
 from tests.app.conftest import served
-from tests.app.scenes import Json, active_template, ok, refused
+from tests.app.scenes import Json, ok, refused
 from tests.app.steering import ANN, FakeRepair, audit, close, ended, failed, row_of, start
-from tests.app.tiny_workflow import running_worker
+
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 NOW = timedelta(0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
 @pytest.fixture(scope="module")
-async def api(settings: Settings, database: Database, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(create_app(settings, database, temporal, FakeRepair())) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api, name="Tiny")
+def repair() -> FakeRepair:
+    return FakeRepair()
 
 
 async def test_a_failed_execution_is_retried_from_its_dead_letter_as_the_same_execution(
@@ -225,13 +213,17 @@ class DyingTemporal(Temporal):
 
 
 async def _decided_and_then_died(
-    settings: Settings, database: Database, converter: DataConverter, execution_id: str
+    settings: Settings,
+    database: Database,
+    converter: DataConverter,
+    execution_id: str,
+    headers: dict[str, str] | None = None,
 ) -> None:
     """A process that decides on a retry and then can no longer reach Temporal."""
     temporal = DyingTemporal(settings.temporal, converter)
     async with served(create_app(settings, database, temporal, FakeRepair())) as other:
         temporal.dies_at = 2
-        answer = await ok(await other.post(f"/executions/{execution_id}/retry"), 202)
+        answer = await ok(await other.post(f"/executions/{execution_id}/retry", headers=headers), 202)
         assert answer["runId"] is None
 
 
@@ -314,6 +306,30 @@ async def test_what_temporal_will_never_take_is_closed_again_as_it_was(
     assert [turn["status"] for turn in turns] == ["REFUSED", "REFUSED"]
     # Where the queue has a name that Temporal takes, the same key is free for another try.
     assert (await ok(await api.post(f"/executions/{execution_id}/retry", headers=headers), 202))["runId"]
+
+
+async def test_a_retry_that_temporal_refuses_after_it_was_accepted_is_audited_so_and_leaves_its_key_free(
+    settings: Settings,
+    database: Database,
+    converter: DataConverter,
+    api: httpx.AsyncClient,
+    template: Json,
+    temporal_client: Client,
+) -> None:
+    execution_id = await failed(api, database, template, temporal_client, {"wait": True})
+    headers = {"Idempotency-Key": "late"}
+    await _decided_and_then_died(settings, database, converter, execution_id, headers)
+    odd = settings.model_copy(deep=True)
+    odd.temporal.task_queue = "longer than any queue's name " * 100
+    assert (await reconcile_once(database, Temporal(odd.temporal, converter), NOW)).reopened == 0
+    [event] = await audit(api, execution_id)
+    assert (event["action"], event["result"]) == ("RETRY", "START_REFUSED")
+    assert (await row_of(database, execution_id)).closed_as == "FAILED"
+
+    answer = await ok(await api.post(f"/executions/{execution_id}/retry", headers=headers), 202)
+    assert await ok(await api.post(f"/executions/{execution_id}/retry", headers=headers), 202) == answer
+    results = [one["result"] for one in await audit(api, execution_id)]
+    assert results == ["REPEATED", "DONE", "START_REFUSED"]
 
 
 async def test_two_retries_at_the_same_moment_make_one_run(

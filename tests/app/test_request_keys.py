@@ -1,29 +1,17 @@
 """Requests that are repeated with their key: done once, answered alike; and keys that are used for something else."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from temporalio.client import Client
-from temporalio.converter import DataConverter
 
 from tests.app.scenes import Json, active_template, ok, publish, refused
 from tests.app.steering import ANN, asked, audit, ended, start
-from tests.app.tiny_workflow import running_worker
+
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 KEY = {**ANN, "Idempotency-Key": "once"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Twenty requests under one key at the very same moment: one deed, once in the audit, and twenty equal answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -10,38 +9,22 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 from temporalio.client import Client
-from temporalio.converter import DataConverter
 
 from app.audit.service import PENDING, REPEATED, audited, of_execution
 from app.db.session import Database
 from app.db.tables import AuditEvent
-from app.main import create_app
-from app.settings import Settings
-from app.temporal import Temporal
-from tests.app.conftest import served
 from tests.app.scenes import Json, active_template, create_template, link, ok, publish, purchase, refused
 from tests.app.steering import ANN, FakeRepair, asked, audit, failed, start
-from tests.app.tiny_workflow import running_worker
+
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 TIMES = 20
 KEY = {**ANN, "Idempotency-Key": "once"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
-
-
 @pytest.fixture(scope="module")
-async def api(settings: Settings, database: Database, temporal: Temporal) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(create_app(settings, database, temporal, FakeRepair())) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-async def template(api: httpx.AsyncClient) -> Json:
-    return await active_template(api)
+def repair() -> FakeRepair:
+    return FakeRepair()
 
 
 async def at_once(api: httpx.AsyncClient, path: str, body: Json, statuses: set[int]) -> list[Json]:

@@ -60,6 +60,27 @@ async def test_a_schedule_says_its_target_and_its_window_as_it_was_told_them(api
     assert (created["target"], created["catchUpWindow"]) == (made["target"], 3600)
 
 
+async def test_a_schedule_names_its_template_by_its_slug_too(api: httpx.AsyncClient) -> None:
+    template = await active_template(api)
+    made = await create_schedule(api, HOURLY, {"templateId": template["id"], "context": {}})
+    other = await create_schedule(api, HOURLY)
+    assert (made["template"], other["template"]) == (template["slug"], None)
+    path = f"/schedules/{made['id']}"
+    answers = [await ok(await api.get(path)), await ok(await api.patch(path, json={"note": "so"}))]
+    answers += [await ok(await api.post(f"{path}/{deed}")) for deed in ("pause", "resume")]
+    answers += [one for one in (await ok(await api.get("/schedules")))["items"] if one["id"] == made["id"]]
+    assert [one["template"] for one in answers] == [template["slug"]] * 5
+    refused(await api.patch(path, json={"template": "another"}), 422, "REQUEST_INVALID")
+
+
+async def test_the_next_times_say_in_which_zone_they_are_meant(api: httpx.AsyncClient) -> None:
+    spec = {"cron": ["30 2 * * *"], "timeZone": "Europe/Berlin"}
+    made = await create_schedule(api, spec)
+    assert (await ok(await api.get(f"/schedules/{made['id']}/next")))["timeZone"] == "Europe/Berlin"
+    assert (await ok(await api.post("/schedules/preview", json=spec)))["timeZone"] == "Europe/Berlin"
+    assert (await ok(await api.post("/schedules/preview", json=HOURLY)))["timeZone"] == "UTC"
+
+
 async def test_a_schedule_is_renamed_paused_and_noted_by_a_change(api: httpx.AsyncClient) -> None:
     made, other = await create_schedule(api, HOURLY), await create_schedule(api, HOURLY)
     name = f"s-{uuid4().hex}"

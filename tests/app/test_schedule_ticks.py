@@ -179,7 +179,6 @@ async def test_the_next_time_ends_what_the_last_one_started(
     schedule = await create_schedule(api, NEVER, target, overlap=overlap)
     await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
     execution = await _started(api, schedule)
-    await asyncio.sleep(1)
     await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
     await until_events(database, schedule, 2)
 
@@ -217,7 +216,6 @@ async def test_the_workflow_of_a_tick_replays_from_its_history(
     for count in (1, 2):
         await ok(await api.post(f"/schedules/{schedule['id']}/run"), 202)
         await _started(api, schedule, count)
-        await asyncio.sleep(1.1)
     again = Replayer(workflows=[TickRun], data_converter=worker_client.data_converter)
     query = f"TaskQueue = '{settings.temporal.task_queue}' AND WorkflowType = '{TICK_WORKFLOW}'"
     replayed = 0

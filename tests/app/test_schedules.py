@@ -24,7 +24,7 @@ from app.settings import Settings, TemporalSettings
 from app.temporal import Temporal
 from tests.app.clockwork import HOURLY, NEVER, create_schedule, until
 from tests.app.conftest import Serve
-from tests.app.scenes import Json, ok, refused
+from tests.app.scenes import Json, active_template, ok, refused
 
 
 async def test_a_schedule_is_read_changed_listed_and_deleted(api: httpx.AsyncClient, worker_client: Client) -> None:
@@ -228,6 +228,25 @@ async def test_the_command_line_does_what_the_api_does(api: httpx.AsyncClient, t
     assert name in said["list"].stdout
     gone = await asyncio.to_thread(_millrace, api, "show", name)
     assert (gone.returncode, "SCHEDULE_NOT_FOUND" in gone.stderr) == (1, True)
+
+
+async def test_the_command_line_shows_slugs_and_times_of_the_schedules_own_zone(
+    api: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    template = await active_template(api)
+    spec = {"cron": ["30 2 * * *"], "timeZone": "America/New_York"}
+    made = await create_schedule(api, spec, {"templateId": template["id"], "context": {}})
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(spec))
+    since = ("--count", "2", "--after", "2027-03-12T12:00:00Z")
+    # On 14 March 02:30 is skipped there.
+    expected = ["2027-03-13 02:30:00 -05:00", "2027-03-15 02:30:00 -04:00"]
+    for words in (("next", made["name"], *since), ("preview", str(file), *since)):
+        assert (await asyncio.to_thread(_millrace, api, *words)).stdout.splitlines() == expected
+    for words in (("list",), ("show", made["name"])):
+        told = (await asyncio.to_thread(_millrace, api, *words)).stdout
+        assert template["slug"] in told
+        assert template["id"] not in told
 
 
 async def test_what_a_schedule_brought_in_is_read_page_by_page_the_latest_first(

@@ -1,5 +1,6 @@
 """Subscriptions: a template hears of a trigger, and everything about it is checked when it is saved."""
 
+import copy
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ import pytest
 from app.db.session import Database
 from app.db.statuses import EventSource
 from app.inbox.storing import Incoming, store
-from tests.app.scenes import Json, active_template, create_template, ok, refused
+from tests.app.scenes import PLAIN, Json, active_template, create_template, ok, refused
 from tests.app.test_changes_audited import audited
 
 ANN = {"X-Millrace-Actor": "ann"}
@@ -144,6 +145,43 @@ async def test_a_template_that_is_not_active_is_a_warning(api: httpx.AsyncClient
     activated = await ok(await api.post(f"/subscriptions/{made['id']}/activate"))
     assert activated["status"] == "ACTIVE"
     assert [each["code"] for each in activated["warnings"]] == ["TEMPLATE_NOT_ACTIVE"]
+
+
+def _waiting_for(signal: Any) -> Json:
+    definition = copy.deepcopy(PLAIN)
+    definition["steps"][1] = {"id": "note", "type": "SYS_WAIT_SIGNAL", "name": "Wait", "signal": signal}
+    return definition
+
+
+@pytest.mark.parametrize("mode", ["RESUME", "START_OR_RESUME"])
+async def test_a_signal_that_no_step_takes_is_a_warning(api: httpx.AsyncClient, mode: str) -> None:
+    template = await active_template(api, _waiting_for("shipped"))
+    made = await ok(await subscribe(api, template, **(RESUME | {"mode": mode})), 201)
+    [warning] = made["warnings"]
+    assert warning["code"] == "SIGNAL_UNKNOWN"
+    assert warning["message"] == f"The steps of {template['slug']}'s active version take no signal paid, but: shipped."
+    path = f"/subscriptions/{made['id']}"
+    assert (await ok(await api.get(path)))["warnings"] == [warning]
+    listed = await ok(await api.get("/subscriptions", params={"template": template["slug"]}))
+    assert listed["items"][0]["warnings"] == [warning]
+    body = {"payload": {"body": {"id": 1}}}
+    assert (await ok(await api.post(f"{path}/explain", json=body)))["warnings"] == [warning]
+    tested = await ok(await api.post("/registry/triggers/webhook_generic/test", json=body | {"dryRun": True}))
+    assert [one["warnings"] for one in tested["subscriptions"] if one["subscriptionId"] == made["id"]] == [[warning]]
+    assert (await ok(await api.patch(path, json={"signal": "shipped"})))["warnings"] == []
+
+
+async def test_a_signal_for_steps_that_take_none_is_a_warning(api: httpx.AsyncClient) -> None:
+    made = await ok(await subscribe(api, **RESUME), 201)
+    assert made["warnings"][0]["message"].endswith("active version take no signal.")
+    assert (await ok(await api.patch(f"/subscriptions/{made['id']}", json={"mode": "START", "signal": None})))[
+        "warnings"
+    ] == []
+
+
+async def test_a_signal_whose_name_is_only_known_when_it_is_waited_for_is_no_warning(api: httpx.AsyncClient) -> None:
+    template = await active_template(api, _waiting_for({"type": "expr", "expr": "__context__.which"}))
+    assert (await ok(await subscribe(api, template, **RESUME), 201))["warnings"] == []
 
 
 async def test_activation_checks_anew_what_the_trigger_asks_for(api: httpx.AsyncClient) -> None:

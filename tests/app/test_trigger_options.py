@@ -248,6 +248,22 @@ async def test_a_table_that_has_gone_since_is_told(api: httpx.AsyncClient, shop:
     refused(await api.get(f"{path}/options", params={"property": "p"}), 422, "TABLE_UNKNOWN")
 
 
+async def test_a_trigger_that_is_made_again_under_its_key_is_the_first_though_its_table_has_gone(
+    api: httpx.AsyncClient, shop: str
+) -> None:
+    connection = await asyncpg.connect(shop.replace("postgresql+asyncpg://", "postgresql://"))
+    await connection.execute("CREATE TABLE brief (id int)")
+    body = {"key": f"t_{uuid4().hex}", "name": "T", "category": "external", "source": "manual"}
+    body |= {"properties": [choice("p", rows(table="brief", labelColumn="id"))]}
+    headers = {"Idempotency-Key": uuid4().hex}
+    first = await ok(await api.post("/registry/triggers", json=body, headers=headers), 201)
+    await connection.execute("DROP TABLE brief")
+    await connection.close()
+    assert await ok(await api.post("/registry/triggers", json=body, headers=headers), 201) == first
+    refused(await api.post("/registry/triggers", json=body | {"name": "U"}, headers=headers), 409,
+            "IDEMPOTENCY_CONFLICT")  # fmt: skip
+
+
 async def test_templates_of_millrace_itself_can_be_options(api: httpx.AsyncClient) -> None:
     template = await active_template(api)
     source = {"type": "database", "table": "workflow_template", "valueColumn": "slug", "cache": False}

@@ -1,25 +1,18 @@
 """Endpoints that answer with the result of what they start."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
 from sqlmodel import col
-from temporalio.converter import DataConverter
 
 from app.db.event_tables import Subscription, TriggerDefinition
 from app.db.session import Database
 from tests.app.scenes import Json, active_template, ok, refused, webhook
-from tests.app.tiny_workflow import running_worker
 
-
-@pytest.fixture(scope="module", autouse=True)
-async def worker(temporal_address: str, task_queue: str, converter: DataConverter) -> AsyncIterator[None]:
-    async with running_worker(temporal_address, task_queue, converter):
-        yield
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 async def subscribed(api: httpx.AsyncClient, database: Database, seconds: float = 10, **context: Any) -> Json:

@@ -299,6 +299,17 @@ def test_a_delay_that_was_pending_is_over_at_the_time_it_was_set_for() -> None:
     assert world.state.steps["later"].visits == 1
 
 
+def test_a_person_whose_time_ran_out_and_failed_the_run_is_given_all_of_it_again() -> None:
+    escalation = {"assignment": {"candidateGroups": ["chiefs"]}}
+    person = confirm("person", timeout="PT2H", dueIn="PT1H", escalation=escalation)
+    world = World(line(person)).fire("person#1/due").fire("person#1/timeout")
+    world.tick(86_400_000)
+    retried(world)
+    assert world.command("person#1").due == world.at + 3_600_000
+    assert world.command("person#1/due").due == world.at + 3_600_000
+    assert world.command("person#1/timeout").due == world.at + 7_200_000
+
+
 def test_a_delay_that_has_come_due_meanwhile_is_over_at_once() -> None:
     world = World(beside(step("later", "SYS_DELAY", duration="PT1H"))).failed("bad#1")
     world.tick(7_200_000)

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
-from app.embedded import start_temporal
-from app.processes import OwnProcess
+from tests.short_histories import suggesting_early
 from tests.workflows.counterpart import Counterpart, serving_counterpart
 from tests.workflows.harness import Executions, executions_on
 from tests.workflows.killing import Workers
@@ -28,15 +27,17 @@ def _little_garbage() -> Iterator[None]:
 @pytest.fixture(scope="module")
 async def short_histories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A client of a server that suggests to continue as new early."""
-    started: list[OwnProcess] = []
-    home: Path = tmp_path_factory.mktemp("temporal")
-    option = f"limit.historyCount.suggestContinueAsNew={SUGGESTED_AFTER}"
-    try:
-        server = await start_temporal(home, started.append, throwaway=True, options=("--dynamic-config-value", option))
-        yield await Client.connect(server.address)
-    finally:
-        for process in started:
-            await process.stop()
+    async with suggesting_early(tmp_path_factory.mktemp("temporal"), SUGGESTED_AFTER) as address:
+        yield await Client.connect(address)
+
+
+@pytest.fixture
+async def renewed(short_histories: Client, database_url: str) -> AsyncIterator[Executions]:
+    """Executions with a worker on that server; every history is replayed in the end."""
+    async with executions_on(short_histories, database_url) as subject:
+        async with subject.worker():
+            yield subject
+        await subject.replay_all()
 
 
 @pytest.fixture
@@ -49,7 +50,9 @@ async def executions(temporal_client: Client, database_url: str) -> AsyncIterato
 @pytest.fixture
 async def cached(executions: Executions) -> AsyncIterator[Executions]:
     """Executions with a worker that keeps runs in memory, for trees of runs: without a cache the SDK lets a task of
-    one run wait, until it times out, while another one's local activity is under way.
+    one run wait, until it times out, while another one's local activity is under way. And for steps that are steered
+    while their rows are written: it forgets a run in the middle of a local activity, and judges an update beforehand
+    of what has come before it.
     """
     async with executions.worker():
         yield executions

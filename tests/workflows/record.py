@@ -28,6 +28,7 @@ from tests.workflows.memory_blobs import dump_blobs
 from tests.workflows.recorded_runs import (
     asked_together,
     awaited,
+    counted,
     migrated,
     moved,
     rows_insisted_on,
@@ -217,6 +218,7 @@ SCENARIOS: dict[str, Callable[[Executions], Awaitable[Handle]]] = {
     "withdrawn-tick": lambda executions: withdrawn_tick(executions, "recorded-slow"),
     "backfilled": lambda executions: backfilled(executions, LEAF),
     "waited": waited,
+    "counted": counted,
     "backfill-told-at-the-end": backfill_told_at_the_end,
 }
 

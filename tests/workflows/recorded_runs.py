@@ -10,11 +10,26 @@ from temporalio.common import RawValue
 
 from app.payloads.content import definition_payload
 from app.run_contracts import MIGRATE, MIGRATE_INLINE, MigrationReport, MigrationRequest
-from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, policy_join, split, step
+from tests.documents import (
+    action,
+    arrow,
+    batch,
+    child,
+    confirm,
+    document,
+    expr,
+    join,
+    line,
+    policy_join,
+    put,
+    split,
+    step,
+)
 from tests.workflows.harness import Executions, Handle, event_types
 
 UNDOABLE = "recorded-undoable"
 HALF = "recorded-half"
+SHORT = "recorded-n"
 
 _CHILD_STARTED = "child_workflow_execution_started_event_attributes"
 
@@ -169,6 +184,23 @@ async def asked_together(executions: Executions) -> Handle:
     await asyncio.gather(*(executions.complete(handle, "person", comment="same") for _ in range(2)))
     await executions.deliver(handle, "p", 1)
     return await _ended(handle)
+
+
+async def counted(executions: Executions) -> Handle:
+    """Results that are counted: of items, of iterations, and of chunks."""
+    mapping = [{"targetPath": "n", "value": expr("__each__")}]
+    leaf = {"childWorkflowTemplateVersionId": f"{SHORT}@1.0.0", "inputMapping": mapping}
+    await executions.template(SHORT, line(put("n", n=1)))
+    return await _ended(
+        await executions.start(
+            line(
+                action("each", parameters={"n": expr("__each__")}, forEach={"iterable": _items("[1..3]")}),
+                action("again", parameters={"n": expr("__iteration__")}, repeat={"until": "__iteration__ = 2"}),
+                batch("many", "[1..501]", concurrency=8, **leaf),
+                output=expr("$count(__steps__.many)"),
+            )
+        )
+    )
 
 
 def _items(source: str) -> dict[str, object]:

@@ -13,7 +13,7 @@ from app.executions.step_scan import MOST_EVENTS, Wanted
 from app.run_contracts import COMPLETE_STEP, StepCompletion
 from app.settings import TemporalSettings
 from app.temporal import Temporal
-from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, split
+from tests.documents import action, arrow, batch, child, confirm, document, expr, join, line, split, step
 from tests.workflows.harness import Executions, Handle
 from tests.workflows.test_execution import loop_of_actions
 
@@ -247,3 +247,21 @@ async def test_without_a_worker_history_is_read_all_the_same(executions: Executi
     detail = await read(executions, handle, "call")
     assert only(detail).output["n"] == 1
     assert (detail.status, detail.problem and detail.problem.code) == (None, "WORKER_UNAVAILABLE")
+
+
+async def test_signals_by_a_name_that_the_step_works_out_are_read_and_the_names_shown(running: Executions) -> None:
+    signals = [step(name, "SYS_WAIT_SIGNAL", signal=expr(f"'{name}-' & __context__.n")) for name in ("early", "paid")]
+    handle = await running.start(line(confirm("ask"), *signals), {"n": 7})
+    await running.waits_for(handle, "ask")
+    await handle.signal("early-7", "buffered")
+    await handle.signal("another", "nobody's")
+    assert (await read(running, handle, "early")).signals == [], "nobody knows yet that it is meant"
+    await running.complete(handle, "ask")
+    view = await running.waits_for(handle, "paid")
+    assert view.waiting_for[0].signal == "paid-7"
+    await handle.signal("paid-7", "plain")
+    await handle.result()
+    for name, payload in (("early", "buffered"), ("paid", "plain")):
+        detail = await read(running, handle, name)
+        assert detail.signal_names == [f"{name}-7"]
+        assert [(call.name, call.input) for call in detail.signals] == [(f"{name}-7", payload)]

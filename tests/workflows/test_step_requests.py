@@ -66,23 +66,23 @@ async def is_parked(executions: Executions, handle: Handle, step_id: str, kind: 
     raise AssertionError(f"{step_id} does not wait for {kind} but for {wait.kind}")
 
 
-async def test_what_operators_did_to_a_step_is_shown_with_who_they_were(running: Executions) -> None:
+async def test_what_operators_did_to_a_step_is_shown_with_who_they_were(cached: Executions) -> None:
     broken = action("bad", actionKey="test.fail", parameters={"code": "A"}, onFailure="INCIDENT")
     asks = action("ask", actionKey="test.ask", parameters={"question": "why?"})
-    handle = await running.start(line(broken, asks, delay("nap", "PT1H")))
-    await is_parked(running, handle, "bad", "INCIDENT", "A")
-    await running.control(
+    handle = await cached.start(line(broken, asks, delay("nap", "PT1H")))
+    await is_parked(cached, handle, "bad", "INCIDENT", "A")
+    await cached.control(
         handle, "RETRY_INCIDENT", "bad", actor="ann", edit_parameters=True, parameters={"code": "B"}, reason="again"
     )
-    await is_parked(running, handle, "bad", "INCIDENT", "B")
-    await running.control(handle, "COMPLETE_INCIDENT", "bad", actor="bob", output={"by": "hand"})
-    await is_parked(running, handle, "ask", "SUSPENDED")
-    await running.control(handle, "RESUME_STEP", "ask", actor="cleo", data="so")
-    await running.waits_for(handle, "nap")
-    await running.control(handle, "SKIP_TIMER", "nap", actor="dan")
+    await is_parked(cached, handle, "bad", "INCIDENT", "B")
+    await cached.control(handle, "COMPLETE_INCIDENT", "bad", actor="bob", output={"by": "hand"})
+    await is_parked(cached, handle, "ask", "SUSPENDED")
+    await cached.control(handle, "RESUME_STEP", "ask", actor="cleo", data="so")
+    await cached.waits_for(handle, "nap")
+    await cached.control(handle, "SKIP_TIMER", "nap", actor="dan")
     await handle.result()
 
-    [visit] = (await read(running, handle, "bad")).visits
+    [visit] = (await read(cached, handle, "bad")).visits
     completed, second, retried, first = visit.calls
     assert (completed.kind, completed.name, completed.who) == ("CONTROL", "COMPLETE_INCIDENT", "bob")
     assert (completed.input, completed.answer) == ({"output": {"by": "hand"}}, "APPLIED")
@@ -90,11 +90,11 @@ async def test_what_operators_did_to_a_step_is_shown_with_who_they_were(running:
     assert retried.input == {"parameters": {"code": "B"}}
     assert (first.input, second.input) == ({"code": "A"}, {"code": "B"})
 
-    [visit] = (await read(running, handle, "ask")).visits
+    [visit] = (await read(cached, handle, "ask")).visits
     resumed = next(call for call in visit.calls if call.kind == "CONTROL")
     assert (resumed.name, resumed.who, resumed.input) == ("RESUME_STEP", "cleo", {"data": "so"})
 
-    [visit] = (await read(running, handle, "nap")).visits
+    [visit] = (await read(cached, handle, "nap")).visits
     skipped, timer = visit.calls
     assert (skipped.kind, skipped.name, skipped.who, skipped.key) == ("CONTROL", "SKIP_TIMER", "dan", "nap#1")
     assert timer.kind == "TIMER"
