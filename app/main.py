@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,12 +59,13 @@ log = structlog.get_logger(__name__)
 
 DESCRIPTION = "Business processes as JSON definitions, run as Temporal workflows."
 PREFIX = "/api/v1"
-# The bulk forms come first: "bulk" would otherwise be taken for an execution's id.
+# A request is compared with one route after the other, so what is asked most comes first. The bulk forms come before
+# executions: "bulk" would otherwise be taken for an execution's id.
 ROUTERS = (
+    triggers,
     templates,
     versions,
     links,
-    triggers,
     inbox,
     schedules,
     bulk,
@@ -121,10 +122,8 @@ def create_app(settings: Settings, database: Database, temporal: Temporal, repai
     streamed = frozenset({f"{PREFIX}{UPLOAD}"})
     app.add_middleware(Intake, settings=settings.api, left_alone=f"{HOOKS_ADDRESS}/", streamed=streamed)
     app.add_middleware(BugsAnswered)
-    api = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_wrong_parameters)])
     for router in ROUTERS:
-        api.include_router(router)
-    app.include_router(api)
+        app.include_router(router, prefix=PREFIX, dependencies=[Depends(refuse_wrong_parameters)])
     app.include_router(hooks)
     app.include_router(health.router)
     _describe_problems(app)

@@ -37,7 +37,7 @@ class DatabaseSettings(BaseModel):
             raise ValueError("a database URL begins with postgresql://")
         return url
 
-    pool_size: int = Field(default=10, ge=1, le=200)
+    pool_size: int = Field(default=20, ge=1, le=200, description="connections at most; they are kept open")
     connect_timeout: float = Field(default=5.0, gt=0, description="seconds")
 
 

@@ -36,8 +36,16 @@ class _QuietServer(uvicorn.Server):
     """A server that leaves the process's signals to whoever runs it, and ends its event streams before it stops."""
 
     def __init__(self, app: FastAPI) -> None:
-        # Longer than callers and proxies usually keep a connection, so that none is closed while it is used again.
-        super().__init__(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5, timeout_keep_alive=75))
+        config = uvicorn.Config(
+            app,
+            # Whatever else is installed: with httptools a body is lost where HTTP/2 is offered (decision 0005).
+            http="h11",
+            log_config=None,
+            timeout_graceful_shutdown=5,
+            # Longer than callers and proxies usually keep a connection, so that none is closed while it is used again.
+            timeout_keep_alive=75,
+        )
+        super().__init__(config)
         self._followers: Followers = app.state.followers
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -34,8 +34,11 @@ class Database:
         self.url = driver_url(url)
         self.engine = create_async_engine(
             self.url,
+            # What is opened stays open, and the last one used is used first: to open one takes longer than to accept an
+            # event, and one that was used a moment ago knows the tables and the statements.
             pool_size=settings.pool_size,
-            max_overflow=settings.pool_size,
+            max_overflow=0,
+            pool_use_lifo=True,
             pool_timeout=settings.connect_timeout,
             connect_args={"timeout": settings.connect_timeout, "command_timeout": LONGEST_STATEMENT},
         )
@@ -66,8 +69,9 @@ class Database:
         """
         self._check_open()
         with translated():
-            async with self._turn, self.engine.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
+            async with self._turn:
+                pooled = await self.engine.raw_connection()
+                driver = pooled.driver_connection
                 assert driver is not None
                 try:
                     yield driver
@@ -78,7 +82,9 @@ class Database:
                     raise
                 finally:
                     if driver.is_closed():
-                        await connection.invalidate()
+                        pooled.invalidate()
+                    # Nothing here has been done through SQLAlchemy, so it has nothing to end, and no need to wait.
+                    pooled.close()
 
     @asynccontextmanager
     async def listening(self, channel: str, heard: Callable[[], None]) -> AsyncIterator[asyncio.Event]:

@@ -28,7 +28,7 @@ _CONVERTERS = tuple(PydanticPayloadConverter().converters.values())
 WORKER_PATIENCE = 5.0
 
 # Connections beside those of requests and rows: a start holds one of these only for the statement that stores.
-_POOL = 5
+_POOL = 10
 
 
 class SharedPayloadConverter(CompositePayloadConverter):

@@ -1,13 +1,19 @@
-"""What the driver throws, as others get it."""
+"""What the driver throws, as others get it; and the connections that are kept."""
 
 import asyncio
 
 import pytest
+from asyncpg.exceptions import PostgresError
+from asyncpg.protocol.protocol import BUILTIN_TYPE_OID_MAP
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.db.session import Database
 from app.errors import Unavailable
+from app.executions.queries import LINKED_TARGET
+from app.executions.starting import CLAIM
+from app.inbox.taking import TAKE
+from app.settings import DatabaseSettings
 
 
 async def test_an_error_that_means_nothing_to_users_is_not_its_own_cause(database: Database) -> None:
@@ -53,3 +59,41 @@ async def test_of_two_that_wait_for_each_other_one_is_told_to_come_again(databas
         return None
 
     assert sorted(map(str, await asyncio.gather(lock(711, 712), lock(712, 711)))) == ["DATABASE_BUSY", "None"]
+
+
+async def test_connections_stay_open_when_many_have_wanted_one_at_once(database_url: str) -> None:
+    database = Database(database_url, DatabaseSettings(pool_size=3))
+
+    async def server_process() -> int:
+        async with database.driver() as connection:
+            await asyncio.sleep(0.01)
+            return connection.get_server_pid()
+
+    used = [set(await asyncio.gather(*[server_process() for _ in range(9)])) for _ in range(3)]
+    assert len(used[0]) == 3
+    assert used == [used[0]] * 3
+    # One at a time it is always the same: the one that was used last.
+    assert len({await server_process() for _ in range(6)}) == 1
+    await database.close()
+
+
+async def test_a_connection_that_was_lost_in_use_is_replaced(database_url: str) -> None:
+    database = Database(database_url, DatabaseSettings(pool_size=1))
+    async with database.driver() as connection:
+        lost = connection.get_server_pid()
+        with pytest.raises(PostgresError):
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    for _ in range(2):
+        async with database.driver() as connection:
+            assert connection.get_server_pid() != lost
+            assert await connection.fetchval("SELECT 1") == 1
+    await database.close()
+
+
+@pytest.mark.parametrize("statement", [LINKED_TARGET, TAKE, CLAIM])
+async def test_a_start_asks_for_nothing_that_the_driver_must_look_up(database: Database, statement: str) -> None:
+    """Of a type that it does not know the driver asks PostgreSQL on each new connection, for some ten milliseconds."""
+    async with database.driver() as connection:
+        prepared = await connection.prepare(statement)
+        types = [*prepared.get_parameters(), *(attribute.type for attribute in prepared.get_attributes())]
+    assert [one.name for one in types if one.oid not in BUILTIN_TYPE_OID_MAP] == []
