@@ -96,7 +96,7 @@ def settle_ending(draft: Draft) -> None:
         case Phase.CANCELLED, _:
             draft.commands.append(Cancel(ending.reason))
         case _:
-            draft.commands.append(Complete(draft.output))
+            draft.commands.append(Complete(draft.output, ending.reason))
 
 
 def complete_if_done(draft: Draft) -> None:
@@ -123,7 +123,7 @@ def complete_if_done(draft: Draft) -> None:
     complete(draft)
 
 
-def complete(draft: Draft) -> None:
+def complete(draft: Draft, reason: str | None = None) -> None:
     """The run is complete, with the definition's output, which is its context when it has none.
 
     Raises `ExpressionError` from that, and RESULT_TOO_LARGE.
@@ -136,14 +136,14 @@ def complete(draft: Draft) -> None:
         draft.output = output_of_run
     else:
         draft.output = required(output, draft.seen(), draft.moment("output"))
-    end(draft, Ending(Phase.COMPLETED))
+    end(draft, Ending(Phase.COMPLETED, reason=reason))
 
 
 def terminate(draft: Draft, outcome: str, message: str) -> None:
     """A step ends the run at once. Raises `EngineError`."""
     match outcome:
         case "COMPLETED":
-            complete(draft)
+            complete(draft, message)
         case "FAILED":
             end(draft, Ending(Phase.FAILED, Failure("TERMINATED", message, retryable=False)))
         case "CANCELLED":

@@ -215,9 +215,10 @@ class Yield:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The execution has ended well."""
+    """The execution has ended well; `reason` is what a step said that ended it before its end."""
 
     output: JSON
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Execution(Desk):
         if not given.batch:
             await _undisturbed(asyncio.create_task(self._close(given, ending)))
         match ending:
-            case Complete(output):
+            case Complete(output=output):
                 return self._report(output) if given.reports else output
             case Fail(failure):
                 raise application_error(failure)
@@ -285,6 +285,8 @@ class Execution(Desk):
         reason = dead_letter = None
         closed_as = "COMPLETED"
         match ending:
+            case Complete(reason=said):
+                reason = said
             case Fail(failure):
                 closed_as, reason = "FAILED", f"{failure.code}: {failure.message}"
                 dead_letter = self._dead_letter(given, failure)

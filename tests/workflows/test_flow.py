@@ -235,5 +235,7 @@ async def test_a_terminate_ends_everything_at_once(cached: Executions, outcome: 
     await cached.complete(handle, "go")
     await cached.closed(handle)
     rows = await cached.rows(handle)
-    assert (await cached.row(handle)).closed_as == closed_as
+    row = await cached.row(handle)
+    said = "TERMINATED: enough" if closed_as == "FAILED" else "enough"
+    assert (row.closed_as, row.status_reason) == (closed_as, said)
     assert {row.closed_as for row in rows if row.parent_id} == {"CANCELLED"}
