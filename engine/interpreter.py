@@ -251,9 +251,12 @@ class _Turns:
         return self._turn == pace.stop_at or (pace.late is not None and pace.late())
 
     def _idle(self) -> bool:
-        """No token can move by itself: lets in what was held up; tells whether anything was."""
+        """No token can move by itself: lets in what was held up; tells whether anything was, or is to be."""
         draft = self._draft
         if draft.waiting and draft.running < draft.plan.limits.parallelism:
+            if draft.handed > LARGEST_AT_ONCE:
+                draft.ask_for_breath()
+                return True
             key = draft.waiting.popleft()
             self._do("attempt", key)
             return True

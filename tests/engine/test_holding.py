@@ -147,3 +147,23 @@ def test_what_branches_are_given_is_handed_over_bit_by_bit() -> None:
     world = World(definition, {"large": "x" * (7 * 1024 * 1024)}, **BOUNDED)
     assert world.outside() == keys[:3]
     assert world.done("yield").outside() == keys
+
+
+def test_a_run_that_is_being_undone_cannot_outgrow_what_it_passes_on() -> None:
+    """It ends with its first error, and a retry knows what was lost then."""
+    undone = action("done", compensate={"actionKey": "test.undo"})
+    world = World(line(undone, action("call")), **BOUNDED).done("done#1").failed("call#1")
+    assert world.outside() == ["done#1/compensate"]
+    world.changes_nothing(StateOutgrown(world.tick(), 70_000_000))
+
+
+def test_what_has_waited_for_its_turn_is_handed_over_bit_by_bit() -> None:
+    large = {"large": "x" * (7 * 1024 * 1024)}
+    step = action("all", forEach=over("[1..10]"), parameters=expr("__context__.large"))
+    world = World(line(step) | {"limits": {"parallelism": 5}}, large, **BOUNDED).done("yield").paused()
+    for key in world.outside():
+        world.done(key, 1)
+    begun = [len(world.resumed().outside())]
+    while "yield" in world.open:
+        begun.append(len(world.done("yield").outside()))
+    assert begun == [3, 5]
