@@ -32,12 +32,28 @@ class BulkDeed(StrEnum):
     INCIDENT = "incident"
 
 
+_PLACE = frozenset({"step", "visit", "item"})
+# Which of the options that only some deeds take each of them takes.
+_TAKEN = {
+    BulkDeed.CANCEL: frozenset({"compensate", "include_detached"}),
+    BulkDeed.SIGNAL: frozenset({"signal", "payload", "correlation_key"}),
+    BulkDeed.MIGRATE: frozenset({"to_version", "pairs", "mapping"}),
+    BulkDeed.REPLAY: frozenset({"name"}),
+    BulkDeed.RESUME_FROM: _PLACE | {"context", "output"},
+    BulkDeed.SKIP_TIMER: _PLACE,
+    BulkDeed.RESUME_STEP: _PLACE | {"data"},
+    BulkDeed.INCIDENT: _PLACE | {"action", "parameters", "output"},
+}
+_TAKEN_BY_SOME = frozenset().union(*_TAKEN.values())
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command("bulk")(bulk)
 
 
 def bulk(
+    call: typer.Context,
     deed: Annotated[BulkDeed, typer.Argument(help="What is to be done.", show_default=False)],
     template: Annotated[str | None, typer.Option(help="A template's slug or id.")] = None,
     version_id: Annotated[str | None, typer.Option("--version", help="A version: slug@1.2.0, or its id.")] = None,
@@ -79,12 +95,23 @@ def bulk(
     those that are parked at the step.
     """
     said = locals()
+    _refuse_misplaced(call, deed)
     said["version_id"], said["to_version"] = _version_ids(api, version_id, to_version)
     body = {"filter": _filter(said), "dryRun": dry_run, "limit": PAGE if everything else limit, "reason": reason}
     results = _call(api, deed, body | _what_more(deed, said), key, everything=everything)
     _print(results, as_json, dry_run=dry_run)
     if not all(one["ok"] for one in results):
         raise typer.Exit(1)
+
+
+def _refuse_misplaced(call: typer.Context, deed: BulkDeed) -> None:
+    """Raises OPTION_MISPLACED: whoever names a step does not mean to do something to whole executions."""
+    for option in call.command.params:
+        name = str(option.name)
+        source = call.get_parameter_source(name)
+        is_said = source is not None and source.name == "COMMANDLINE"
+        if is_said and name in _TAKEN_BY_SOME - _TAKEN.get(deed, frozenset()):
+            raise Invalid("OPTION_MISPLACED", f"{option.opts[0]} is not for {deed}.")
 
 
 def _filter(said: dict[str, Any]) -> dict[str, Any]:

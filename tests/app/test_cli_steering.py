@@ -44,6 +44,26 @@ async def test_a_step_of_many_is_steered(api: httpx.AsyncClient, template: Json,
         assert (code, err.split(":")[0]) == (1, "OPTION_MISSING")
 
 
+@pytest.mark.parametrize(
+    ("deed", "option"),
+    [
+        ("cancel", ("--step", "confirm")),
+        ("retry", ("--item", "0")),
+        ("terminate", ("--no-compensate",)),
+        ("replay", ("--context", "{}")),
+    ],
+)
+async def test_an_option_that_a_deed_to_many_does_not_take_is_refused(
+    api: httpx.AsyncClient, template: Json, temporal_client: Client, deed: str, option: tuple[str, ...]
+) -> None:
+    execution_id = await start(api, template)
+    code, _, err = await millrace(api, "executions", "bulk", deed, "--id", execution_id, *option)
+    assert (code, err.split(":")[0]) == (1, "OPTION_MISPLACED")
+    assert option[0].replace("--no-", "--") in err
+    assert await asked(temporal_client, execution_id) == []
+    assert (await answered(api, "executions", "show", execution_id))["status"] == "STARTED"
+
+
 async def test_failed_executions_are_replayed_and_go_on_from_a_step(
     api: httpx.AsyncClient, database: Database, template: Json, temporal_client: Client
 ) -> None:
