@@ -88,7 +88,7 @@ def _wanted(given: BulkFilter, bulk: Bulk) -> ExecutionFilter:
         raise Invalid("FILTER_EMPTY", "A filter must say something; this one would mean every execution.")
     runtime_status = given.runtime_status
     said = given.status is not None or runtime_status is not None
-    if bulk.for_closed and not said:
+    if bulk.for_closed and not said and given.ids is None:
         runtime_status = RuntimeStatus.FAILED
     return ExecutionFilter(
         template=given.template,
@@ -100,7 +100,7 @@ def _wanted(given: BulkFilter, bulk: Bulk) -> ExecutionFilter:
         created_before=given.created_before,
         ids=None if given.ids is None else tuple(given.ids),
         root_only=given.ids is None and not bulk.about_steps if given.root_only is None else given.root_only,
-        # One that was named is answered for, also when it is closed.
+        # One that was named is answered for, however it has ended, or though it is open.
         open_only=not bulk.for_closed and not said and given.ids is None,
         parked_at=bulk.parked_at if given.ids is None else None,
     )

@@ -213,6 +213,15 @@ async def test_failed_executions_are_replayed_each_once_under_a_key(
     assert len((await ok(await api.get("/audit", params={"action": "BULK_REPLAY"})))["items"]) == 2
 
 
+async def test_executions_that_are_named_are_replayed_however_they_have_ended(api: httpx.AsyncClient) -> None:
+    _, ids = await several(api, 2)
+    await ok(await api.post(f"/executions/{ids[0]}/terminate"))
+    answer = await ok(await api.post("/executions/bulk/replay", json={"filter": {"ids": ids}}))
+    assert [(one["executionId"], one["result"]) for one in answer["results"]] == [(one, "STARTED") for one in ids]
+    retried = await ok(await api.post("/executions/bulk/retry", json={"filter": {"ids": ids[1:]}}))
+    assert [(one["executionId"], one["result"]) for one in retried["results"]] == [(ids[1], "EXECUTION_OPEN")]
+
+
 async def test_failed_executions_go_on_from_a_step(
     settings: Settings, database: Database, temporal: Temporal, temporal_client: Client
 ) -> None:
