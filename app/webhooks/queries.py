@@ -11,6 +11,8 @@ from sqlmodel import col
 from app.db.event_tables import WebhookEndpoint, WebhookTally
 from app.db.session import Connection
 
+_CHOOSING_A_KEY = "WEBHOOK_TRIGGER_KEY"
+
 
 async def find_endpoint(session: AsyncSession, endpoint_id: UUID, *, lock: bool = False) -> WebhookEndpoint | None:
     """An endpoint; with `lock` nobody else changes it before this transaction ends."""
@@ -39,8 +41,8 @@ async def list_endpoints_of(session: AsyncSession, trigger_key: str) -> Sequence
 
 
 async def find_keys(session: AsyncSession, stem: str) -> frozenset[str]:
-    """The keys of endpoints' triggers that begin so; until this transaction ends nobody else asks for the same."""
-    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(stem, 0))))
+    """The keys of endpoints' triggers that begin so; until this transaction ends nobody else asks for any."""
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(_CHOOSING_A_KEY, 0))))
     key = col(WebhookEndpoint.trigger_key)
     return frozenset((await session.execute(select(key).where(key.startswith(stem, autoescape=True)))).scalars())
 

@@ -1,5 +1,6 @@
 """`/webhook-endpoints`: what may be an endpoint, and that its secret is seen by nobody again."""
 
+import asyncio
 import json
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from app.db.session import Database
 from app.settings import SecretsSettings, Settings
 from app.temporal import Temporal
+from app.webhooks.queries import find_keys
 from tests.app.clockwork import until
 from tests.app.conftest import Serve
 from tests.app.scenes import Json, active_template, ok, refused, webhook
@@ -106,6 +108,22 @@ async def test_endpoints_with_paths_that_are_alike_have_triggers_of_their_own(ap
     # The trigger stays when its endpoint goes, and is found again with what subscribes to it.
     await api.delete(f"/webhook-endpoints/{made[0]['id']}")
     assert (await webhook(api, path=paths[0]))["triggerKey"] == stem
+
+
+async def test_keys_are_chosen_one_after_the_other_also_of_paths_that_are_not_alike(database: Database) -> None:
+    """The second endpoint of `orders` is `webhook_orders_2`, which is the first choice of the path `orders/2`."""
+    stem = f"webhook_{uuid4().hex}"
+
+    async def ask() -> frozenset[str]:
+        async with database.transaction() as session:
+            return await find_keys(session, f"{stem}_2")
+
+    async with database.transaction() as session:
+        await find_keys(session, stem)
+        asking = asyncio.create_task(ask())
+        done, _ = await asyncio.wait([asking], timeout=0.3)
+        assert not done
+    assert await asking == frozenset()
 
 
 async def test_subscriptions_to_an_endpoint_can_be_narrowed_by_method_and_path(api: httpx.AsyncClient) -> None:
