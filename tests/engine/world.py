@@ -24,6 +24,7 @@ from engine.events import (
     TimerSkipped,
     Yielded,
 )
+from engine.holding import COUNTS_RESULTS, size_of
 from engine.interpreter import advance, resume, start
 from engine.keys import DATA, Key
 from engine.plan import HumanNode, Plan
@@ -70,6 +71,7 @@ def run_input(context: dict[str, Any] | None = None, **fields: Any) -> RunInput:
         "context": context or {},
         "trigger": None,
         "at": BEGAN,
+        "revision": COUNTS_RESULTS,
         **fields,
     }
     return RunInput(**given)
@@ -173,10 +175,26 @@ class World:
         asked = [key for key, work in state.work.items() if work.stage is Stage.RUNNING and self._is_human(key)]
         assert self.keys(OpenHumanTask) == sorted(asked)
         assert self.keyed == {key: wanted for key, wanted in self.waits().items() if len(wanted) > 1}
+        self._count()
         if self.ended is not None:
             assert not self.keyed
             assert not left_behind(state)
             assert not self.open, self.open
+
+    def _count(self) -> None:
+        """The bytes that the state says its results have are those that they have."""
+        state = self.state
+        if state.run.revision < COUNTS_RESULTS:
+            return
+        fans, work = list(state.fans.values()), list(state.work.values())
+        if state.lost is not None:
+            fans += state.lost.fans.values()
+            work += state.lost.work.values()
+        work += [one for fan in fans for one in fan.left.values()]
+        for fan in fans:
+            assert fan.held == sum(map(size_of, fan.results.values())), fan
+        for one in work:
+            assert one.held == sum(map(size_of, one.results)), one
 
     def _is_human(self, key: str) -> bool:
         node = self.plan.node(self.state.work[key].step_id)
