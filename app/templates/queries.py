@@ -116,11 +116,14 @@ class Starting:
 
 
 async def find_what_starts(session: AsyncSession, template_id: UUID) -> Starting:
-    """All that names a template to be started, the earliest first."""
+    """All that names a template to be started, the earliest first; locked, so that none of it is given to another
+    template before this transaction ends.
+    """
     links = (
         select(col(WorkflowTemplateLink.entity_type), col(WorkflowTemplateLink.entity_id))
         .where(col(WorkflowTemplateLink.template_id) == template_id)
         .order_by(col(WorkflowTemplateLink.id))
+        .with_for_update()
     )
     return Starting(
         schedules=await _ids(session, ScheduleTrigger, template_id),
@@ -133,5 +136,7 @@ async def find_what_starts(session: AsyncSession, template_id: UUID) -> Starting
 async def _ids(
     session: AsyncSession, table: type[ScheduleTrigger | Subscription | WebhookEndpoint], template_id: UUID
 ) -> Sequence[UUID]:
-    statement = select(col(table.id)).where(col(table.template_id) == template_id).order_by(col(table.id))
+    statement = (
+        select(col(table.id)).where(col(table.template_id) == template_id).order_by(col(table.id)).with_for_update()
+    )
     return (await session.execute(statement)).scalars().all()

@@ -1,16 +1,19 @@
 """Every change of a template, a version or a link is in the audit: who, what, and what was there before and after."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.contracts import schedule_id_of
+from app.db.session import Database
 from tests.app.clockwork import HOURLY, create_schedule
-from tests.app.scenes import PLAIN, Json, active_template, link, ok, refused
+from tests.app.scenes import PLAIN, Json, active_template, link, ok, refused, webhook
 
 ANN = {"X-Millrace-Actor": "ann"}
 
@@ -75,6 +78,24 @@ async def test_what_goes_with_a_template_is_audited_and_gone_from_temporal(
             await worker_client.get_schedule_handle(schedule_id_of(one["id"])).describe()
         assert missing.value.status == RPCStatusCode.NOT_FOUND
     await worker_client.get_schedule_handle(schedule_id_of(kept["id"])).describe()
+
+
+async def test_what_is_given_to_another_template_at_that_moment_does_not_go_with_it(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    template, other = await active_template(api), await active_template(api)
+    entity = await link(api, template)
+    endpoint = await webhook(api, templateId=template["id"])
+    row = {"id": endpoint["id"], "template": other["id"], "entity": entity}
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE webhook_endpoint SET template_id = :template WHERE id = :id"), row)
+        moved = "UPDATE workflow_template_link SET template_id = :template WHERE entity_id = :entity"
+        await session.execute(text(moved), row)
+        deleting = asyncio.create_task(api.delete(f"/templates/{template['id']}", headers=ANN))
+        await asyncio.wait([deleting], timeout=0.5)
+    assert (await deleting).status_code == 204
+    assert (await ok(await api.get(f"/webhook-endpoints/{endpoint['id']}")))["templateId"] == other["id"]
+    assert [one[0] for one in await audited(api, "LINK", entity)] == ["LINK"]
 
 
 async def test_what_goes_with_a_template_stays_when_it_does(api: httpx.AsyncClient) -> None:
