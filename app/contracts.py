@@ -155,8 +155,8 @@ class ExecutionStart(Contract):
     behaviour of the engine that the run began with. `has_search_attributes` tells whether the server knows Millrace's
     search attributes. A child that `reports` gives `{output, compensations}` to its parent instead of the output
     alone; one that is `detached` has a parent that does not wait for it. `children` are those that were open when the
-    run continued as new, by command key; `recorded_until` is the time of the last row that it has written, in
-    milliseconds since the epoch. A `batch` is no execution of its own: it runs some items of one.
+    run continued as new, by command key; `recorded_until` is the time of the last row that the run before this one has
+    written, in milliseconds since the epoch. A `batch` is no execution of its own: it runs some items of one.
     `local_actions` are the keys of the actions that run as local activities, `long_actions` those that heartbeat, as
     they were registered when the root was accepted: what a run does depends on its input, not on the worker it is on.
     """

@@ -24,7 +24,12 @@ TO_BEGIN = f"""
         execution.trigger::text AS trigger, execution.status AS record_status,
         template.id AS template_id, template.slug, template.name AS template_name,
         version.id AS version_id, version.version, version.definition::text AS definition,
-        {LOCAL_ACTIONS} AS local_actions, {LONG_ACTIONS} AS long_actions
+        {LOCAL_ACTIONS} AS local_actions, {LONG_ACTIONS} AS long_actions, (
+            SELECT coalesce(1000 * extract(epoch FROM max(recorded_at)), 0)::bigint FROM (
+                SELECT recorded_at FROM human_task WHERE execution_id = execution.id
+                UNION ALL SELECT recorded_at FROM signal_wait WHERE execution_id = execution.id
+            ) AS recorded
+        ) AS recorded_until
     FROM execution_lineage AS lineage
     JOIN workflow_execution AS execution ON execution.id = lineage.execution_id
     JOIN workflow_template AS template ON template.id = execution.template_id

@@ -277,6 +277,7 @@ def _launch_of(found: Record) -> Launch:
         detached=parent_id is not None,
         local_actions=found["local_actions"],
         long_actions=found["long_actions"],
+        recorded_until=found["recorded_until"],
     )
     return Launch(start, found["template_name"], found["definition"], again=True)
 

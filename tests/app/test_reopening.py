@@ -1,7 +1,7 @@
 """Retry and resume-from: one execution, another run, whatever dies in between."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import httpx
@@ -9,11 +9,12 @@ import pytest
 from temporalio.client import Client
 from temporalio.converter import DataConverter
 
-from app.contracts import ChildToRegister, RegisterChildren
+from app.contracts import ChildToRegister, ExecutionStart, RecordSteps, RegisterChildren, TaskRecord
 from app.db.session import Database
 from app.errors import Unavailable
 from app.executions.lifecycle import register_children
 from app.executions.reconciler import reconcile_once
+from app.executions.records import record_steps
 from app.executions.reopening import begin
 from app.main import create_app
 from app.settings import Settings
@@ -70,6 +71,22 @@ async def test_the_new_run_is_given_the_repaired_state_to_the_letter(
     output = await temporal_client.get_workflow_handle(f"execution/{execution_id}").result()
     assert output["state"] == {**state, "retried": True, "steps": 3}
     assert list(output["state"])[:2] == ["b", "a"]
+
+
+async def test_the_new_run_knows_how_far_the_rows_of_the_last_one_are_ahead_of_the_clock(
+    api: httpx.AsyncClient, database: Database, template: Json, temporal_client: Client
+) -> None:
+    """Of very many that were written at once the last are: a task that is opened anew before that would stay closed."""
+    execution_id = await failed(api, database, template, temporal_client, {"wait": True})
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    task = TaskRecord(key="ask#1", step_id="ask", visit=1, status="CANCELLED", at=ahead.isoformat())
+    async with database.transaction() as session:
+        await record_steps(session, RecordSteps(execution_id=UUID(execution_id), tasks=[task]))
+    await ok(await api.post(f"/executions/{execution_id}/retry"), 202)
+    history = await temporal_client.get_workflow_handle(f"execution/{execution_id}").fetch_history()
+    payloads = history.events[0].workflow_execution_started_event_attributes.input.payloads
+    [given_to_it] = await temporal_client.data_converter.decode(payloads[:1], [ExecutionStart])
+    assert given_to_it.recorded_until == int(ahead.timestamp() * 1000)
 
 
 async def test_a_second_failure_replaces_the_dead_letter_and_can_be_retried_again(
