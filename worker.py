@@ -60,6 +60,11 @@ def build_worker(client: Client, database: Database, settings: Settings, actions
     )
 
 
+def known_actions(settings: Settings) -> tuple[Action, ...]:
+    """The actions that a worker with these settings has. Raises `RegistryError` for a module that cannot be had."""
+    return (http_request_action(settings.http_action), *load_actions(settings.worker.actions))
+
+
 async def serve(
     settings: Settings,
     ready: asyncio.Event | None = None,
@@ -81,7 +86,7 @@ async def serve(
         client = await connect(settings.temporal, storage.converter)
         await check_namespace(client)
         await register_search_attributes(client)
-        known = (http_request_action(settings.http_action), *load_actions(settings.worker.actions), *actions)
+        known = (*known_actions(settings), *actions)
         worker = build_worker(client, database, settings, known)
         async with database.transaction() as session:
             await upsert_actions(session, [_registration(one) for one in known])

@@ -30,11 +30,16 @@ ApiUrl = Annotated[
 
 
 class Api:
-    """A running API. Every call raises `AppError` with the API's code, or API_UNREACHABLE."""
+    """A running API, called as the user of this machine.
+
+    Every call raises `AppError` with the API's code, or API_UNREACHABLE.
+    """
 
     def __init__(self, url: str, timeout: float = 90.0) -> None:
         self.url = url.rstrip("/")
-        self._client = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+        # Who does it goes with every call, so that no command can forget it. Names may be in any script.
+        who = httpx.Headers(acting(), encoding="utf-8")
+        self._client = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False, headers=who)
 
     def __enter__(self) -> "Api":
         return self
@@ -67,14 +72,14 @@ class Api:
         """What the API answers to a PUT."""
         return self._call("PUT", path, json=body)
 
-    def patch(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
+    def patch(self, path: str, body: Any) -> Any:
         """What the API answers to a PATCH."""
-        return self._call("PATCH", path, json=body, headers=httpx.Headers(headers, encoding="utf-8"))
+        return self._call("PATCH", path, json=body)
 
-    def delete(self, path: str, headers: Mapping[str, str] | None = None, **query: Any) -> Any:
+    def delete(self, path: str, **query: Any) -> Any:
         """What the API answers to a DELETE; parameters that are None are left out."""
         given = {name: value for name, value in query.items() if value is not None}
-        return self._call("DELETE", path, params=given, headers=httpx.Headers(headers, encoding="utf-8"))
+        return self._call("DELETE", path, params=given)
 
     def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Every item of a list, page by page."""

@@ -58,7 +58,7 @@ def _go_on(calls: Api, backfill_id: str, detach: bool, bad_rows: Path | None, as
             check_unchanged(source)
             if source.file is not None or source.query is not None:
                 load(calls, path, _rows(source), found["lastNumber"] or 0, found["name"])
-            found = patiently(lambda: calls.post(f"{path}/start", headers=acting()))
+            found = patiently(lambda: calls.post(f"{path}/start"))
         if not detach:
             found = follow(calls, path, found, quiet=as_json)
     except KeyboardInterrupt:

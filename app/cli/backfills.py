@@ -120,7 +120,7 @@ def retry(
 
 def _change(backfill_id: str, what: str, api: str | None, as_json: bool) -> None:
     with open_api(api) as calls:
-        found = calls.post(f"/backfills/{segment(backfill_id)}/{what}", headers=acting())
+        found = calls.post(f"/backfills/{segment(backfill_id)}/{what}")
     if as_json:
         print_json(found)
     else:

@@ -13,6 +13,7 @@ from app.cli.steering import Compensate, Detached, Item, Key, Reason, Visit, doc
 from app.errors import Invalid
 
 PAGE = 200
+FIRST = 100
 
 
 class BulkDeed(StrEnum):
@@ -65,7 +66,9 @@ def bulk(
     ids: Annotated[list[str] | None, typer.Option("--id", help="An execution's id; may be repeated.")] = None,
     children: Annotated[bool, typer.Option("--children", help="Children too, not only roots.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="All that match, not only the first ones.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most, without --all.")] = 100,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=1_000, help=f"How many at most, {FIRST} without --all.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which match.")] = False,
     step: Annotated[str | None, typer.Option(help="A step's id, where one is meant.")] = None,
     visit: Visit = None,
@@ -96,10 +99,13 @@ def bulk(
     """
     said = locals()
     _refuse_misplaced(call, deed)
+    if everything and limit is not None:
+        raise Invalid("OPTION_MISPLACED", "--all means all that match: it does not go with --limit.")
     said["version_id"], said["to_version"] = _version_ids(api, version_id, to_version)
-    body = {"filter": _filter(said), "dryRun": dry_run, "limit": PAGE if everything else limit, "reason": reason}
-    results = _call(api, deed, body | _what_more(deed, said), key, everything=everything)
-    _print(results, as_json, dry_run=dry_run)
+    at_most = PAGE if everything else limit or FIRST
+    body = {"filter": _filter(said), "dryRun": dry_run, "limit": at_most, "reason": reason}
+    results, more = _call(api, deed, body | _what_more(deed, said), key, everything=everything)
+    _print(results, as_json, dry_run=dry_run, more=more)
     if not all(one["ok"] for one in results):
         raise typer.Exit(1)
 
@@ -161,7 +167,8 @@ def _place(said: dict[str, Any]) -> dict[str, Any]:
 
 def _call(
     api: str | None, deed: BulkDeed, body: dict[str, Any], key: str | None, *, everything: bool
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], bool]:
+    """The results, and whether executions that match were not reached."""
     headers = acting(key)
     results: list[dict[str, Any]] = []
     # Many calls that may each wait for a worker: longer than one alone.
@@ -170,7 +177,7 @@ def _call(
             answer = calls.post(f"/executions/bulk/{deed}", body, headers=headers)
             results += answer["results"]
             if not everything or answer["nextCursor"] is None:
-                return results
+                return results, answer["nextCursor"] is not None
             body = {**body, "cursor": answer["nextCursor"]}
 
 
@@ -189,11 +196,12 @@ def _needed(said: dict[str, Any], name: str) -> str:
     return str(value)
 
 
-def _print(results: list[dict[str, Any]], as_json: bool, *, dry_run: bool) -> None:
+def _print(results: list[dict[str, Any]], as_json: bool, *, dry_run: bool, more: bool) -> None:
     if as_json:
         print_json(results)
         return
     rows = [(one["executionId"], one["name"], one["result"], one["message"] or one["replayId"]) for one in results]
     print_table(("execution", "name", "result", "reason or replay"), rows, empty="no execution matches")
     done = sum(one["ok"] for one in results)
-    out.print(f"{len(results)} match." if dry_run else f"{done} of {len(results)} done.", style="dim")
+    told = f"{len(results)} match" if dry_run else f"{done} of {len(results)} done"
+    out.print(f"{told}, and there are more: --all reaches them." if more else f"{told}.", style="dim")

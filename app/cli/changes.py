@@ -130,7 +130,7 @@ def unwatch(
 ) -> None:
     """End the watching, and take away what was made for it."""
     with open_api(api) as calls:
-        calls.delete(f"{PATH}/{segment(source)}", headers=acting(), abandon="true" if abandon else None)
+        calls.delete(f"{PATH}/{segment(source)}", abandon="true" if abandon else None)
     print_gone(source, f"{source} is watched no more.", as_json)
 
 
@@ -169,7 +169,7 @@ def resume(source: Source, api: ApiUrl = None, as_json: AsJson = False) -> None:
 
 def _turn(source: str, deed: str, said: str, api: str | None, as_json: bool) -> None:
     with open_api(api) as calls:
-        found = calls.post(f"{PATH}/{segment(source)}/{deed}", headers=acting())
+        found = calls.post(f"{PATH}/{segment(source)}/{deed}")
     if as_json:
         print_json(found)
     else:

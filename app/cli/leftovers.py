@@ -113,7 +113,7 @@ def purge(
         "reason": reason,
     }
     with open_api(api) as calls:
-        answer = calls.post("/dead-letters/purge", body, headers=acting())
+        answer = calls.post("/dead-letters/purge", body)
     if as_json:
         print_json(answer)
     else:

@@ -143,7 +143,7 @@ def change(
     with open_api(api) as calls:
         cleared = ["maxExecutions"] if unlimited else []
         body = changed(file, options, cleared, {"spec": when}, lambda: calls.get(path))
-        found = calls.patch(path, body, headers=acting())
+        found = calls.patch(path, body)
     _told(found, "is changed", as_json)
 
 
@@ -186,7 +186,7 @@ def run(
 def pause(schedule: Schedule, note: Note = None, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Let a schedule come no more until it is resumed."""
     with open_api(api) as calls:
-        paused = calls.post(f"/schedules/{segment(schedule)}/pause", {"note": note}, headers=acting())
+        paused = calls.post(f"/schedules/{segment(schedule)}/pause", {"note": note})
     _told(paused, "is paused", as_json)
 
 
@@ -194,7 +194,7 @@ def pause(schedule: Schedule, note: Note = None, api: ApiUrl = None, as_json: As
 def resume(schedule: Schedule, note: Note = None, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """End a pause."""
     with open_api(api) as calls:
-        resumed = calls.post(f"/schedules/{segment(schedule)}/resume", {"note": note}, headers=acting())
+        resumed = calls.post(f"/schedules/{segment(schedule)}/resume", {"note": note})
     _told(resumed, "comes again", as_json)
 
 
@@ -202,7 +202,7 @@ def resume(schedule: Schedule, note: Note = None, api: ApiUrl = None, as_json: A
 def delete(schedule: Schedule, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete a schedule; what it started goes on."""
     with open_api(api) as calls:
-        calls.delete(f"/schedules/{segment(schedule)}", headers=acting())
+        calls.delete(f"/schedules/{segment(schedule)}")
     print_gone(schedule, f"{schedule} is deleted.", as_json)
 
 

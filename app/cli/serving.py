@@ -155,6 +155,8 @@ async def everything(settings: Settings) -> AsyncIterator[dict[str, str | None]]
     The file is there while the block runs. Raises what a part raises when it cannot start or ends by itself.
     """
     check_listen(settings)
+    # A module that is misspelt is said at once, and not after servers have been started and torn down again.
+    worker.known_actions(settings)
     died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with embedded_servers(settings, died=died) as whole:
         await migrate(database_url(whole))

@@ -85,7 +85,7 @@ def change_trigger(
     """Change a trigger; what is left out stays, and subscriptions keep their properties."""
     body = changed(file, {"name": name, "description": description, "category": category})
     with open_api(api) as calls:
-        found = calls.patch(f"/registry/triggers/{segment(key)}", body, headers=acting())
+        found = calls.patch(f"/registry/triggers/{segment(key)}", body)
     if as_json:
         print_json(found)
     else:
@@ -134,7 +134,7 @@ def list_options(
 def delete_trigger(key: Trigger, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete a trigger that nothing subscribes to."""
     with open_api(api) as calls:
-        calls.delete(f"/registry/triggers/{segment(key)}", headers=acting())
+        calls.delete(f"/registry/triggers/{segment(key)}")
     print_gone(key, f"Trigger {key} is gone.", as_json)
 
 
@@ -247,14 +247,14 @@ def change_subscription(
     if filter_ is not None:
         body["filter"] = read_json(filter_)
     with open_api(api) as calls:
-        _answer(calls.patch(f"/subscriptions/{segment(subscription_id)}", body, headers=acting()), as_json)
+        _answer(calls.patch(f"/subscriptions/{segment(subscription_id)}", body), as_json)
 
 
 @subscriptions.command("activate")
 def activate(subscription_id: Subscription, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Let a subscription hear of events."""
     with open_api(api) as calls:
-        found = calls.post(f"/subscriptions/{segment(subscription_id)}/activate", headers=acting())
+        found = calls.post(f"/subscriptions/{segment(subscription_id)}/activate")
     _answer(found, as_json)
 
 
@@ -262,7 +262,7 @@ def activate(subscription_id: Subscription, api: ApiUrl = None, as_json: AsJson 
 def deactivate(subscription_id: Subscription, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Let a subscription rest."""
     with open_api(api) as calls:
-        found = calls.post(f"/subscriptions/{segment(subscription_id)}/deactivate", headers=acting())
+        found = calls.post(f"/subscriptions/{segment(subscription_id)}/deactivate")
     _answer(found, as_json)
 
 
@@ -270,7 +270,7 @@ def deactivate(subscription_id: Subscription, api: ApiUrl = None, as_json: AsJso
 def delete_subscription(subscription_id: Subscription, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete a subscription; what it has started goes on."""
     with open_api(api) as calls:
-        calls.delete(f"/subscriptions/{segment(subscription_id)}", headers=acting())
+        calls.delete(f"/subscriptions/{segment(subscription_id)}")
     print_gone(subscription_id, f"Subscription {subscription_id} is gone.", as_json)
 
 

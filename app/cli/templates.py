@@ -107,7 +107,7 @@ def change(
     with open_api(api) as calls:
         cleared = ["limits"] if no_limits else []
         body = changed(file, options, cleared, {"limits": limits}, lambda: calls.get(_path(template)))
-        _print(calls.patch(_path(template), body, headers=acting()), as_json)
+        _print(calls.patch(_path(template), body), as_json)
 
 
 @app.command("pause")
@@ -132,7 +132,7 @@ def archive(template: Template, api: ApiUrl = None, as_json: AsJson = False) -> 
 def delete(template: Template, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete a template that has no executions, with its versions and links."""
     with open_api(api) as calls:
-        calls.delete(_path(template), headers=acting())
+        calls.delete(_path(template))
     print_gone(template, f"Template {template} is gone.", as_json)
 
 
@@ -167,7 +167,7 @@ def _given_limits(starts_per_minute: int | None, open_executions: int | None, wh
 
 def _turn(template: str, deed: str, api: str | None, as_json: bool) -> None:
     with open_api(api) as calls:
-        _print(calls.post(f"{_path(template)}/{deed}", headers=acting()), as_json)
+        _print(calls.post(f"{_path(template)}/{deed}"), as_json)
 
 
 def _path(template: str) -> str:

@@ -119,7 +119,7 @@ def change(
     }
     body = changed(file, options)
     with open_api(api) as calls:
-        _print(calls.patch(f"/webhook-endpoints/{segment(endpoint_id)}", body, headers=acting()), as_json)
+        _print(calls.patch(f"/webhook-endpoints/{segment(endpoint_id)}", body), as_json)
 
 
 @app.command("rotate")
@@ -148,7 +148,7 @@ def rotate(
 def delete(endpoint_id: EndpointId, api: ApiUrl = None, as_json: AsJson = False) -> None:
     """Delete an endpoint; its events and its trigger stay."""
     with open_api(api) as calls:
-        calls.delete(f"/webhook-endpoints/{segment(endpoint_id)}", headers=acting())
+        calls.delete(f"/webhook-endpoints/{segment(endpoint_id)}")
     print_gone(endpoint_id, f"Endpoint {endpoint_id} is gone.", as_json)
 
 

@@ -90,6 +90,13 @@ def test_a_setting_of_the_wrong_type_is_named(tmp_path: Path) -> None:
     assert "MILLRACE_API__PORT" in said.err
 
 
+def test_a_module_of_actions_that_is_not_there_is_said_before_any_server_is_started(tmp_path: Path) -> None:
+    said = millrace(tmp_path, "dev", "--actions", "no_such_actions")
+    assert (said.code, said.err.split(":")[0]) == (1, "ACTIONS_INVALID")
+    assert "no_such_actions" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("words", [("bogus",), ("validate",), ("trigger", "meteor"), ("execute", "--wait", "x", "y")])
 def test_wrong_usage_leaves_with_2(words: tuple[str, ...], tmp_path: Path) -> None:
     assert millrace(tmp_path, *words).code == 2

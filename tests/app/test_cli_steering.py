@@ -64,6 +64,19 @@ async def test_an_option_that_a_deed_to_many_does_not_take_is_refused(
     assert (await answered(api, "executions", "show", execution_id))["status"] == "STARTED"
 
 
+async def test_who_means_all_names_no_limit_and_who_does_not_is_told_that_more_match(
+    api: httpx.AsyncClient, template: Json
+) -> None:
+    for _ in range(3):
+        await start(api, template)
+    words = ("executions", "bulk", "skip-timer", "--step", "confirm", "--template", template["slug"])
+    code, _, err = await millrace(api, *words, "--all", "--limit", "2")
+    assert (code, err.split(":")[0]) == (1, "OPTION_MISPLACED")
+    assert "2 match, and there are more: --all" in await said(api, *words, "--limit", "2", "--dry-run")
+    assert "2 of 2 done, and there are more: --all" in await said(api, *words, "--limit", "2")
+    assert "3 of 3 done.\n" in await said(api, *words, "--all")
+
+
 async def test_failed_executions_are_replayed_and_go_on_from_a_step(
     api: httpx.AsyncClient, database: Database, template: Json, temporal_client: Client
 ) -> None:
