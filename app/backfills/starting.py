@@ -59,17 +59,20 @@ STORED = """
         AS stored (number int, trigger_event_id uuid, repeated boolean, conflicting boolean)
     WHERE one.backfill_id = $1 AND one.number = stored.number AND one.trigger_event_id IS NULL
 """
-# Of several targets the one that an execution was started for speaks for the row, then the first.
+# Of several targets the one that an execution was started for speaks for the row, then the first. From the events to
+# their rows, and to these by their place (a row that another settles meanwhile has none any more): what PostgreSQL
+# believes of a backfill that was loaded a moment ago is that it has one row, and it would compare all of them with each
+# other.
 SETTLE = """
-    WITH delivered AS (
+    WITH delivered AS MATERIALIZED (
         SELECT DISTINCT ON (event.id) event.id, event.status AS event_status, delivery.status, delivery.execution_id,
             delivery.code, delivery.message
         FROM trigger_event AS event
         LEFT JOIN trigger_delivery AS delivery ON delivery.event_id = event.id
         WHERE event.id = ANY($2)
         ORDER BY event.id, delivery.status = 'STARTED' DESC, delivery.status = 'PENDING' DESC, delivery.created_at
-    ), judged AS (
-        SELECT one.number, delivered.execution_id, delivered.code, delivered.message,
+    ), judged AS MATERIALIZED (
+        SELECT one.place, delivered.execution_id, delivered.code, delivered.message,
             CASE
                 WHEN delivered.event_status = 'UNMATCHED' THEN 'UNMATCHED'
                 WHEN delivered.status IN ('STARTED', 'SIGNALLED') THEN
@@ -78,7 +81,10 @@ SETTLE = """
                 WHEN delivered.status = 'REFUSED' THEN 'REFUSED'
                 ELSE 'PENDING'
             END AS outcome
-        FROM backfill_row AS one JOIN delivered ON delivered.id = one.trigger_event_id
+        FROM delivered CROSS JOIN LATERAL (
+            SELECT ctid AS place, backfill_id, status, repeated FROM backfill_row
+            WHERE trigger_event_id = delivered.id OFFSET 0
+        ) AS one
         WHERE one.backfill_id = $1 AND one.status = 'PENDING'
     )
     UPDATE backfill_row AS one
@@ -96,7 +102,7 @@ SETTLE = """
         END,
         updated_at = now()
     FROM judged
-    WHERE one.backfill_id = $1 AND one.number = judged.number
+    WHERE one.ctid = judged.place
     RETURNING one.status, one.code
 """
 COMPLETE = """

@@ -223,3 +223,23 @@ async def test_a_row_costs_the_same_however_many_came_before_whatever_postgres_b
             await asyncio.sleep(0.1)
     # What is read of them afterwards are the counts of the answer.
     assert 0 < read < 3 * 12_000
+
+
+@pytest.mark.usefixtures("working")
+async def test_rows_are_started_at_once_whatever_postgres_believes_of_them(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    template = await active_template(api)
+    query = {"template": template["slug"], "eventId": "id"}
+    await ok(await upload(api, b"id\n" + b"".join(b"%d\n" % n for n in range(40)), **query, start="false"), 201)
+    async with database.driver() as connection:
+        await connection.execute("VACUUM ANALYZE backfill_row")
+    text = b"id\n" + b"".join(b"%d\n" % n for n in range(40_000))
+    made = await ok(await upload(api, text, **query, rate=5), 201)
+    for _ in range(100):
+        found = await ok(await api.get(f"/backfills/{made['id']}"))
+        if found["rows"]["started"] > 5:
+            break
+        await asyncio.sleep(0.1)
+    await ok(await api.post(f"/backfills/{made['id']}/cancel"))
+    assert found["rows"]["started"] > 5
