@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Any, Self, TypeAlias
 
 import asyncpg
@@ -20,6 +20,8 @@ from app.settings import DatabaseSettings
 
 DRIVER = "postgresql+asyncpg"
 LONGEST_STATEMENT = 15.0
+# Seconds that a statement has to stop in, which nobody waits for any more.
+_STOPPED_WITHIN = 2.0
 # What is the matter with Millrace's own database, and not with one of users.
 UNAVAILABLE, BUSY = "DATABASE_UNAVAILABLE", "DATABASE_BUSY"
 
@@ -77,8 +79,10 @@ class Database:
                     yield driver
                 except (asyncio.CancelledError, TimeoutError):
                     # In the middle of a statement, perhaps of a BEGIN: then the driver would take what the next user of
-                    # the connection commits for a part of that transaction, and never commit it.
-                    driver.terminate()
+                    # the connection commits for a part of that transaction, and never commit it. Closing stops the
+                    # statement, too, where `terminate` leaves it to run on with its locks.
+                    with suppress(OSError, TimeoutError, InterfaceError, PostgresError):
+                        await driver.close(timeout=_STOPPED_WITHIN)
                     raise
                 finally:
                     if driver.is_closed():

@@ -97,3 +97,24 @@ async def test_a_start_asks_for_nothing_that_the_driver_must_look_up(database: D
         prepared = await connection.prepare(statement)
         types = [*prepared.get_parameters(), *(attribute.type for attribute in prepared.get_attributes())]
     assert [one.name for one in types if one.oid not in BUILTIN_TYPE_OID_MAP] == []
+
+
+RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(30)'"
+
+
+@pytest.mark.parametrize("given_up", ["timeout", "cancel"])
+async def test_a_statement_that_nobody_waits_for_any_more_is_stopped(database: Database, given_up: str) -> None:
+    """It would run on, and keep its locks from who comes after it."""
+
+    async def work() -> None:
+        async with database.driver() as connection:
+            await connection.execute("SELECT pg_sleep(30)", timeout=0.3 if given_up == "timeout" else 20)
+
+    working = asyncio.create_task(work())
+    if given_up == "cancel":
+        await asyncio.sleep(0.3)
+        working.cancel()
+    with pytest.raises((Unavailable, asyncio.CancelledError)):
+        await working
+    async with database.driver() as connection:
+        assert await connection.fetchval(RUNNING) == 0
