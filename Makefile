@@ -23,9 +23,9 @@ dev: .venv/.project  ## everything on this machine until Ctrl-C
 migrate: .venv/.project  ## bring the database of MILLRACE_DATABASE__URL up to date
 	@exec $(BIN)/millrace migrate
 
-test: .venv/.dev  ## every test, on real servers, three files at a time; AT_ONCE=0 one by one
+test: .venv/.dev  ## every test, on real servers, two files at a time; AT_ONCE=0 one by one
 	@$(BIN)/python -m compileall -q engine app workflows activities millrace worker.py
-	@exec $(BIN)/python -m pytest --numprocesses $(or $(AT_ONCE),3) --dist loadfile
+	@exec $(BIN)/python -m pytest --numprocesses $(or $(AT_ONCE),2) --dist loadfile
 
 check: .venv/.dev  ## style, types, who imports whom, sizes
 	@$(BIN)/ruff check .

@@ -131,11 +131,12 @@ def test_text_within_the_limits_is_evaluated(source: str) -> None:
     ],
 )
 def test_what_would_not_end_or_not_fit_is_stopped_by_a_count(source: str, which: str) -> None:
-    started = time.perf_counter()
+    # Of this thread: how long it takes on the clock says how busy the machine is.
+    started = time.thread_time()
     error = failure(source)
     assert error.code == "EXPRESSION_LIMIT"
     assert which in error.message
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
 
 
 def test_a_catastrophic_pattern_takes_no_time() -> None:

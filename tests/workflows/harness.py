@@ -55,6 +55,9 @@ from workflows.tick import TickRun
 
 Handle = WorkflowHandle[Any, Any]
 
+# Looks, 0.05 s apart: longer than a workflow task that its worker has lost takes to time out, which is ten seconds.
+PATIENCE = 500
+
 
 @action("test.echo")
 async def echo(call: Call, n: Any = None) -> dict[str, Any]:
@@ -266,7 +269,7 @@ class Executions:
 
     async def children(self, root: Handle, count: int) -> list[Handle]:
         """The runs of so many children, once they have started, in order of name."""
-        for _ in range(200):
+        for _ in range(PATIENCE):
             rows = [row for row in await self.rows(root) if row.parent_id is not None and row.status != "CREATED"]
             if len(rows) >= count:
                 return [self.client.get_workflow_handle(workflow_id(row.id)) for row in rows]
@@ -286,7 +289,7 @@ class Executions:
 
     async def waits_for(self, handle: Handle, *step_ids: str) -> RunView:
         """Returns when the run waits for exactly these steps."""
-        for _ in range(200):
+        for _ in range(PATIENCE):
             view = await self.view(handle)
             if sorted(wait.step_id for wait in view.waiting_for) == sorted(step_ids):
                 return view

@@ -22,7 +22,7 @@ from tests.documents import (
     split,
     step,
 )
-from tests.workflows.harness import Executions, event_types, failure_of
+from tests.workflows.harness import PATIENCE, Executions, event_types, failure_of
 
 DOUBLE = line(action("call", parameters={"n": expr("__context__.n * 2")}), output=expr("__steps__.call.n"))
 
@@ -140,7 +140,7 @@ async def test_what_waits_for_people_can_be_found_by_search_attribute(running: E
     await running.waits_for(handle, "archive")
     upserts = (await event_types(handle)).count("upsert_workflow_search_attributes")
     assert upserts <= 3
-    for _ in range(100):
+    for _ in range(PATIENCE):
         described = await handle.describe()
         if any(pair.value == "archive" for pair in described.typed_search_attributes):
             break

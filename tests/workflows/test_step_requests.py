@@ -13,7 +13,7 @@ from app.run_contracts import DELIVER_SIGNAL, SignalDelivery
 from app.settings import TemporalSettings
 from app.temporal import Temporal
 from tests.documents import action, batch, delay, expr, line, wait_signal
-from tests.workflows.harness import Executions, Handle, failure_of
+from tests.workflows.harness import PATIENCE, Executions, Handle, failure_of
 from tests.workflows.test_step_reading import only, read
 
 
@@ -58,7 +58,7 @@ async def test_signals_that_no_receipt_ties_to_a_visit_are_shown_with_the_step(r
 
 async def is_parked(executions: Executions, handle: Handle, step_id: str, kind: str, code: str | None = None) -> None:
     """Returns when a step waits for somebody, and no longer for its action."""
-    for _ in range(200):
+    for _ in range(PATIENCE):
         [wait] = (await executions.waits_for(handle, step_id)).waiting_for
         if (wait.kind, wait.code) == (kind, code):
             return
